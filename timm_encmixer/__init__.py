@@ -1,0 +1,68 @@
+"""Key-based encryption of ConvMixer models and images, as a timm plugin.
+
+Importing this package registers the `encmixer_*` names with timm; that is its only side effect. torch and timm are loaded
+when they are first needed (docs/adr/0001), so that the command line answers at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from timm_encmixer._registration import register_with_timm
+
+if TYPE_CHECKING:
+    from timm_encmixer.checkpoint import decrypt_checkpoint as decrypt_checkpoint
+    from timm_encmixer.checkpoint import encrypt_checkpoint as encrypt_checkpoint
+    from timm_encmixer.checkpoint import rotate_checkpoint as rotate_checkpoint
+    from timm_encmixer.checkpoint import save_model as save_model
+    from timm_encmixer.ciphers import BlockCipher as BlockCipher
+    from timm_encmixer.errors import EncMixerError as EncMixerError
+    from timm_encmixer.errors import KeyMismatchError as KeyMismatchError
+    from timm_encmixer.image_files import decrypt_images as decrypt_images
+    from timm_encmixer.image_files import encrypt_images as encrypt_images
+    from timm_encmixer.keys import SecretKey as SecretKey
+    from timm_encmixer.models import decrypt_model as decrypt_model
+    from timm_encmixer.models import encrypt_model as encrypt_model
+    from timm_encmixer.models import rotate_model as rotate_model
+    from timm_encmixer.models import scheme_of as scheme_of
+    from timm_encmixer.scheme import CIPHERS as CIPHERS
+    from timm_encmixer.scheme import Scheme as Scheme
+    from timm_encmixer.transforms import create_transform as create_transform
+
+_HOMES = {
+    "CIPHERS": "scheme",
+    "BlockCipher": "ciphers",
+    "EncMixerError": "errors",
+    "KeyMismatchError": "errors",
+    "Scheme": "scheme",
+    "SecretKey": "keys",
+    "create_transform": "transforms",
+    "decrypt_checkpoint": "checkpoint",
+    "decrypt_images": "image_files",
+    "decrypt_model": "models",
+    "encrypt_checkpoint": "checkpoint",
+    "encrypt_images": "image_files",
+    "encrypt_model": "models",
+    "rotate_checkpoint": "checkpoint",
+    "rotate_model": "models",
+    "save_model": "checkpoint",
+    "scheme_of": "models",
+}
+__all__ = [*_HOMES]
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+register_with_timm()

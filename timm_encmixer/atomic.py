@@ -1,0 +1,125 @@
+"""Writing so that a target is absent, old or whole at every moment, whatever kills the process."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from timm_encmixer.errors import FileAccessError, TargetExistsError
+
+
+def file_error(path: Path | str, action: str, error: OSError) -> FileAccessError:
+    """Say in one line what the operating system refused; `action` reads as in "a file to read"."""
+    reason = error.strerror or type(error).__name__
+    return FileAccessError(str(path), action, reason, "check the path, its permissions and the free space")
+
+
+def refuse_existing(path: Path, *, overwrite: bool, remedy: str = "choose another target or pass --force (force=True)") -> None:
+    """Raise `TargetExistsError` when `path` exists and `overwrite` is false."""
+    if not overwrite and os.path.lexists(path):
+        raise TargetExistsError(str(path), "a target that does not exist yet", "an existing file or folder", remedy)
+
+
+def _temporary_beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.tmp-{secrets.token_hex(4)}")
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_file(path: Path) -> None:
+    """Force a file's bytes to disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def replacing_file(path: Path, *, overwrite: bool = False, mode: int | None = None, durable: bool = True) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success sync it and rename it to `path`.
+
+    Args:
+        path: The target. Its folder must exist.
+        overwrite: Replace an existing target; otherwise a target that exists (even one that appeared meanwhile) is an error.
+        mode: Permissions that the file has from its first byte on, for example 0o600.
+        durable: Wait until the disk has it. False for files that are many and can be made again.
+
+    Raises:
+        TargetExistsError: The target exists and `overwrite` is false.
+        FileAccessError: The operating system refused; nothing is left behind.
+    """
+    refuse_existing(path, overwrite=overwrite)
+    temporary = _temporary_beside(path)
+    try:
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666 if mode is None else mode))
+        yield temporary
+        if durable:
+            sync_file(temporary)
+        if overwrite:
+            temporary.replace(path)
+        else:
+            os.link(temporary, path)  # unlike rename, fails when somebody created the target meanwhile
+        if durable:
+            _sync_folder(path.parent)
+    except FileExistsError:
+        refuse_existing(path, overwrite=False)
+        raise
+    except FileAccessError:
+        raise
+    except OSError as error:
+        raise file_error(path, "a file to write", error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing_folder(path: Path, *, overwrite: bool = False, owned: frozenset[str] = frozenset()) -> Iterator[Path]:
+    """Yield a temporary folder beside `path`; on success rename it to `path`.
+
+    Args:
+        path: The target folder. Its parent must exist.
+        overwrite: Replace an existing folder, as long as it holds nothing but `owned` names.
+        owned: File names that this package writes, and so may throw away.
+
+    Raises:
+        TargetExistsError: The target exists and may not be replaced.
+        FileAccessError: The operating system refused; nothing is left behind.
+    """
+    refuse_existing(path, overwrite=overwrite)
+    if path.exists():
+        foreign = sorted(entry.name for entry in path.iterdir() if entry.name not in owned) if path.is_dir() else [path.name]
+        if foreign:
+            raise TargetExistsError(
+                str(path),
+                f"a folder of nothing but {', '.join(sorted(owned))}",
+                foreign[0],
+                "move it away or choose another target: --force throws away only what this command wrote",
+            )
+    temporary, aside = _temporary_beside(path), _temporary_beside(path)
+    try:
+        temporary.mkdir()
+        yield temporary
+        for entry in temporary.iterdir():
+            sync_file(entry)
+        _sync_folder(temporary)
+        if path.exists():
+            path.rename(aside)
+        temporary.rename(path)
+        _sync_folder(path.parent)
+    except (FileAccessError, TargetExistsError):
+        raise
+    except OSError as error:
+        raise file_error(path, "a folder to write", error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if aside.exists() and not path.exists():
+            aside.rename(path)
+        shutil.rmtree(aside, ignore_errors=True)

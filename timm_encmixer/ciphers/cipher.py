@@ -1,0 +1,169 @@
+"""`BlockCipher`: the keyed transform of images, block by block, on whatever an image comes as."""
+
+from __future__ import annotations
+
+from multiprocessing.context import get_spawning_popen
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import default_collate
+
+from timm_encmixer.ciphers.derive import KeyStream
+from timm_encmixer.ciphers.formats import as_batch
+from timm_encmixer.ciphers.negpos import negpos
+from timm_encmixer.ciphers.orthogonal import orthogonal
+from timm_encmixer.ciphers.rotation import Rotation
+from timm_encmixer.ciphers.shuffle import shuffle
+from timm_encmixer.ciphers.signed_permutation import SignedPermutation
+from timm_encmixer.errors import ImageError, KeyMismatchError, SchemeMismatchError, SecretLeakError
+from timm_encmixer.keys import SecretKey
+from timm_encmixer.scheme import Scheme
+
+PARTS = {"shuffle": shuffle, "negpos": negpos, "orthogonal": orthogonal}
+ImageT = TypeVar("ImageT")
+
+
+class BlockCipher(nn.Module):
+    """Encrypts and decrypts images with one key under one scheme.
+
+    `encrypt` and `decrypt` take PIL images, HWC uint8 arrays, CHW and NCHW tensors (uint8, or floats in [0, 1]) and return
+    the same type, dtype, device and memory format. uint8 round-trips bit for bit; floats within rounding. As a torch module
+    it encrypts in `forward`, works on any device and under `torch.compile`, and never appears in a state dict.
+
+    What it does not do: hide an image from whoever studies many ciphertexts, a plain copy or the plain weights
+    (docs/security.md).
+
+    Args:
+        key: The secret key.
+        scheme: The public parameters; `model.encmixer` or one made by hand.
+
+    Raises:
+        KeyMismatchError: The scheme names another key. `scheme.without_fingerprint()` allows any.
+
+    Source: arXiv 2207.11939, section 3; docs/format.md.
+    """
+
+    def __init__(self, key: SecretKey, scheme: Scheme) -> None:
+        super().__init__()
+        if scheme.fingerprint not in (None, key.fingerprint):
+            raise KeyMismatchError(
+                "key",
+                f"the key with fingerprint {scheme.fingerprint}",
+                f"one with fingerprint {key.fingerprint}",
+                "ask the model's owner for its key",
+            )
+        self.scheme = scheme
+        self._map = _derive(key, scheme)
+        self._inverse = self._map.inverse()
+
+    def encrypt(self, image: ImageT) -> ImageT:
+        """Return the ciphertext of a plain image; the input is left as it is.
+
+        Args:
+            image: PIL image (mode RGB for 3 channels, L for 1), HWC uint8 array, or CHW or NCHW tensor. Height and width are
+                multiples of the patch side.
+
+        Raises:
+            ImageError: Wrong channels, a size that is no multiple of the patch side, or uint8 for `orthogonal`.
+            ImageTypeError: No known image type.
+        """
+        return self._transform(image, self._map)
+
+    def decrypt(self, image: ImageT) -> ImageT:
+        """Return the plain image of a ciphertext; as `encrypt`, which it undoes."""
+        return self._transform(image, self._inverse)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Encrypt CHW or NCHW tensors: `encrypt` as a module."""
+        return self.encrypt(images)
+
+    def collate(self, samples: list[Any]) -> list[Any]:
+        """Collate (image, target, ...) samples as torch does, and encrypt the images of the batch; a `collate_fn`."""
+        images, *targets = default_collate(samples)
+        return [self.encrypt(images), *targets]
+
+    def rotate_rows(self, rows: Tensor) -> Tensor:
+        """Return rows A^T, shape (n, D): what makes a linear map of plain blocks read ciphertext."""
+        self._check_rows(rows)
+        return self._map.rows(rows)
+
+    def unrotate_rows(self, rows: Tensor) -> Tensor:
+        """Return rows A, shape (n, D); the inverse of `rotate_rows`."""
+        self._check_rows(rows)
+        return self._inverse.rows(rows)
+
+    def _check_rows(self, rows: Tensor) -> None:
+        if rows.ndim != 2 or rows.shape[1] != self.scheme.block_size:
+            raise SchemeMismatchError(
+                "stem kernel",
+                f"rows of {self.scheme.in_chans} x {self.scheme.patch_size} x {self.scheme.patch_size} numbers",
+                f"shape {tuple(rows.shape)}",
+                "use a scheme with the stem's patch side and channels",
+            )
+
+    def _transform(self, image: ImageT, mapping: SignedPermutation | Rotation) -> ImageT:
+        batch, restore = as_batch(image, self.scheme.in_chans)
+        patch = self.scheme.patch_size
+        height, width = batch.shape[-2:]
+        if height % patch or width % patch or 0 in (height, width):
+            raise ImageError(
+                "image",
+                f"height and width that are multiples of {patch} px",
+                f"{height} x {width} px",
+                "resize or crop it first: create_transform does",
+            )
+        if batch.dtype == torch.uint8 and not self.scheme.exact:
+            raise ImageError(
+                "image",
+                f"a float tensor in [0, 1] for the cipher {self.scheme.cipher}",
+                "uint8",
+                "divide by 255, or use a cipher with uint8 ciphertext such as shuffle+negpos",
+            )
+        transformed: ImageT = restore(mapping(batch, self.scheme.in_chans, patch))
+        return transformed
+
+    def __repr__(self) -> str:
+        scheme = self.scheme
+        return (
+            f"BlockCipher({scheme.cipher}, patch_size={scheme.patch_size}, in_chans={scheme.in_chans}, "
+            f"fingerprint={scheme.fingerprint})"
+        )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> BlockCipher:
+        return _restore(self.scheme, self._inverse.inverse())
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Refuse pickling, which would write the secret out, except to hand the cipher to a child process being started."""
+        if get_spawning_popen() is None:
+            raise SecretLeakError("BlockCipher", "never to be pickled", "a pickle", "rebuild it from the key and the scheme")
+        if isinstance(self._map, SignedPermutation):
+            return _restore_signed, (self.scheme, self._map.source.cpu(), self._map.negative.cpu())
+        return _restore_rotation, (self.scheme, self._map._matrix)
+
+
+def _derive(key: SecretKey, scheme: Scheme) -> SignedPermutation | Rotation:
+    """Derive each part of `a+b` from a purpose of its own and compose them, a first."""
+    whole: Any = None
+    for part in scheme.cipher.split("+"):
+        purpose = f"cipher={scheme.cipher}/part={part}/C={scheme.in_chans}/P={scheme.patch_size}"
+        mapping = PARTS[part](KeyStream(key.derive(purpose)), scheme.block_size)
+        whole = mapping if whole is None else whole.then(mapping)
+    return whole  # type: ignore[no-any-return]
+
+
+def _restore(scheme: Scheme, mapping: SignedPermutation | Rotation) -> BlockCipher:
+    cipher = BlockCipher.__new__(BlockCipher)
+    nn.Module.__init__(cipher)
+    cipher.scheme = scheme
+    cipher._map = mapping
+    cipher._inverse = mapping.inverse()
+    return cipher
+
+
+def _restore_signed(scheme: Scheme, source: Tensor, negative: Tensor) -> BlockCipher:
+    return _restore(scheme, SignedPermutation(source, negative))
+
+
+def _restore_rotation(scheme: Scheme, matrix: Tensor) -> BlockCipher:
+    return _restore(scheme, Rotation(matrix))

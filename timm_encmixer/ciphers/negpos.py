@@ -1,0 +1,15 @@
+"""The negative-positive transform: a keyed half of a block's positions is reflected about mid-grey (x -> 255 - x)."""
+
+from __future__ import annotations
+
+import torch
+
+from timm_encmixer.ciphers.derive import KeyStream
+from timm_encmixer.ciphers.signed_permutation import SignedPermutation
+
+
+def negpos(stream: KeyStream, block_size: int) -> SignedPermutation:
+    """Return u[i] = 1 - v[i] at the first floor(D / 2) positions of a random permutation, u[i] = v[i] elsewhere."""
+    negative = torch.zeros(block_size, dtype=torch.bool)
+    negative[stream.permutation(block_size)[: block_size // 2]] = True
+    return SignedPermutation(torch.arange(block_size), negative)

@@ -1,0 +1,19 @@
+"""A keyed Haar-random orthogonal matrix: the largest cipher of the family. Its ciphertext is float, never PNG.
+
+Source: Mezzadri, How to generate random matrices from the classical compact groups (arXiv math-ph/0609050).
+"""
+
+from __future__ import annotations
+
+import torch
+
+from timm_encmixer.ciphers.derive import KeyStream
+from timm_encmixer.ciphers.rotation import Rotation
+
+
+def orthogonal(stream: KeyStream, block_size: int) -> Rotation:
+    """Return u = 1/2 + A (v - 1/2), with A = Q sign(diag R) of the QR decomposition of a Gaussian matrix."""
+    count = block_size * block_size
+    gaussian = stream.gaussians(count + count % 2)[:count].reshape(block_size, block_size)
+    q, r = torch.linalg.qr(gaussian)
+    return Rotation(q * torch.sign(torch.diagonal(r)))

@@ -1,0 +1,78 @@
+"""Signed permutations of a block: the orthogonal maps that keep uint8 exact. One flat gather, then one sign."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from timm_encmixer.ciphers.blocks import gather_index, is_channels_last, tile
+
+_Plan = tuple[Tensor, Tensor | None]
+
+
+class SignedPermutation(nn.Module):
+    """The map u[i] = v[source[i]], reflected about 1/2 where `negative[i]`: u[i] = 1 - v[source[i]].
+
+    Args:
+        source: Shape (D,), int64, a permutation of 0 .. D - 1.
+        negative: Shape (D,), bool.
+    """
+
+    source: Tensor
+    negative: Tensor
+
+    def __init__(self, source: Tensor, negative: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("source", source, persistent=False)
+        self.register_buffer("negative", negative, persistent=False)
+        self._signed = bool(negative.any())
+        self._plan: Callable[..., _Plan] = functools.lru_cache(maxsize=8)(self._make_plan)
+
+    def then(self, other: SignedPermutation) -> SignedPermutation:
+        """Return the map that applies `self` first and `other` second."""
+        return SignedPermutation(self.source[other.source], self.negative[other.source] ^ other.negative)
+
+    def inverse(self) -> SignedPermutation:
+        """Return the map that undoes `self`."""
+        back = torch.argsort(self.source)
+        return SignedPermutation(back, self.negative[back])
+
+    def rows(self, matrix: Tensor) -> Tensor:
+        """Return `matrix` A^T for this map's matrix A; shape (n, D) in and out. Exact in every dtype."""
+        negative = self.negative.to(matrix.device)
+        moved = matrix[:, self.source.to(matrix.device)]
+        return torch.where(negative, -moved, moved)
+
+    def forward(self, images: Tensor, channels: int, patch: int) -> Tensor:
+        """Apply the map to each block of images (N, C, H, W) in [0, 1] or uint8; keeps dtype and memory format."""
+        n, _, height, width = images.shape
+        channels_last = is_channels_last(images)
+        laid_out = images.permute(0, 2, 3, 1) if channels_last else images
+        plan = self._make_plan if torch.compiler.is_compiling() else self._plan
+        index, sign = plan(height, width, channels, patch, channels_last, images.dtype, images.device)
+        moved = laid_out.reshape(n, index.numel()).gather(1, index.expand(n, -1))
+        if sign is not None:
+            if images.dtype == torch.uint8:
+                moved.bitwise_xor_(sign)  # 255 - x is x with all its bits flipped
+            else:
+                moved.mul_(sign).add_((1 - sign) / 2)
+        moved = moved.reshape(laid_out.shape)
+        return moved.permute(0, 3, 1, 2) if channels_last else moved
+
+    def _make_plan(
+        self, height: int, width: int, channels: int, patch: int, channels_last: bool, dtype: torch.dtype, device: torch.device
+    ) -> _Plan:
+        """Return the gather index and the sign (255 or 0 to xor for uint8; -1 or 1 to multiply by for floats)."""
+        layout = {"channels": channels, "patch": patch, "channels_last": channels_last}
+        index = gather_index(self.source.to(device), height, width, **layout)  # type: ignore[arg-type]
+        if not self._signed:
+            return index, None
+        negative = self.negative.to(device)
+        on, off = (255, 0) if dtype == torch.uint8 else (-1, 1)
+        values = torch.where(
+            negative, torch.tensor(on, dtype=dtype, device=device), torch.tensor(off, dtype=dtype, device=device)
+        )
+        return index, tile(values, height, width, **layout)  # type: ignore[arg-type]

@@ -1,0 +1,97 @@
+"""config.json as timm writes it, and whether a weights file belongs to it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import nn
+
+from timm_encmixer.atomic import file_error
+from timm_encmixer.errors import CheckpointError, SourceError
+from timm_encmixer.pretrained_cfg import scheme_in_cfg
+from timm_encmixer.scheme import Scheme
+from timm_encmixer.tensor_file import TensorFile
+
+CONFIG_NAME, WEIGHTS_NAME, RECORD_NAME = "config.json", "model.safetensors", "encmixer"
+_LONGEST_CONFIG_BYTES = 10_000_000
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read a folder's config.json as timm understands it, in its present form.
+
+    Raises:
+        FileAccessError: It is missing or unreadable.
+        CheckpointError: It is no JSON object with an architecture.
+    """
+    path = folder / CONFIG_NAME
+    remedy = "take the folder that timm.models.save_for_hf or encmixer wrote"
+    try:
+        with path.open("rb") as file:
+            text = file.read(_LONGEST_CONFIG_BYTES + 1)
+        config = json.loads(text)
+    except OSError as error:
+        raise file_error(path, "a timm config to read", error) from error
+    except ValueError as error:
+        raise CheckpointError(str(path), "JSON", "text that is none", remedy) from error
+    if not isinstance(config, dict) or not isinstance(config.get("architecture"), str):
+        raise CheckpointError(str(path), "a JSON object with an architecture", "something else", remedy)
+    if "pretrained_cfg" not in config:  # timm's first form had everything on one level
+        fields = {name: config.pop(name) for name in ("architecture", "num_classes", "num_features") if name in config}
+        config = {**fields, "pretrained_cfg": config}
+    if not isinstance(config["pretrained_cfg"], dict):
+        raise CheckpointError(str(path), "a pretrained_cfg object", type(config["pretrained_cfg"]).__name__, remedy)
+    return config
+
+
+def scheme_in_config(config: Mapping[str, Any], *, where: str) -> Scheme | None:
+    """Return the record in a config.json, None when there is none."""
+    if RECORD_NAME in config:
+        return Scheme.from_dict(config[RECORD_NAME], where=where)
+    return scheme_in_cfg(config["pretrained_cfg"])
+
+
+def bare_model(architecture: str, config: Mapping[str, Any] | None, *, where: str) -> nn.Module:
+    """Build an architecture on the meta device: names, shapes and geometry without memory.
+
+    Raises:
+        SourceError: timm has no such architecture, or not with these arguments.
+    """
+    remedy = "use a timm architecture, or a single .safetensors file with mean=, std= and first_conv="
+    config = config or {}
+    arguments = {**config.get("model_args", {})}
+    if "num_classes" in config:
+        arguments.setdefault("num_classes", config["num_classes"])
+    if not timm.is_model(architecture):
+        raise SourceError(f"{where}: architecture", "a timm model name", repr(architecture), remedy)
+    try:
+        with torch.device("meta"):
+            return timm.create_model(architecture, pretrained=False, **arguments)
+    except Exception as error:  # entrypoints raise whatever their constructors do
+        raise SourceError(f"{where}: model_args", f"arguments of {architecture}", str(error), remedy) from error
+
+
+def check_tensors(weights: TensorFile, model: nn.Module, *, only: Sequence[str] | None = None) -> None:
+    """Compare a file's tensor names and shapes with an architecture's, by the header alone.
+
+    Args:
+        weights: The file.
+        model: The architecture, for example on the meta device.
+        only: Names to compare; None means all, and none else in the file.
+
+    Raises:
+        CheckpointError: A tensor is missing, has another shape, or is not the architecture's.
+    """
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    remedy = "take the weights that belong to this config"
+    for name in expected if only is None else only:
+        if weights.shape(name) != expected[name]:
+            got = f"{weights.shape(name)}"
+            raise CheckpointError(f"{weights.path}: {name}", f"shape {expected[name]}", got, remedy)
+    unknown = sorted(set(weights.entries) - set(expected))
+    if only is None and unknown:
+        raise CheckpointError(str(weights.path), "the architecture's tensors and no others", unknown[0], remedy)

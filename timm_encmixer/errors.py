@@ -1,0 +1,100 @@
+"""The errors of the package: one root, and each error is also the builtin that a caller would expect.
+
+Every message says where, what was expected, what was got and what to do. It never holds a key, a seed or a permutation.
+"""
+
+from __future__ import annotations
+
+
+class EncMixerError(Exception):
+    """Root of all errors raised by timm_encmixer.
+
+    Args:
+        where: File, argument or tensor at fault.
+        expected: What would have been right.
+        got: What was there instead, without secrets.
+        remedy: What the user can do about it.
+    """
+
+    def __init__(self, where: str, expected: str, got: str, remedy: str) -> None:
+        self.where, self.expected, self.got, self.remedy = (" ".join(part.split()) for part in (where, expected, got, remedy))
+        super().__init__(f"{self.where}: expected {self.expected}, got {self.got}; {self.remedy}")
+
+    def __reduce__(self) -> tuple[type[EncMixerError], tuple[str, str, str, str]]:
+        return type(self), (self.where, self.expected, self.got, self.remedy)
+
+
+class KeyFormatError(EncMixerError, ValueError):
+    """A key file's text is not a key."""
+
+
+class MissingKeyError(EncMixerError, ValueError):
+    """A key is needed and none was given."""
+
+
+class KeyMismatchError(EncMixerError, ValueError):
+    """The key is not the one whose fingerprint the record names."""
+
+
+class SecretLeakError(EncMixerError, TypeError):
+    """Something tried to serialise a secret."""
+
+
+class SchemeError(EncMixerError, ValueError):
+    """A public record is missing, malformed or of an unknown version."""
+
+
+class SchemeMismatchError(EncMixerError, ValueError):
+    """A cipher's patch side or channels do not fit what it is applied to."""
+
+
+class StemError(EncMixerError, ValueError):
+    """A model has no stem that this package can encrypt."""
+
+
+class AlreadyEncryptedError(EncMixerError, ValueError):
+    """A plain model or checkpoint was asked for, and it is encrypted."""
+
+
+class NotEncryptedError(EncMixerError, ValueError):
+    """An encrypted model or checkpoint was asked for, and it is plain."""
+
+
+class CheckpointError(EncMixerError, ValueError):
+    """A checkpoint's bytes, header or configuration are not what they should be."""
+
+
+class ImageError(EncMixerError, ValueError):
+    """An image cannot be encrypted, decrypted or read as asked."""
+
+
+class ImageTypeError(EncMixerError, TypeError):
+    """An object is of no image type that the package knows."""
+
+
+class DataError(EncMixerError, ValueError):
+    """A labelled data set cannot be read as asked."""
+
+
+class SourceError(EncMixerError, ValueError):
+    """A model source (name, Hub id, folder or file) names nothing that can be used."""
+
+
+class FileAccessError(EncMixerError, OSError):
+    """A file cannot be read or written."""
+
+
+class TargetExistsError(EncMixerError, FileExistsError):
+    """An output is there already and was not to be replaced."""
+
+
+class MissingExtraError(EncMixerError, ImportError):
+    """An optional dependency is not installed."""
+
+
+class KeyPermissionWarning(UserWarning):
+    """Others than the owner can read a key file."""
+
+
+class PublicWeightsWarning(UserWarning):
+    """The plain weights are public, so the key can be computed from the encrypted ones."""

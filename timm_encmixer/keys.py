@@ -1,0 +1,168 @@
+"""Secret keys: making, keeping and deriving from them, and never showing them.
+
+Source: HKDF is RFC 5869. The derivation and the key file are a format, version 1, written down in docs/format.md.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import os
+import secrets
+import stat
+import warnings
+from pathlib import Path
+from typing import NoReturn
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from timm_encmixer.atomic import file_error, replacing_file
+from timm_encmixer.errors import KeyFormatError, KeyPermissionWarning, MissingKeyError, SecretLeakError
+
+KEY_BYTES = 32
+KEY_VARIABLE = "TIMM_ENCMIXER_KEY"
+_PREFIX = "ENCMIXER-KEY-1:"
+_CHECKSUM_BYTES = 4
+_LONGEST_FILE_BYTES = 4096
+
+
+class SecretKey:
+    """32 secret bytes. Immutable; shows its fingerprint, never itself; refuses to be pickled.
+
+    Holding a `SecretKey` does not make a model confidential: docs/security.md says what the key protects.
+    """
+
+    __slots__ = ("_key_bytes",)
+    _key_bytes: bytes
+
+    def __init__(self, key_bytes: bytes) -> None:
+        """Wrap 32 bytes from a cryptographic source; `SecretKey.generate` makes them for you.
+
+        Raises:
+            KeyFormatError: Not exactly 32 bytes.
+        """
+        if not isinstance(key_bytes, bytes) or len(key_bytes) != KEY_BYTES:
+            got = f"{len(key_bytes)} bytes" if isinstance(key_bytes, bytes) else type(key_bytes).__name__
+            raise KeyFormatError("SecretKey", f"{KEY_BYTES} bytes", got, "use SecretKey.generate() or SecretKey.load(path)")
+        object.__setattr__(self, "_key_bytes", key_bytes)
+
+    @classmethod
+    def generate(cls) -> SecretKey:
+        """Return a new key from the operating system's random source."""
+        return cls(secrets.token_bytes(KEY_BYTES))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> SecretKey:
+        """Read a key file.
+
+        Raises:
+            KeyFormatError: The text is no key: foreign, truncated, mistyped or of an unknown version.
+            FileAccessError: The file cannot be read.
+
+        Warns:
+            KeyPermissionWarning: Others than the owner can read the file.
+        """
+        path = Path(path)
+        try:
+            with path.open("rb") as file:
+                others = os.fstat(file.fileno()).st_mode & (stat.S_IRGRP | stat.S_IROTH)
+                text = file.read(_LONGEST_FILE_BYTES + 1)
+        except OSError as error:
+            raise file_error(path, "a key file to read (encmixer key new PATH makes one)", error) from error
+        key = cls._parse(text, str(path))
+        if others and os.name == "posix":
+            warnings.warn(f"{path}: others can read this key file; run: chmod 600 {path}", KeyPermissionWarning, stacklevel=2)
+        return key
+
+    @classmethod
+    def _parse(cls, text: bytes, where: str) -> SecretKey:
+        expected = f"one line of text that starts with {_PREFIX}"
+        remedy = "give the file that `encmixer key new` wrote, or a backup of it"
+        line = text.strip()
+        if not line.startswith(b"ENCMIXER-KEY-"):
+            raise KeyFormatError(where, expected, f"{len(text)} bytes of something else", remedy)
+        if not line.startswith(_PREFIX.encode()):
+            raise KeyFormatError(where, expected, "a key file of another version", "upgrade timm-encmixer")
+        body = line[len(_PREFIX) :]
+        try:
+            raw = base64.b64decode(body, altchars=b"-_", validate=True)
+        except binascii.Error:
+            raw = b""
+        if len(raw) != KEY_BYTES + _CHECKSUM_BYTES:
+            raise KeyFormatError(where, expected + " and 48 characters", "a truncated or mistyped line", remedy)
+        if not hmac.compare_digest(raw[KEY_BYTES:], _checksum(raw[:KEY_BYTES])):
+            raise KeyFormatError(where, "a checksum that fits the key", "another one: a character is mistyped", remedy)
+        return cls(raw[:KEY_BYTES])
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the key file, mode 0600. An existing file is never overwritten.
+
+        Raises:
+            TargetExistsError: The file is there already.
+            FileAccessError: It cannot be written.
+        """
+        body = base64.urlsafe_b64encode(self._key_bytes + _checksum(self._key_bytes)).decode()
+        with replacing_file(Path(path), mode=0o600) as temporary:
+            temporary.write_text(f"{_PREFIX}{body}\n", encoding="ascii")
+
+    def reveal(self) -> bytes:
+        """Return the 32 secret bytes: the one explicit way to them."""
+        return self._key_bytes
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits that name the key in public; they tell nothing about it."""
+        return self.derive("fingerprint", 8).hex()
+
+    def derive(self, purpose: str, length: int = KEY_BYTES) -> bytes:
+        """Derive `length` secret bytes for one purpose; other purposes give independent bytes.
+
+        Source: HKDF-SHA256 without salt, info = "timm-encmixer/v1/" + purpose (docs/format.md).
+        """
+        info = f"timm-encmixer/v1/{purpose}".encode()
+        return HKDF(algorithm=SHA256(), length=length, salt=None, info=info).derive(self._key_bytes)
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError("SecretKey is immutable")
+
+    def __repr__(self) -> str:
+        return f"<SecretKey {self.fingerprint}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SecretKey) and hmac.compare_digest(self._key_bytes, other._key_bytes)
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
+
+    def __copy__(self) -> SecretKey:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, object]) -> SecretKey:
+        return self
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise SecretLeakError("SecretKey", "never to be pickled", "a pickle", "hand over the key file's path instead")
+
+
+def _checksum(key_bytes: bytes) -> bytes:
+    return hashlib.sha256(b"timm-encmixer/key-file/v1/" + key_bytes).digest()[:_CHECKSUM_BYTES]
+
+
+def find_key(key: SecretKey | str | os.PathLike[str] | None, *, where: str = "key") -> SecretKey:
+    """Return the key that was given, else load the path that was given, else the path in `TIMM_ENCMIXER_KEY`.
+
+    Raises:
+        MissingKeyError: There is none.
+        KeyFormatError, FileAccessError: The file is no key or cannot be read.
+    """
+    if isinstance(key, SecretKey):
+        return key
+    path = key if key is not None else os.environ.get(KEY_VARIABLE)
+    if not path:
+        raise MissingKeyError(where, "a key", "none", f"pass a SecretKey or a key file's path, or set {KEY_VARIABLE} to one")
+    if not isinstance(path, (str, os.PathLike)):
+        raise MissingKeyError(where, "a SecretKey or a path", type(path).__name__, "load it with SecretKey.load(path)")
+    return SecretKey.load(path)

@@ -1,0 +1,68 @@
+"""Finding a model's patch stem by its place and geometry, not by the model's class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from timm_encmixer.errors import StemError
+from timm_encmixer.scheme import PATCH_PX
+
+
+def find_stem(model: nn.Module, first: str | Sequence[str] | None) -> tuple[str, nn.Conv2d]:
+    """Return the name and the module of a model's patch stem; inside timm's feature wrappers too, under its plain name.
+
+    Its geometry is checked, not the model's class.
+
+    Args:
+        model: Any timm model.
+        first: What timm's `pretrained_cfg["first_conv"]`, or the record of an encrypted model, names; None takes the
+            model's first convolution.
+
+    Raises:
+        StemError: There is none, several, or it is no patch convolution with a bias.
+    """
+    modules: dict[str, Any] = dict(model.named_modules())
+    if first is None:
+        names = [name for name, module in modules.items() if isinstance(module, nn.Conv2d)][:1]
+    elif isinstance(first, str):
+        names = [first] if first in modules else [name for name in modules if name.endswith(f".{first}")]
+    else:
+        names = [name for name in first if name in modules]
+    remedy = "only models that read the image through one patch convolution can be encrypted"
+    if len(names) != 1:
+        raise StemError("model", "one first convolution", f"{len(names)} ({', '.join(names) or 'none'})", remedy)
+    name = names[0]
+    check_stem(name, modules[name])
+    if any(getattr(module, "dynamic_img_pad", False) for module in modules.values()):
+        raise StemError("model", "a model that takes images as they are", "dynamic_img_pad=True", "build it without padding")
+    return first if isinstance(first, str) else name, modules[name]
+
+
+def check_stem(name: str, module: Any) -> None:
+    """Raise `StemError` unless `module` is a patch convolution with a bias."""
+    remedy = "only stems with kernel = stride, no padding and a bias can be encrypted"
+    if type(module) is not nn.Conv2d:
+        raise StemError(name, "a torch.nn.Conv2d", type(module).__name__, remedy)
+    kernel, stride = tuple(module.kernel_size), tuple(module.stride)
+    if kernel != stride or kernel[0] != kernel[1] or kernel[0] not in PATCH_PX:
+        expected = f"a square kernel equal to the stride, {PATCH_PX.start} to {PATCH_PX.stop - 1} px"
+        raise StemError(name, expected, f"kernel {kernel}, stride {stride}", remedy)
+    if module.padding not in ("valid", 0, (0, 0)) or tuple(module.dilation) != (1, 1) or module.groups != 1:
+        got = f"padding {module.padding}, dilation {module.dilation}, groups {module.groups}"
+        raise StemError(name, "no padding, no dilation and one group", got, remedy)
+    if module.bias is None:
+        raise StemError(name, "a bias", "none", remedy)
+
+
+def check_finite(name: str, tensor: Tensor) -> None:
+    """Raise `StemError` unless a stem tensor holds finite numbers in memory."""
+    if not tensor.is_floating_point():
+        raise StemError(name, "floating-point weights", str(tensor.dtype), "encrypt before quantising")
+    if tensor.is_meta:
+        raise StemError(name, "weights in memory", "the meta device", "load the weights first")
+    if not bool(torch.isfinite(tensor).all()):
+        raise StemError(name, "finite weights", "NaN or infinity", "the checkpoint is damaged: take another copy")

@@ -1,0 +1,181 @@
+"""The public record of an encryption: everything about it but the key, as JSON in configs and checkpoint headers.
+
+Source: docs/format.md, record version 1.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from timm_encmixer.errors import SchemeError
+
+RECORD_VERSION = 1
+CIPHERS = ("shuffle", "negpos", "shuffle+negpos", "orthogonal")
+DEFAULT_CIPHER = "shuffle+negpos"
+PATCH_PX = range(2, 33)
+_REMEDY = "take the record from an artefact that timm-encmixer wrote"
+_FINGERPRINT = re.compile(r"[0-9a-f]{16}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """How the plain model wants its images; the client does this before it encrypts.
+
+    Args:
+        input_size: Channels, height and width of the plain model's input; height and width in pixels.
+        mean: Per channel, of pixels in [0, 1].
+        std: Per channel, of pixels in [0, 1], greater than 0.
+        interpolation: timm's name of the resampling filter.
+        crop_pct: Share of the resized image's side that the centre crop keeps, in (0, 1].
+        crop_mode: timm's name of the crop mode.
+        test_input_size: Larger size recommended for evaluation, if the plain model has one.
+        test_crop_pct: The crop share that belongs to it.
+    """
+
+    input_size: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str = "bicubic"
+    crop_pct: float = 0.875
+    crop_mode: str = "center"
+    test_input_size: tuple[int, int, int] | None = None
+    test_crop_pct: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("input_size", "test_input_size"):
+            value = getattr(self, name)
+            if value is not None:
+                value = tuple(value)
+                object.__setattr__(self, name, value)
+                if len(value) != 3 or not all(isinstance(side, int) and 0 < side <= 65536 for side in value):
+                    raise SchemeError(f"record: plain.{name}", "channels, height and width", repr(value), _REMEDY)
+        for name, low in (("mean", -math.inf), ("std", 0.0)):
+            value = tuple(float(number) for number in getattr(self, name))
+            object.__setattr__(self, name, value)
+            if len(value) != self.input_size[0] or not all(math.isfinite(number) and number > low for number in value):
+                expected = f"{self.input_size[0]} finite numbers" + (" above 0" if name == "std" else "")
+                raise SchemeError(f"record: plain.{name}", expected, repr(value), f"give one {name} per input channel")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object; fields that are None are left out."""
+        values = dataclasses.asdict(self)
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items() if v is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scheme:
+    """The public parameters of an encryption: enough to encrypt images for a model, given the key.
+
+    Args:
+        cipher: One of `CIPHERS`.
+        patch_size: Side of a block and of the stem's kernel, in pixels, 2 to 32.
+        in_chans: Channels of an image, 1 or more.
+        fingerprint: The key's public fingerprint, 16 hex digits; None allows any key (experiments).
+        stem: Name of the stem convolution in the model, for example "stem.0".
+        base_architecture: timm's name of the plain architecture.
+        plain: The plain model's preprocessing, None where only blocks are of interest.
+        version: Version of this record's format.
+
+    Raises:
+        SchemeError: A value is out of range or of an unknown version.
+    """
+
+    cipher: str = DEFAULT_CIPHER
+    patch_size: int
+    in_chans: int = 3
+    fingerprint: str | None = None
+    stem: str | None = None
+    base_architecture: str | None = None
+    plain: Preprocessing | None = None
+    version: int = RECORD_VERSION
+
+    def __post_init__(self) -> None:
+        if self.version != RECORD_VERSION:
+            raise SchemeError("record: version", f"{RECORD_VERSION}", repr(self.version), "upgrade timm-encmixer")
+        if self.cipher not in CIPHERS:
+            raise SchemeError("cipher", f"one of {', '.join(CIPHERS)}", repr(self.cipher), "choose one of these")
+        if type(self.patch_size) is not int or self.patch_size not in PATCH_PX:
+            expected = f"a whole number from {PATCH_PX.start} to {PATCH_PX.stop - 1}"
+            raise SchemeError("patch_size", expected, repr(self.patch_size), "give the stem kernel's side in pixels")
+        if type(self.in_chans) is not int or not 0 < self.in_chans <= 1024:
+            raise SchemeError("in_chans", "a whole number from 1 to 1024", repr(self.in_chans), "give the image's channels")
+        if self.fingerprint is not None and not (
+            isinstance(self.fingerprint, str) and _FINGERPRINT.fullmatch(self.fingerprint)
+        ):
+            raise SchemeError("record: fingerprint", "16 hex digits", "something else", _REMEDY)
+        if self.plain is not None and self.plain.input_size[0] != self.in_chans:
+            got = f"{self.plain.input_size[0]}"
+            raise SchemeError("record: plain.input_size", f"{self.in_chans} channels as in in_chans", got, _REMEDY)
+
+    @property
+    def block_size(self) -> int:
+        """Numbers in a block, D = C * P * P."""
+        return self.in_chans * self.patch_size**2
+
+    @property
+    def exact(self) -> bool:
+        """Whether uint8 images stay uint8 and decrypt bit for bit."""
+        return self.cipher != "orthogonal"
+
+    def replace(self, **changes: Any) -> Scheme:
+        """Return a copy with some fields changed, checked anew."""
+        return dataclasses.replace(self, **changes)
+
+    def without_fingerprint(self) -> Scheme:
+        """Return the scheme open to any key: how an experiment uses a wrong key on purpose."""
+        return self.replace(fingerprint=None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object of docs/format.md; fields that are None are left out."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        values["plain"] = self.plain.to_dict() if self.plain is not None else None
+        ordered = {"version": values.pop("version"), **values}
+        return {name: value for name, value in ordered.items() if value is not None}
+
+    def to_json(self) -> str:
+        """Return the record on one line."""
+        return json.dumps(self.to_dict(), separators=(",", ":"))
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any], *, where: str = "record") -> Scheme:
+        """Parse a record.
+
+        Raises:
+            SchemeError: Unknown version, unknown or missing fields, or values out of range.
+        """
+        if not isinstance(record, Mapping):
+            raise SchemeError(where, "a JSON object", type(record).__name__, _REMEDY)
+        if record.get("version") != RECORD_VERSION:
+            got = repr(record.get("version"))
+            raise SchemeError(f"{where}: version", f"{RECORD_VERSION}", got, "upgrade timm-encmixer")
+        known = {field.name for field in dataclasses.fields(cls)}
+        unknown = sorted(set(record) - known)
+        if unknown:
+            raise SchemeError(where, f"the fields {', '.join(sorted(known))}", repr(unknown[0]), _REMEDY)
+        values = dict(record)
+        try:
+            if values.get("plain") is not None:
+                values["plain"] = Preprocessing(**values["plain"])
+            return cls(**values)
+        except TypeError as error:
+            raise SchemeError(where, "a complete record", "missing or unknown fields", _REMEDY) from error
+
+    @classmethod
+    def from_json(cls, text: str, *, where: str = "record") -> Scheme:
+        """Parse a record from JSON text.
+
+        Raises:
+            SchemeError: As for `from_dict`, or the text is no JSON.
+        """
+        try:
+            return cls.from_dict(json.loads(text), where=where)
+        except ValueError as error:
+            if isinstance(error, SchemeError):
+                raise
+            raise SchemeError(where, "JSON", "text that is none", _REMEDY) from error
