@@ -55,6 +55,11 @@ class Preprocessing:
                 object.__setattr__(self, name, value)
                 if len(value) != 3 or not all(isinstance(side, int) and 0 < side <= 65536 for side in value):
                     raise SchemeError(f"record: plain.{name}", "channels, height and width", repr(value), _REMEDY)
+        for name, kind in (("interpolation", str), ("crop_mode", str), ("crop_pct", (int, float))):
+            if not isinstance(getattr(self, name), kind):
+                raise SchemeError(f"record: plain.{name}", "timm's value for it", repr(getattr(self, name)), _REMEDY)
+        if not 0 < self.crop_pct <= 1:
+            raise SchemeError("record: plain.crop_pct", "a share in (0, 1]", repr(self.crop_pct), _REMEDY)
         for name, low in (("mean", -math.inf), ("std", 0.0)):
             value = tuple(float(number) for number in getattr(self, name))
             object.__setattr__(self, name, value)
@@ -163,8 +168,10 @@ class Scheme:
             if values.get("plain") is not None:
                 values["plain"] = Preprocessing(**values["plain"])
             return cls(**values)
-        except TypeError as error:
-            raise SchemeError(where, "a complete record", "missing or unknown fields", _REMEDY) from error
+        except SchemeError:
+            raise
+        except (TypeError, ValueError) as error:
+            raise SchemeError(where, "a complete record", "missing, unknown or mistyped fields", _REMEDY) from error
 
     @classmethod
     def from_json(cls, text: str, *, where: str = "record") -> Scheme:

@@ -1,0 +1,295 @@
+from __future__ import annotations
+
+import copy
+import json
+import multiprocessing
+import pickle
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torch import nn
+
+import timm_encmixer as te
+from timm_encmixer.ciphers.derive import KeyStream
+from timm_encmixer.errors import ImageError, ImageTypeError, KeyMismatchError, SchemeMismatchError, SecretLeakError
+
+EXACT = [cipher for cipher in te.CIPHERS if cipher != "orthogonal"]
+VECTORS = json.loads((Path(__file__).parent / "vectors" / "format-1.json").read_text())
+KEY = te.SecretKey(bytes(range(32)))
+
+
+def cipher_of(cipher: str = "shuffle+negpos", patch: int = 4, channels: int = 3, key: te.SecretKey = KEY) -> te.BlockCipher:
+    return te.BlockCipher(key, te.Scheme(cipher=cipher, patch_size=patch, in_chans=channels))
+
+
+def reference(images: torch.Tensor, cipher: te.BlockCipher) -> torch.Tensor:
+    """Block by block, number by number, from the definition u = 1/2 + A (v - 1/2); float64 in and out."""
+    channels, patch = cipher.scheme.in_chans, cipher.scheme.patch_size
+    matrix = cipher.rotate_rows(torch.eye(cipher.scheme.block_size, dtype=torch.float64)).T
+    out = images.clone()
+    for image in out:
+        for top in range(0, image.shape[1], patch):
+            for left in range(0, image.shape[2], patch):
+                block = image[:, top : top + patch, left : left + patch]
+                block.copy_((0.5 + matrix @ (block.reshape(-1) - 0.5)).reshape(channels, patch, patch))
+    return out
+
+
+@pytest.mark.parametrize("case", VECTORS["cases"], ids=lambda case: case["fingerprint"])
+def test_known_answers(case):
+    """The derivation is a format: vectors from an independent script."""
+    key = te.SecretKey(bytes.fromhex(case["key"]))
+    for vector in case["ciphers"]:
+        cipher = cipher_of(vector["cipher"], vector["P"], vector["C"], key)
+        size = vector["C"] * vector["P"] ** 2
+        expected = torch.eye(size, dtype=torch.float64)
+        for part in vector["cipher"].split("+"):
+            if part == "shuffle":
+                step = torch.eye(size, dtype=torch.float64)[vector[part]]
+            elif part == "negpos":
+                step = torch.eye(size, dtype=torch.float64)
+                step[vector[part]] *= -1
+            else:
+                step = torch.tensor(vector[part], dtype=torch.float64)
+            expected = step @ expected
+        matrix = cipher.rotate_rows(torch.eye(size, dtype=torch.float64)).T
+        assert torch.allclose(matrix, expected, rtol=0, atol=1e-12 if "orthogonal" in vector["cipher"] else 0)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    cipher=st.sampled_from(EXACT),
+    channels=st.sampled_from([1, 2, 3, 4, 7]),
+    patch=st.integers(2, 32),
+    rows=st.integers(1, 3),
+    columns=st.integers(1, 3),
+    batch=st.integers(1, 3),
+    channels_last=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_uint8_round_trips_bit_for_bit(cipher, channels, patch, rows, columns, batch, channels_last, seed):
+    block_cipher = cipher_of(cipher, patch, channels)
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, (batch, channels, rows * patch, columns * patch), dtype=torch.uint8, generator=generator)
+    if channels_last:
+        images = images.contiguous(memory_format=torch.channels_last)
+    before = images.clone()
+    encrypted = block_cipher.encrypt(images)
+    assert torch.equal(images, before)
+    assert encrypted.dtype == torch.uint8
+    assert encrypted.stride() == images.stride() or images.is_contiguous()
+    assert torch.equal(block_cipher.decrypt(encrypted), images)
+    assert torch.equal(encrypted.double() / 255, (reference(images.double() / 255, block_cipher) * 255).round() / 255)
+
+
+@pytest.mark.parametrize("cipher", te.CIPHERS)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_floats_follow_the_definition(cipher, dtype, channels_last):
+    block_cipher = cipher_of(cipher, 4)
+    images = torch.rand(2, 3, 8, 12, generator=torch.Generator().manual_seed(0)).to(dtype)
+    if channels_last:
+        images = images.contiguous(memory_format=torch.channels_last)
+    encrypted = block_cipher.encrypt(images)
+    tolerance = 8 * torch.finfo(dtype).eps
+    assert encrypted.dtype == dtype
+    assert encrypted.is_contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+    assert torch.allclose(encrypted.double(), reference(images.double(), block_cipher), rtol=0, atol=tolerance)
+    assert torch.allclose(block_cipher.decrypt(encrypted).double(), images.double(), rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("cipher", te.CIPHERS)
+def test_the_map_is_orthogonal(cipher):
+    block_cipher = cipher_of(cipher, 5)
+    matrix = block_cipher.rotate_rows(torch.eye(75, dtype=torch.float64))
+    assert torch.allclose(matrix @ matrix.T, torch.eye(75, dtype=torch.float64), atol=1e-12)
+    assert torch.allclose(block_cipher.unrotate_rows(matrix), torch.eye(75, dtype=torch.float64), atol=1e-12)
+
+
+def test_negpos_negates_exactly_half():
+    for patch, channels in ((2, 1), (3, 1), (3, 3), (7, 3)):
+        matrix = cipher_of("negpos", patch, channels).rotate_rows(torch.eye(channels * patch**2, dtype=torch.float64))
+        assert int((matrix.diagonal() == -1).sum()) == channels * patch**2 // 2
+
+
+def test_every_public_parameter_and_every_part_has_its_own_stream():
+    block = {}
+    for cipher in EXACT:
+        for patch, channels in ((4, 3), (2, 12)):
+            matrix = cipher_of(cipher, patch, channels).rotate_rows(torch.eye(48, dtype=torch.float64))
+            block[cipher, patch] = matrix.abs().argmax(dim=0), matrix.sum(dim=0) < 0
+    assert not torch.equal(block["shuffle", 4][0], block["shuffle", 2][0])
+    assert not torch.equal(block["shuffle", 4][0], block["shuffle+negpos", 4][0])
+    assert not torch.equal(block["negpos", 4][1], block["shuffle+negpos", 4][1])
+
+
+def test_permutations_are_uniform():
+    """Chi-squared over the 24 permutations of 4 positions: 49.7 is the 99.9% point for 23 degrees of freedom."""
+    stream, counts = KeyStream(bytes(32)), dict.fromkeys(range(24), 0)
+    numbers = {order: number for number, order in enumerate(sorted({*map(tuple, _permutations(4))}))}
+    for _ in range(2400):
+        counts[numbers[tuple(stream.permutation(4))]] += 1
+    assert sum((count - 100) ** 2 / 100 for count in counts.values()) < 49.7
+
+
+def _permutations(size: int) -> list[list[int]]:
+    import itertools
+
+    return [list(order) for order in itertools.permutations(range(size))]
+
+
+def test_pil_arrays_and_tensors_agree(photos, pixels):
+    cipher = cipher_of()
+    expected = cipher.encrypt(pixels[0])
+    picture, array = cipher.encrypt(photos[0]), cipher.encrypt(np.array(photos[0]))
+    assert isinstance(picture, Image.Image)
+    assert picture.mode == "RGB"
+    assert isinstance(array, np.ndarray)
+    assert array.dtype == np.uint8
+    assert array.flags.c_contiguous
+    assert np.array_equal(np.array(picture), array)
+    assert np.array_equal(array, expected.permute(1, 2, 0).numpy())
+    assert np.array_equal(np.array(cipher.decrypt(picture)), np.array(photos[0]))
+
+
+def test_grey_images(photos):
+    cipher, grey = cipher_of(channels=1), photos[0].convert("L")
+    encrypted = cipher.encrypt(grey)
+    assert encrypted.mode == "L"
+    assert np.array_equal(np.array(cipher.decrypt(encrypted)), np.array(grey))
+    assert np.array_equal(cipher.encrypt(np.array(grey)[:, :, None])[:, :, 0], np.array(encrypted))
+
+
+def test_strided_read_only_and_permuted_inputs(photos):
+    cipher = cipher_of()
+    array = np.array(photos[0])
+    assert np.array_equal(cipher.encrypt(array[::-1]), cipher.encrypt(np.ascontiguousarray(array[::-1])))
+    array.flags.writeable = False
+    encrypted = cipher.encrypt(array)
+    tensor = torch.from_numpy(np.array(photos[0])).permute(2, 0, 1)  # lies in memory as H, W, C
+    assert np.array_equal(cipher.encrypt(tensor).permute(1, 2, 0).numpy(), encrypted)
+    assert cipher.encrypt(tensor).stride() == tensor.stride()
+    wide = torch.from_numpy(np.array(photos[0])).permute(2, 0, 1).repeat(1, 1, 2)[:, :, :32]
+    assert np.array_equal(cipher.encrypt(wide).permute(1, 2, 0).numpy(), encrypted)
+
+
+def test_empty_batches_pass():
+    assert cipher_of().encrypt(torch.zeros(0, 3, 8, 8, dtype=torch.uint8)).shape == (0, 3, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (torch.zeros(3, 30, 32, dtype=torch.uint8), "multiples of 4 px, got 30 x 32 px"),
+        (torch.zeros(3, 32, 33), "multiples of 4 px"),
+        (torch.zeros(3, 0, 32), "multiples of 4 px"),
+        (torch.zeros(1, 32, 32), r"shape \(3, H, W\)"),
+        (torch.zeros(32, 32), "shape"),
+        (torch.zeros(1, 1, 3, 32, 32), "shape"),
+        (torch.zeros(3, 32, 32, dtype=torch.int64), "uint8, or floats"),
+        (np.zeros((32, 32, 4), dtype=np.uint8), r"shape \(H, W, 3\)"),
+        (np.zeros((32, 32, 3), dtype=np.float32), "uint8 array"),
+        (Image.new("L", (32, 32)), "mode RGB, got mode L"),
+        (Image.new("RGBA", (32, 32)), "mode RGB"),
+        (Image.new("RGB", (31, 32)), "multiples of 4 px"),
+    ],
+)
+def test_images_that_do_not_fit(image, message):
+    with pytest.raises(ImageError, match=message):
+        cipher_of().encrypt(image)
+
+
+def test_things_that_are_no_images():
+    with pytest.raises(ImageTypeError, match="got str"):
+        cipher_of().encrypt("photo.png")
+
+
+def test_orthogonal_needs_floats():
+    with pytest.raises(ImageError, match="float tensor"):
+        cipher_of("orthogonal").encrypt(torch.zeros(3, 8, 8, dtype=torch.uint8))
+    with pytest.raises(ImageError, match="float tensor"):
+        cipher_of("orthogonal").encrypt(Image.new("RGB", (8, 8)))
+
+
+def test_wrong_keys_are_refused_or_give_something_else(pixels, other_key):
+    scheme = te.Scheme(patch_size=4, fingerprint=KEY.fingerprint)
+    with pytest.raises(KeyMismatchError, match=f"{KEY.fingerprint}.*{other_key.fingerprint}"):
+        te.BlockCipher(other_key, scheme)
+    wrong = te.BlockCipher(other_key, scheme.without_fingerprint())
+    assert not torch.equal(wrong.decrypt(te.BlockCipher(KEY, scheme).encrypt(pixels)), pixels)
+
+
+def test_rows_of_another_size():
+    with pytest.raises(SchemeMismatchError, match="3 x 4 x 4"):
+        cipher_of().rotate_rows(torch.zeros(5, 47))
+
+
+@pytest.mark.parametrize("cipher", te.CIPHERS)
+def test_as_a_module(cipher):
+    block_cipher = cipher_of(cipher)
+    model = nn.Sequential(block_cipher, nn.Flatten(), nn.Linear(192, 2))
+    assert all(not name.startswith("0.") for name in model.state_dict())
+    assert not list(block_cipher.parameters())
+    images = torch.rand(2, 3, 8, 8)
+    expected = block_cipher.encrypt(images)
+    assert torch.equal(block_cipher(images), expected)
+    half = copy.deepcopy(block_cipher).half()  # a cast of the model must not round the key
+    assert torch.equal(half.encrypt(images), expected)
+
+
+def test_moves_between_devices():
+    """Without a GPU the meta device stands in: it proves that nothing is left on the CPU."""
+    device = "cuda" if torch.cuda.is_available() else "meta"
+    images = torch.rand(2, 3, 8, 8)
+    for cipher in te.CIPHERS:
+        moved = cipher_of(cipher).to(device)
+        result = moved(images.to(device))
+        assert result.device.type == device
+        if device == "cuda":
+            assert torch.allclose(result.cpu(), cipher_of(cipher)(images), atol=1e-6)
+
+
+@pytest.mark.parametrize("cipher", te.CIPHERS)
+def test_runs_under_compile(cipher):
+    backend = "inductor" if cipher == "shuffle+negpos" and shutil.which("g++") else "aot_eager"
+    block_cipher = cipher_of(cipher)
+    images = torch.rand(2, 3, 8, 8)
+    compiled = torch.compile(block_cipher, backend=backend, fullgraph=True)
+    assert torch.allclose(compiled(images), block_cipher.encrypt(images), atol=1e-6)
+    if cipher != "orthogonal":
+        codes = (images * 255).to(torch.uint8)
+        assert torch.equal(compiled(codes), block_cipher.encrypt(codes))
+
+
+@pytest.mark.parametrize("cipher", te.CIPHERS)
+def test_gradients_pass_through(cipher):
+    images = torch.rand(1, 3, 8, 8, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(cipher_of(cipher).encrypt, (images,))
+
+
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_serves_in_a_loaders_collate_function(context, pixels):
+    cipher = cipher_of()
+    dataset = torch.utils.data.TensorDataset(pixels[:8], torch.arange(8))
+    loader = torch.utils.data.DataLoader(
+        dataset, 4, collate_fn=cipher.collate, num_workers=1, multiprocessing_context=multiprocessing.get_context(context)
+    )
+    images, labels = (torch.cat(parts) for parts in zip(*loader, strict=True))
+    assert torch.equal(images, cipher.encrypt(pixels[:8]))
+    assert labels.tolist() == list(range(8))
+
+
+@pytest.mark.parametrize("cipher", te.CIPHERS)
+def test_is_never_pickled_or_shown(cipher, tmp_path):
+    block_cipher = cipher_of(cipher)
+    with pytest.raises(SecretLeakError):
+        pickle.dumps(block_cipher)
+    with pytest.raises(SecretLeakError):
+        torch.save(nn.Sequential(block_cipher), tmp_path / "model.pt")
+    assert repr(block_cipher) == f"BlockCipher({cipher}, patch_size=4, in_chans=3, fingerprint=None)"

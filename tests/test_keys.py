@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import base64
+import copy
+import json
+import logging
+import pickle
+import stat
+import traceback
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import assert_no_secret, secret_forms
+
+import timm_encmixer as te
+from timm_encmixer.errors import (
+    FileAccessError,
+    KeyFormatError,
+    KeyPermissionWarning,
+    MissingKeyError,
+    SecretLeakError,
+    TargetExistsError,
+)
+from timm_encmixer.keys import find_key
+
+VECTORS = json.loads((Path(__file__).parent / "vectors" / "format-1.json").read_text())
+
+
+def test_generated_keys_differ_and_have_32_bytes():
+    one, two = te.SecretKey.generate(), te.SecretKey.generate()
+    assert one != two
+    assert len(one.reveal()) == 32
+
+
+@pytest.mark.parametrize("case", VECTORS["cases"], ids=lambda case: case["fingerprint"])
+def test_fingerprint_and_key_file_are_the_formats(case, tmp_path):
+    key = te.SecretKey(bytes.fromhex(case["key"]))
+    assert key.fingerprint == case["fingerprint"]
+    key.save(tmp_path / "k")
+    body = base64.urlsafe_b64encode(bytes.fromhex(case["key_file_hex"])).decode()
+    assert (tmp_path / "k").read_text() == f"ENCMIXER-KEY-1:{body}\n"
+
+
+def test_save_and_load_round_trip(key, tmp_path):
+    key.save(tmp_path / "k")
+    assert te.SecretKey.load(tmp_path / "k") == key
+    assert stat.S_IMODE((tmp_path / "k").stat().st_mode) == 0o600
+
+
+def test_saving_never_overwrites(key, other_key, key_file):
+    before = key_file.read_bytes()
+    with pytest.raises(TargetExistsError, match=r"owner\.key: expected a target that does not exist"):
+        other_key.save(key_file)
+    with pytest.raises(FileExistsError):
+        other_key.save(key_file)
+    assert key_file.read_bytes() == before
+    assert [path.name for path in key_file.parent.iterdir()] == ["owner.key"]
+
+
+def test_every_single_mistyped_character_is_an_error(key_file, tmp_path):
+    line = key_file.read_text().strip()
+    typo = tmp_path / "typo.key"
+    typo.touch(mode=0o600)
+    for position in range(len(line)):
+        for replacement in ("A", "b", "!"):
+            if replacement != line[position]:
+                typo.write_text(line[:position] + replacement + line[position + 1 :])
+                with pytest.raises(KeyFormatError):
+                    te.SecretKey.load(typo)
+
+
+@pytest.mark.parametrize("text", [b"", b"\n", b"ENCMIXER-KEY-1:", b"ENCMIXER-KEY-2:abc", b"-----BEGIN KEY-----", b"\xff\xfe\x00", b"x" * 9999])
+def test_foreign_and_truncated_files_are_errors_without_their_content(text, tmp_path):
+    path = tmp_path / "k"
+    path.touch(mode=0o600)
+    path.write_bytes(text)
+    with pytest.raises(KeyFormatError, match="expected .* got .*;"):
+        te.SecretKey.load(path)
+
+
+def test_truncated_key_is_not_shown_in_the_error(key, key_file):
+    key_file.write_text(key_file.read_text()[:-5])
+    with pytest.raises(KeyFormatError) as caught:
+        te.SecretKey.load(key_file)
+    assert_no_secret(key, "".join(traceback.format_exception(caught.value)))
+
+
+def test_missing_file_and_folder(tmp_path):
+    with pytest.raises(FileAccessError, match="No such file"):
+        te.SecretKey.load(tmp_path / "none")
+    with pytest.raises(OSError, match="Is a directory"):
+        te.SecretKey.load(tmp_path)
+
+
+def test_warns_when_others_can_read(key, key_file):
+    key_file.chmod(0o644)
+    with pytest.warns(KeyPermissionWarning, match="chmod 600"):
+        assert te.SecretKey.load(key_file) == key
+
+
+def test_wrong_sizes_are_errors():
+    for wrong in (b"", bytes(31), bytes(33), "0" * 32, None):
+        with pytest.raises(KeyFormatError, match="32 bytes"):
+            te.SecretKey(wrong)
+
+
+def test_the_key_is_never_shown(key, caplog):
+    logging.getLogger("x").warning("%s %r", key, key)
+    shown = f"{key} {key!r} {[key]} { {'k': key} } {key:}" + caplog.text
+    assert key.fingerprint in shown
+    assert_no_secret(key, shown)
+
+
+def test_the_search_finds_a_key_that_is_there(key, tmp_path):
+    for form in secret_forms(key):
+        (tmp_path / "leak").write_bytes(b"..." + form + b"...")
+        with pytest.raises(AssertionError):
+            assert_no_secret(key, tmp_path)
+    key.save(tmp_path / "k")
+    with pytest.raises(AssertionError):
+        assert_no_secret(key, tmp_path / "k")
+
+
+def test_pickling_raises_and_copies_are_the_same_object(key, tmp_path):
+    with pytest.raises(SecretLeakError, match="never to be pickled"):
+        pickle.dumps(key)
+    with pytest.raises(TypeError):
+        torch.save({"key": key}, tmp_path / "x.pt")
+    assert copy.deepcopy({"a": [key]})["a"][0] is key
+    with pytest.raises(TypeError):
+        json.dumps({"key": key})
+
+
+def test_immutable(key):
+    with pytest.raises(AttributeError, match="immutable"):
+        key._key_bytes = b"x"
+    with pytest.raises(AttributeError):
+        key.other = 1
+
+
+def test_purposes_give_independent_streams(key):
+    assert key.derive("a") != key.derive("b")
+    assert key.derive("a", 16) == key.derive("a", 64)[:16]
+
+
+def test_where_a_key_comes_from(key, other_key, key_file, monkeypatch, tmp_path):
+    other_key.save(tmp_path / "other.key")
+    monkeypatch.setenv("TIMM_ENCMIXER_KEY", str(key_file))
+    assert find_key(other_key) is other_key
+    assert find_key(tmp_path / "other.key") == other_key
+    assert find_key(None) == key
+    monkeypatch.delenv("TIMM_ENCMIXER_KEY")
+    with pytest.raises(MissingKeyError, match="TIMM_ENCMIXER_KEY"):
+        find_key(None)
+    with pytest.raises(MissingKeyError, match="a SecretKey or a path"):
+        find_key(42)

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import timm_encmixer as te
+from timm_encmixer.errors import SchemeError
+from timm_encmixer.scheme import Preprocessing
+
+COMPAT = Path(__file__).parent / "compat"
+
+
+@pytest.fixture
+def scheme() -> te.Scheme:
+    plain = Preprocessing(input_size=(3, 32, 32), mean=(0.4, 0.5, 0.6), std=(0.2, 0.2, 0.3))
+    return te.Scheme(cipher="shuffle", patch_size=4, in_chans=3, fingerprint="0123456789abcdef", stem="stem.0", plain=plain)
+
+
+def test_json_round_trip(scheme):
+    assert te.Scheme.from_json(scheme.to_json()) == scheme
+    assert te.Scheme.from_dict(json.loads(json.dumps(scheme.to_dict()))) == scheme
+
+
+def test_defaults_and_properties():
+    scheme = te.Scheme(patch_size=7)
+    assert (scheme.cipher, scheme.in_chans, scheme.block_size, scheme.exact) == ("shuffle+negpos", 3, 147, True)
+    assert not te.Scheme(patch_size=7, cipher="orthogonal").exact
+
+
+def test_frozen_and_hashable(scheme):
+    with pytest.raises(AttributeError):
+        scheme.cipher = "negpos"
+    assert len({scheme, scheme.replace()}) == 1
+
+
+def test_without_fingerprint(scheme):
+    assert scheme.without_fingerprint().fingerprint is None
+    assert scheme.fingerprint is not None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"cipher": "rot13"}, "cipher: expected one of shuffle"),
+        ({"cipher": "negpos+shuffle"}, "cipher"),
+        ({"patch_size": 1}, "patch_size"),
+        ({"patch_size": 33}, "patch_size"),
+        ({"patch_size": "7"}, "patch_size"),
+        ({"patch_size": True}, "patch_size"),
+        ({"in_chans": 0}, "in_chans"),
+        ({"in_chans": 1}, "plain.input_size"),
+        ({"fingerprint": "xyz"}, "fingerprint"),
+        ({"version": 2}, "version: expected 1, got 2; upgrade"),
+    ],
+)
+def test_values_out_of_range(scheme, change, message):
+    with pytest.raises(SchemeError, match=message):
+        scheme.replace(**change)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        [],
+        {},
+        {"version": 2, "patch_size": 4},
+        {"version": 1},
+        {"version": 1, "patch_size": 4, "surprise": 1},
+        {"version": 1, "patch_size": 4, "plain": {"mean": [0.5]}},
+        {"version": 1, "patch_size": 4, "plain": 3},
+        {"version": 1, "patch_size": 4, "plain": {"input_size": [3, 32, 32], "mean": [0, 0, 0], "std": [1, 1, 0]}},
+        {"version": 1, "patch_size": 4, "plain": {"input_size": [3, 32, 32], "mean": [0, 0, 0], "std": [1, 1]}},
+        {"version": 1, "patch_size": 4, "plain": {"input_size": [3, 32, 10**9], "mean": [0, 0, 0], "std": [1, 1, 1]}},
+        {"version": 1, "patch_size": 4, "plain": {"input_size": [3, 32, 32], "mean": ["a", 0, 0], "std": [1, 1, 1]}},
+        {"version": 1, "patch_size": 4, "plain": {"input_size": 7, "mean": [0, 0, 0], "std": [1, 1, 1]}},
+    ],
+)
+def test_malformed_records(record):
+    with pytest.raises(SchemeError):
+        te.Scheme.from_dict(record)
+
+
+@pytest.mark.parametrize("text", ["", "{", "null", "[1]"])
+def test_text_that_is_no_record(text):
+    with pytest.raises(SchemeError):
+        te.Scheme.from_json(text)
+
+
+@pytest.mark.parametrize("path", sorted(COMPAT.glob("record-*.json")), ids=lambda path: path.name)
+def test_old_records_keep_loading(path):
+    record = json.loads(path.read_text())
+    assert te.Scheme.from_dict(record).to_dict() == record
