@@ -70,12 +70,14 @@ def test_every_single_mistyped_character_is_an_error(key_file, tmp_path):
                     te.SecretKey.load(typo)
 
 
-@pytest.mark.parametrize("text", [b"", b"\n", b"ENCMIXER-KEY-1:", b"ENCMIXER-KEY-2:abc", b"-----BEGIN KEY-----", b"\xff\xfe\x00", b"x" * 9999])
+@pytest.mark.parametrize(
+    "text", [b"", b"\n", b"ENCMIXER-KEY-1:", b"ENCMIXER-KEY-2:abc", b"-----BEGIN KEY-----", b"\xff\xfe\x00", b"x" * 9999]
+)
 def test_foreign_and_truncated_files_are_errors_without_their_content(text, tmp_path):
     path = tmp_path / "k"
     path.touch(mode=0o600)
     path.write_bytes(text)
-    with pytest.raises(KeyFormatError, match="expected .* got .*;"):
+    with pytest.raises(KeyFormatError, match=r"expected .* got .*;"):
         te.SecretKey.load(path)
 
 

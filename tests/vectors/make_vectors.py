@@ -1,4 +1,4 @@
-"""Make the known-answer vectors, independently of the package: standard library only, from RFC 5869, RFC 8439 and docs/format.md.
+"""Make the known-answer vectors, independently of the package: from RFC 5869, RFC 8439 and docs/format.md alone.
 
     python tests/vectors/make_vectors.py > tests/vectors/format-1.json
 
