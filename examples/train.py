@@ -53,6 +53,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--holdout", type=int, default=1000, help="training images kept aside to watch progress")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--stop-after", type=int, help="stop after this epoch, to go on another time")
     return parser.parse_args()
 
 
@@ -153,7 +154,7 @@ def main() -> None:
     elif accelerator.is_main_process:
         log.write_text("epoch,px,loss,held_out_accuracy,learning_rate,seconds\n")
 
-    for epoch in range(first, epochs):
+    for epoch in range(first, min(epochs, args.stop_after or epochs)):
         start = time.perf_counter()
         px, scale = [(px, scale) for length, px, scale in phases for _ in range(length)][epoch]
         loader = training_loader(px, scale)
@@ -186,6 +187,8 @@ def main() -> None:
                 csv.writer(file).writerow(row)
             (state / "epoch.json").write_text(json.dumps({"finished": epoch + 1}))
 
+    if (args.stop_after or epochs) < epochs:
+        return
     test_accuracy = accuracy(accelerator, ema.module, evaluation_loader(range(len(test_set)), "test"))
     accelerator.print(f"test accuracy {test_accuracy:.4f} on {len(test_set)} images")
     if accelerator.is_main_process:

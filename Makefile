@@ -1,0 +1,35 @@
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup format check docs test bench demo
+
+help:  ## Say what there is
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+setup:  ## Make .venv with everything for development
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -e ".[test,dev]"
+
+format:  ## Rewrite the code in the house style
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+check:  ## Lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+docs:  ## Run the examples of README and docs
+	$(BIN)/pytest tests/test_docs.py
+
+test:  ## Run all tests
+	$(BIN)/pytest
+
+bench:  ## Print the benchmarks' ratios
+	$(BIN)/python tests/benchmarks/bench_cipher.py
+	$(BIN)/python tests/benchmarks/bench_checkpoint.py
+	$(BIN)/python tests/benchmarks/bench_help.py
+
+demo:  ## The whole story on bundled weights and images
+	$(BIN)/encmixer demo

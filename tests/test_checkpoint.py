@@ -1,0 +1,270 @@
+from __future__ import annotations
+
+import copy
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from conftest import assert_no_secret
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from timm.models.convmixer import ConvMixer
+
+import timm_encmixer as te
+from timm_encmixer.bundled import BUNDLED_FOLDER, BUNDLED_WEIGHTS
+from timm_encmixer.errors import (
+    AlreadyEncryptedError,
+    CheckpointError,
+    KeyMismatchError,
+    NotEncryptedError,
+    SchemeError,
+    SourceError,
+    StemError,
+    TargetExistsError,
+)
+from timm_encmixer.tensor_file import TensorFile
+
+COMPAT = Path(__file__).parent / "compat"
+MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+
+
+def metadata(path: Path) -> dict[str, str]:
+    with safe_open(path, framework="pt") as file:
+        return file.metadata() or {}
+
+
+def layout(path: Path) -> list[tuple[str, str]]:
+    """Names in the order of the file, with the tensors' bytes."""
+    file = TensorFile.open(path)
+    data = path.read_bytes()[file.data_start :]
+    ordered = sorted(file.entries.items(), key=lambda entry: entry[1]["data_offsets"])
+    return [(name, data[slice(*entry["data_offsets"])].hex()) for name, entry in ordered]
+
+
+@pytest.mark.parametrize("cipher", te.CIPHERS)
+def test_a_folder_is_encrypted_like_the_model(plain_model, key, tmp_path, cipher):
+    scheme = te.encrypt_checkpoint(BUNDLED_FOLDER, tmp_path / "e", key, cipher=cipher)
+    model = te.encrypt_model(plain_model, key, cipher=cipher)
+    assert scheme == model.encmixer
+    tensors = load_file(tmp_path / "e" / "model.safetensors")
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensors[name], tensor), name
+    loaded = timm.create_model(f"local-dir:{tmp_path / 'e'}", pretrained=True)
+    assert te.scheme_of(loaded) == scheme
+    for field in ("mean", "std", "crop_pct", "crop_mode", "input_size", "first_conv", "notes"):
+        assert list_or(loaded.pretrained_cfg[field]) == list_or(model.pretrained_cfg[field]), field
+
+
+def list_or(value):
+    return list(value) if isinstance(value, tuple) else value
+
+
+def test_other_tensors_keep_their_bytes_and_order(key, tmp_path):
+    te.encrypt_checkpoint(BUNDLED_WEIGHTS, tmp_path / "e.safetensors", key, mean=MEAN, std=STD)
+    before, after = layout(BUNDLED_WEIGHTS), layout(tmp_path / "e.safetensors")
+    assert [name for name, _ in before] == [name for name, _ in after]
+    changed = [name for (name, one), (_, two) in zip(before, after, strict=True) if one != two]
+    assert sorted(changed) == ["stem.0.bias", "stem.0.weight"]
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"arch": "convmixer_256_8_ks5_p4.cifar10"},
+        {"mean": MEAN, "std": STD},
+        {"mean": MEAN, "std": STD, "first_conv": "stem.0"},
+    ],
+)
+def test_single_files(plain_model, key, other_key, tmp_path, how):
+    source = tmp_path / "plain.safetensors"
+    save_file(plain_model.state_dict(), source, metadata={"format": "pt", "mine": "kept"})
+    scheme = te.encrypt_checkpoint(source, tmp_path / "e.safetensors", key, **how)
+    assert scheme.plain.mean == MEAN
+    assert metadata(tmp_path / "e.safetensors") == {"format": "pt", "mine": "kept", "encmixer": scheme.to_json()}
+    rotated = te.rotate_checkpoint(tmp_path / "e.safetensors", tmp_path / "r.safetensors", key, other_key)
+    assert rotated.fingerprint == other_key.fingerprint
+    te.decrypt_checkpoint(tmp_path / "r.safetensors", tmp_path / "d.safetensors", other_key)
+    assert metadata(tmp_path / "d.safetensors") == {"format": "pt", "mine": "kept"}
+    for name, tensor in load_file(tmp_path / "d.safetensors").items():
+        assert torch.allclose(tensor, plain_model.state_dict()[name], rtol=1e-6, atol=1e-6)
+    assert_no_secret(key, tmp_path)
+
+
+def test_decrypting_a_folder_restores_its_config(key, tmp_path):
+    te.encrypt_checkpoint(BUNDLED_FOLDER, tmp_path / "e", key)
+    te.decrypt_checkpoint(tmp_path / "e", tmp_path / "d", key)
+    plain, back = (json.loads((folder / "config.json").read_text()) for folder in (BUNDLED_FOLDER, tmp_path / "d"))
+    plain["pretrained_cfg"].pop("notes", None)
+    assert back == plain
+
+
+def test_rotation_of_a_folder(plain_model, key, other_key, tmp_path):
+    te.encrypt_checkpoint(BUNDLED_FOLDER, tmp_path / "e", key)
+    te.rotate_checkpoint(tmp_path / "e", tmp_path / "r", key, other_key)
+    direct = te.encrypt_model(plain_model, other_key)
+    assert torch.equal(load_file(tmp_path / "r" / "model.safetensors")["stem.0.weight"], direct.stem[0].weight)
+    assert json.loads((tmp_path / "r" / "config.json").read_text())["encmixer"]["fingerprint"] == other_key.fingerprint
+
+
+def test_keys_as_paths_and_from_the_environment(key, key_file, tmp_path, monkeypatch):
+    te.encrypt_checkpoint(BUNDLED_FOLDER, tmp_path / "e", key_file)
+    te.decrypt_checkpoint(tmp_path / "e", tmp_path / "d", str(key_file))
+    with pytest.raises(KeyMismatchError):
+        te.decrypt_checkpoint(tmp_path / "e", tmp_path / "x", te.SecretKey(bytes(32)))
+    assert not (tmp_path / "x").exists()
+
+
+def test_half_precision_files(plain_model, key, tmp_path):
+    for dtype in (torch.float16, torch.bfloat16, torch.float64):
+        source = tmp_path / f"{dtype}.safetensors"
+        save_file(
+            {name: tensor.to(dtype) for name, tensor in plain_model.state_dict().items() if tensor.is_floating_point()}, source
+        )
+        target = tmp_path / f"{dtype}-e.safetensors"
+        te.encrypt_checkpoint(source, target, key, mean=MEAN, std=STD)
+        assert load_file(target)["stem.0.weight"].dtype == dtype
+
+
+def test_wrong_states(key, other_key, encrypted_folder, tmp_path):
+    with pytest.raises(AlreadyEncryptedError):
+        te.encrypt_checkpoint(encrypted_folder, tmp_path / "x", key)
+    with pytest.raises(AlreadyEncryptedError):
+        te.encrypt_checkpoint(encrypted_folder / "model.safetensors", tmp_path / "x.safetensors", key, mean=MEAN, std=STD)
+    with pytest.raises(NotEncryptedError):
+        te.decrypt_checkpoint(BUNDLED_FOLDER, tmp_path / "x", key)
+    with pytest.raises(NotEncryptedError):
+        te.rotate_checkpoint(BUNDLED_FOLDER, tmp_path / "x", key, other_key)
+    with pytest.raises(KeyMismatchError):
+        te.rotate_checkpoint(encrypted_folder, tmp_path / "x", key, key)
+    with pytest.raises(SchemeError, match="--arch NAME or --mean/--std"):
+        te.encrypt_checkpoint(BUNDLED_WEIGHTS, tmp_path / "x.safetensors", key)
+    with pytest.raises(SourceError, match="timm model name"):
+        te.encrypt_checkpoint(BUNDLED_WEIGHTS, tmp_path / "x.safetensors", key, arch="convmixer_9")
+    with pytest.raises(StemError, match="square kernel"):
+        te.encrypt_checkpoint(BUNDLED_WEIGHTS, tmp_path / "x.safetensors", key, arch="resnet18")
+    with pytest.raises(CheckpointError, match="shape"):
+        te.encrypt_checkpoint(BUNDLED_WEIGHTS, tmp_path / "x.safetensors", key, arch="convmixer_768_32")
+    with pytest.raises(CheckpointError, match="expected a tensor nothing"):
+        te.encrypt_checkpoint(BUNDLED_WEIGHTS, tmp_path / "x.safetensors", key, mean=MEAN, std=STD, first_conv="nothing")
+    assert not list(tmp_path.glob("x*"))
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_targets(key, tmp_path):
+    te.encrypt_checkpoint(BUNDLED_FOLDER, tmp_path / "e", key)
+    before = (tmp_path / "e" / "model.safetensors").read_bytes()
+    with pytest.raises(TargetExistsError, match="--force"):
+        te.encrypt_checkpoint(BUNDLED_FOLDER, tmp_path / "e", key, cipher="shuffle")
+    assert (tmp_path / "e" / "model.safetensors").read_bytes() == before
+    te.encrypt_checkpoint(BUNDLED_FOLDER, tmp_path / "e", key, cipher="shuffle", force=True)
+    assert (tmp_path / "e" / "model.safetensors").read_bytes() != before
+    (tmp_path / "e" / "thesis.txt").write_text("five years of work")
+    with pytest.raises(TargetExistsError, match=r"thesis\.txt"):
+        te.encrypt_checkpoint(BUNDLED_FOLDER, tmp_path / "e", key, force=True)
+    assert (tmp_path / "e" / "thesis.txt").exists()
+    with pytest.raises(SourceError, match="the source is never overwritten"):
+        te.decrypt_checkpoint(tmp_path / "e", tmp_path / "e", key, force=True)
+    with pytest.raises(SourceError, match=r"\.safetensors file as target"):
+        te.encrypt_checkpoint(BUNDLED_WEIGHTS, tmp_path / "e", key, mean=MEAN, std=STD)
+
+
+def test_config_and_weights_of_different_encryptions(key, other_key, tmp_path):
+    te.encrypt_checkpoint(BUNDLED_FOLDER, tmp_path / "one", key)
+    te.encrypt_checkpoint(BUNDLED_FOLDER, tmp_path / "two", other_key)
+    (tmp_path / "two" / "config.json").write_bytes((tmp_path / "one" / "config.json").read_bytes())
+    with pytest.raises(CheckpointError, match=r"one record in config\.json and model.safetensors"):
+        te.decrypt_checkpoint(tmp_path / "two", tmp_path / "x", key)
+
+
+def test_an_unreadable_stem_shape_by_guess(key, tmp_path):
+    save_file(
+        {
+            "a.weight": torch.zeros(4, 3, 4, 4),
+            "a.bias": torch.zeros(4),
+            "b.weight": torch.zeros(4, 3, 8, 8),
+            "b.bias": torch.zeros(4),
+        },
+        tmp_path / "two.safetensors",
+    )
+    with pytest.raises(CheckpointError, match="one patch kernel on 3 channels, got a, b; pass first_conv"):
+        te.encrypt_checkpoint(tmp_path / "two.safetensors", tmp_path / "x.safetensors", key, mean=MEAN, std=STD)
+    te.encrypt_checkpoint(tmp_path / "two.safetensors", tmp_path / "x.safetensors", key, mean=MEAN, std=STD, first_conv="b")
+
+
+def test_saving_a_channels_last_model_and_one_without_a_name(plain_model, key, tmp_path):
+    model = te.encrypt_model(copy.deepcopy(plain_model).to(memory_format=torch.channels_last), key)
+    te.save_model(model, tmp_path / "m")
+    assert torch.equal(load_file(tmp_path / "m" / "model.safetensors")["stem.0.weight"], model.stem[0].weight)
+    with pytest.raises(CheckpointError, match="convmixer_custom"):
+        te.save_model(ConvMixer(8, 1), tmp_path / "x")
+
+
+@pytest.mark.parametrize("folder", sorted(COMPAT.glob("encrypted-*")), ids=lambda path: path.name)
+def test_old_artefacts_keep_loading(folder, tmp_path):
+    """tests/compat holds what earlier versions wrote; its key is public and protects nothing."""
+    key = te.SecretKey(bytes(range(32)))
+    te.decrypt_checkpoint(folder, tmp_path / "d", key)
+    expected = load_file(COMPAT / "plain" / "model.safetensors")
+    for name, tensor in load_file(tmp_path / "d" / "model.safetensors").items():
+        assert torch.allclose(tensor, expected[name], rtol=1e-6, atol=1e-6), name
+    assert te.create_transform(str(folder), key=key).cipher.scheme.fingerprint == key.fingerprint
+
+
+# One process imports the package once and forks a victim whenever it is asked to.
+KILL_SCRIPT = """
+import os, sys, torch, timm_encmixer as te, timm_encmixer.checkpoint
+torch.set_num_threads(1)
+source, target, key = sys.argv[1:]
+for _ in sys.stdin:
+    victim = os.fork()
+    if not victim:
+        while True:
+            te.encrypt_checkpoint(source, target, key, force=True, mean=(.5, .4, .3), std=(.2, .2, .2), first_conv="stem.0")
+    print(victim, flush=True)
+    os.waitpid(victim, 0)
+    print("gone", flush=True)
+"""
+
+
+def test_killed_at_any_moment_the_target_is_absent_or_whole(key_file, key, tmp_path):
+    """40 real kills of a process that writes the same 24 MB target over and over."""
+    generator = random.Random(0)
+    source, target = tmp_path / "plain.safetensors", tmp_path / "out" / "e.safetensors"
+    target.parent.mkdir()
+    tensors = {"stem.0.weight": torch.randn(64, 3, 4, 4), "stem.0.bias": torch.randn(64)}
+    save_file({**tensors, **{f"block.{i}": torch.randn(1_000_000) for i in range(6)}}, source)
+    whole_source = source.read_bytes()
+    reference = tmp_path / "reference.safetensors"
+    te.encrypt_checkpoint(source, reference, key, mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2), first_conv="stem.0")
+    whole, partial = reference.read_bytes(), 0
+    command = [sys.executable, "-c", KILL_SCRIPT, str(source), str(target), str(key_file)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as driver:
+        assert driver.stdin is not None
+        assert driver.stdout is not None
+        for _ in range(40):
+            driver.stdin.write("next\n")
+            driver.stdin.flush()
+            victim = int(driver.stdout.readline())
+            time.sleep(generator.uniform(0.0, 0.15))
+            os.kill(victim, signal.SIGKILL)
+            assert driver.stdout.readline() == "gone\n"
+            leftovers = [path for path in target.parent.iterdir() if path != target]
+            assert all(path.name.startswith(".e.safetensors.tmp-") for path in leftovers)
+            partial += bool(leftovers)
+            for path in leftovers:
+                path.unlink()
+            if target.exists():
+                assert target.read_bytes() == whole
+                if generator.random() < 0.5:
+                    target.unlink()
+            assert source.read_bytes() == whole_source
+        driver.stdin.close()
+    assert partial >= 5, "the kills must fall into the writing, or they prove nothing"

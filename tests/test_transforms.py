@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import timm
+import torch
+
+import timm_encmixer as te
+from timm_encmixer.errors import (
+    ImageError,
+    KeyMismatchError,
+    MissingKeyError,
+    NotEncryptedError,
+    SchemeError,
+    SchemeMismatchError,
+    SourceError,
+)
+from timm_encmixer.scheme import Preprocessing
+
+
+@pytest.fixture
+def encrypted(plain_model, key):
+    return te.encrypt_model(plain_model, key)
+
+
+@pytest.fixture
+def photo(photos):
+    return photos[3].resize((50, 41))
+
+
+def test_the_client_does_the_plain_preprocessing_then_the_cipher(encrypted, plain_model, key, photo):
+    config = timm.data.resolve_model_data_config(plain_model)
+    plain = timm.data.create_transform(**config, normalize=False)(photo)  # uint8
+    cipher = te.BlockCipher(key, encrypted.encmixer)
+    sent = te.create_transform(encrypted, key=key, output="uint8")(photo)
+    assert sent.dtype == torch.uint8
+    assert torch.equal(sent, cipher.encrypt(plain))
+    picture = te.create_transform(encrypted, key=key, output="image")(photo)
+    assert picture.mode == "RGB"
+    assert np.array_equal(np.array(picture), sent.permute(1, 2, 0).numpy())
+    ready = te.create_transform(encrypted, key=key)(photo)
+    assert ready.dtype == torch.float32
+    assert torch.allclose(ready, (sent.float() / 255 - 0.5) / 0.5)
+    with torch.no_grad():
+        want = plain_model(timm.data.create_transform(**config)(photo)[None])
+        assert torch.allclose(encrypted(ready[None]), want, atol=1e-4)
+
+
+def test_the_server_uses_stock_timm(encrypted, key, photo):
+    server = timm.data.create_transform(**timm.data.resolve_model_data_config(encrypted))
+    sent = te.create_transform(encrypted, key=key, output="image")(photo)
+    assert torch.equal(server(sent), te.create_transform(encrypted, key=key)(photo))
+
+
+@pytest.mark.parametrize("cipher", te.CIPHERS)
+def test_every_cipher_as_model_input(plain_model, key, photo, cipher):
+    encrypted = te.encrypt_model(plain_model, key, cipher=cipher)
+    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(plain_model))
+    with torch.no_grad():
+        got = encrypted(te.create_transform(encrypted, key=key)(photo)[None])
+        assert torch.allclose(got, plain_model(transform(photo)[None]), atol=1e-4)
+
+
+def test_targets(encrypted, encrypted_folder, key, photo):
+    want = te.create_transform(encrypted, key=key)(photo)
+    config_only = encrypted_folder.parent / "config-only"
+    config_only.mkdir()
+    (config_only / "config.json").write_bytes((encrypted_folder / "config.json").read_bytes())
+    targets = [
+        encrypted.encmixer,
+        encrypted_folder,
+        str(encrypted_folder),
+        f"local-dir:{encrypted_folder}",
+        encrypted_folder / "model.safetensors",
+        config_only,
+    ]
+    for target in targets:
+        assert torch.equal(te.create_transform(target, key=key)(photo), want)
+
+
+def test_errors(plain_model, encrypted, key, other_key, tmp_path, photo):
+    with pytest.raises(KeyMismatchError):
+        te.create_transform(encrypted, key=other_key)
+    with pytest.raises(MissingKeyError):
+        te.create_transform(encrypted)
+    with pytest.raises(NotEncryptedError):
+        te.create_transform(plain_model, key=key)
+    with pytest.raises(SourceError, match="no such path"):
+        te.create_transform(str(tmp_path / "nowhere"), key=key)
+    with pytest.raises(SchemeError, match="one of input, image, uint8"):
+        te.create_transform(encrypted, key=key, output="jpeg")
+    with pytest.raises(SchemeError, match="plain model's preprocessing"):
+        te.create_transform(te.Scheme(patch_size=4), key=key)
+    with pytest.raises(ImageError, match="a PIL image"):
+        te.create_transform(encrypted, key=key)(np.array(photo))
+    orthogonal = te.encrypt_model(plain_model, key, cipher="orthogonal")
+    for output in ("image", "uint8"):
+        with pytest.raises(SchemeError, match="its ciphertext is float"):
+            te.create_transform(orthogonal, key=key, output=output)
+    plain = Preprocessing(input_size=(3, 30, 32), mean=(0.5,) * 3, std=(0.5,) * 3)
+    with pytest.raises(SchemeMismatchError, match="multiples of 4 px, got 30 x 32 px"):
+        te.create_transform(te.Scheme(patch_size=4, plain=plain), key=key)
+
+
+def test_the_hub_without_a_connection_is_one_clear_error(key, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(SourceError, match=r"hf-hub:me/nothing: expected config\.json from the Hub"):
+        te.create_transform("hf-hub:me/nothing", key=key)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "P", "L", "LA", "CMYK", "1", "I;16"])
+def test_every_kind_of_image_gives_three_channels(encrypted, key, photo, mode):
+    image = photo.convert("L").convert("I;16") if mode == "I;16" else photo.convert(mode)
+    assert te.create_transform(encrypted, key=key, output="uint8")(image).shape == (3, 32, 32)
