@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import shutil
@@ -26,6 +27,17 @@ def refuse_existing(path: Path, *, overwrite: bool, remedy: str = "choose anothe
 
 def _temporary_beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.tmp-{secrets.token_hex(4)}")
+
+
+def _rename_to_new(temporary: Path, path: Path) -> None:
+    """Give the file its name; unlike a bare rename, fail when somebody created the target meanwhile."""
+    try:
+        os.link(temporary, path)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+        refuse_existing(path, overwrite=False)  # a file system without hard links: the best that is left
+        temporary.rename(path)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -66,7 +78,7 @@ def replacing_file(path: Path, *, overwrite: bool = False, mode: int | None = No
         if overwrite:
             temporary.replace(path)
         else:
-            os.link(temporary, path)  # unlike rename, fails when somebody created the target meanwhile
+            _rename_to_new(temporary, path)
         if durable:
             _sync_folder(path.parent)
     except FileExistsError:

@@ -70,6 +70,6 @@ def _pil(image: Image.Image, channels: int) -> tuple[Tensor, Callable[[Tensor], 
 
     def to_pil(result: Tensor) -> Image.Image:
         array = restore(result)
-        return Image.fromarray(array[:, :, 0] if channels == 1 else array, mode=None)
+        return Image.fromarray(array[:, :, 0] if channels == 1 else array)
 
     return batch, to_pil
