@@ -24,7 +24,7 @@ def data():
 @pytest.fixture
 def class_folders(tmp_path):
     images, labels, classes = bundled_images()
-    for index in range(60):
+    for index in range(0, 480, 8):
         folder = tmp_path / "data" / classes[labels[index]]
         folder.mkdir(parents=True, exist_ok=True)
         images[index].save(folder / f"{index}.png")
@@ -76,7 +76,7 @@ def test_class_folders(class_folders):
     data = open_labelled_images(str(class_folders))
     _, labels, classes = bundled_images()
     assert len(data) == 60
-    assert sorted(label for _, label in data) == sorted(labels[:60])
+    assert sorted(label for _, label in data) == sorted(labels[:480:8])
     assert sorted(entry.name for entry in class_folders.iterdir()) == classes
 
 

@@ -33,7 +33,17 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _SRC = "SRC is a timm model name, hf-hub:ID, a folder with config.json, or a .safetensors file."
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class _Commands(click.Group):
+    """The top group; makes Ctrl-C an error like others, before click prints an empty line of its own for it."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise click.ClickException("interrupted; nothing half-written is left, run the command again") from error
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="timm-encmixer")
 def cli() -> None:
     """Key-based encryption of ConvMixer models and images.
@@ -312,8 +322,6 @@ def main() -> None:
         sys.exit(cli.main(standalone_mode=False) or 0)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
-    except (click.Abort, KeyboardInterrupt):
-        _fail("interrupted; nothing half-written is left, run the command again")
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         hint = f"; see {context.command_path} --help" if context is not None else ""

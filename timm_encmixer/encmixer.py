@@ -38,7 +38,7 @@ def _cifar10(**fields: Any) -> dict[str, Any]:
     cifar10 = {
         "num_classes": 10,
         "input_size": (3, 32, 32),
-        "crop_pct": 1.0,
+        "crop_pct": 0.875,
         "license": "apache-2.0",
         "mean": (0.4914, 0.4822, 0.4465),
         "std": (0.2470, 0.2435, 0.2616),
