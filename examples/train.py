@@ -142,7 +142,7 @@ def main() -> None:
     ema = ModelEmaV3(model, decay=args.ema_decay, use_warmup=True, warmup_power=0.75)
     criterion = LabelSmoothingCrossEntropy(args.smoothing)
     model, optimizer = accelerator.prepare(model, optimizer)
-    accelerator.register_for_checkpointing(ema, scheduler)
+    accelerator.register_for_checkpointing(ema)  # the schedule follows from the update's number
 
     args.out.mkdir(parents=True, exist_ok=True)
     state, log = args.out / "state", args.out / "log.csv"

@@ -104,6 +104,18 @@ def test_floats_follow_the_definition(cipher, dtype, channels_last):
     assert torch.allclose(block_cipher.decrypt(encrypted).double(), images.double(), rtol=0, atol=tolerance)
 
 
+def test_one_thread_takes_another_way_to_the_same_result(pixels):
+    threads = torch.get_num_threads()
+    for cipher in map(cipher_of, EXACT):
+        for images in (pixels, pixels.float() / 255, pixels.contiguous(memory_format=torch.channels_last)):
+            results = []
+            for count in (1, 2):
+                torch.set_num_threads(count)
+                results.append(cipher.encrypt(images))
+            torch.set_num_threads(threads)
+            assert torch.equal(*results)
+
+
 @pytest.mark.parametrize("cipher", te.CIPHERS)
 def test_the_map_is_orthogonal(cipher):
     block_cipher = cipher_of(cipher, 5)
