@@ -52,8 +52,9 @@ def test_every_command_shows_help_with_an_example(path):
     result = CliRunner().invoke(cli, [*path, "--help"])
     assert result.exit_code == 0
     assert "Usage:" in result.output
+    assert "\\b" not in result.output
     is_group = hasattr(dict(commands())[path], "commands")
-    assert is_group or f"Example: encmixer {' '.join(path)}" in result.output
+    assert is_group or f"\n  Example: encmixer {' '.join(path)}" in result.output
 
 
 def test_key_commands(encmixer, tmp_path):

@@ -57,7 +57,7 @@ def cli() -> None:
 @click.option("--out", type=Path, default=Path("encmixer-demo"), show_default=True, help="Folder for demo.png.")
 @_json
 def demo(out: Path, as_json: bool) -> None:
-    r"""The whole story on bundled weights and images, offline, with a picture.
+    """The whole story on bundled weights and images, offline, with a picture.
 
     \b
     Example: encmixer demo --out /tmp/demo
@@ -79,7 +79,7 @@ def key() -> None:
 @key.command("new")
 @click.argument("path", type=Path)
 def key_new(path: Path) -> None:
-    r"""Write a new key to PATH, readable by you alone; an existing file is never overwritten.
+    """Write a new key to PATH, readable by you alone; an existing file is never overwritten.
 
     \b
     Example: encmixer key new owner.key
@@ -95,7 +95,7 @@ def key_new(path: Path) -> None:
 @click.argument("path", type=Path)
 @_json
 def key_show(path: Path, as_json: bool) -> None:
-    r"""Print the fingerprint of the key in PATH, never the key.
+    """Print the fingerprint of the key in PATH, never the key.
 
     \b
     Example: encmixer key show owner.key
@@ -121,7 +121,7 @@ def model() -> None:
 @_force
 @_json
 def model_encrypt(src: str, dst: Path, key: str | None, as_json: bool, **options: Any) -> None:
-    r"""Encrypt the plain model SRC to DST.
+    """Encrypt the plain model SRC to DST.
 
     SRC is a timm model name, hf-hub:ID, a folder with config.json, or a .safetensors file (with --arch, or --mean and --std).
 
@@ -148,7 +148,7 @@ def model_encrypt(src: str, dst: Path, key: str | None, as_json: bool, **options
 @_force
 @_json
 def model_decrypt(src: str, dst: Path, key: str | None, force: bool, as_json: bool) -> None:
-    r"""Decrypt the model SRC (a folder, hf-hub:ID or .safetensors file) to DST.
+    """Decrypt the model SRC (a folder, hf-hub:ID or .safetensors file) to DST.
 
     \b
     Example: encmixer model decrypt encrypted plain --key owner.key
@@ -168,7 +168,7 @@ def model_decrypt(src: str, dst: Path, key: str | None, force: bool, as_json: bo
 @_force
 @_json
 def model_rotate(src: str, dst: Path, key: str | None, new_key: str, force: bool, as_json: bool) -> None:
-    r"""Change the key of the encrypted model SRC, without the plain weights, and write it to DST.
+    """Change the key of the encrypted model SRC, without the plain weights, and write it to DST.
 
     \b
     Example: encmixer model rotate encrypted rotated --key owner.key --new-key next.key
@@ -190,7 +190,7 @@ def model_rotate(src: str, dst: Path, key: str | None, new_key: str, force: bool
 @click.option("--limit", type=click.IntRange(min=1), help="Use the first so many images.")
 @_json
 def model_verify(plain: str, encrypted: str, key: str | None, images: Path, limit: int | None, as_json: bool) -> None:
-    r"""Compare the logits of ENCRYPTED on encrypted images with those of PLAIN on plain ones; exit 1 if they differ.
+    """Compare the logits of ENCRYPTED on encrypted images with those of PLAIN on plain ones; exit 1 if they differ.
 
     \b
     Example: encmixer model verify plain encrypted --key owner.key --images photos
@@ -208,7 +208,7 @@ def model_verify(plain: str, encrypted: str, key: str | None, images: Path, limi
 @click.argument("src")
 @_json
 def model_info(src: str, as_json: bool) -> None:
-    r"""Say what SRC is: architecture, and the record of its encryption if it has one.
+    """Say what SRC is: architecture, and the record of its encryption if it has one.
 
     \b
     Example: encmixer model info encrypted
@@ -233,7 +233,7 @@ def images() -> None:
 @_force
 @_json
 def images_encrypt(src: Path, dst: Path, key: str | None, model: str, no_resize: bool, force: bool, as_json: bool) -> None:
-    r"""Encrypt the image or folder SRC to PNG at DST, for the client to send away.
+    """Encrypt the image or folder SRC to PNG at DST, for the client to send away.
 
     What is at DST already is kept, so an interrupted run can be taken up again. Metadata is dropped.
 
@@ -254,7 +254,7 @@ def images_encrypt(src: Path, dst: Path, key: str | None, model: str, no_resize:
 @_force
 @_json
 def images_decrypt(src: Path, dst: Path, key: str | None, model: str, force: bool, as_json: bool) -> None:
-    r"""Decrypt the ciphertext PNG or folder SRC to PNG at DST.
+    """Decrypt the ciphertext PNG or folder SRC to PNG at DST.
 
     \b
     Example: encmixer images decrypt ciphertext plain --key owner.key --model encrypted
@@ -275,7 +275,7 @@ def images_decrypt(src: Path, dst: Path, key: str | None, model: str, force: boo
 @click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True)
 @_json
 def evaluate_command(model: str, key: str | None, data: str, split: str | None, as_json: bool, **options: Any) -> None:
-    r"""Measure accuracy: plain, right key, no key, and wrong keys. --cipher is for a plain model.
+    """Measure accuracy: plain, right key, no key, and wrong keys. --cipher is for a plain model.
 
     \b
     Example: encmixer eval --model encrypted --key owner.key --data test-images --wrong-keys 5
