@@ -108,13 +108,19 @@ def test_the_owners_and_the_clients_day(encmixer, key, other_key, tmp_path, phot
         assert_no_secret(secret, *written, *said)
 
 
-def test_single_files(encmixer, key_file, tmp_path):
+def test_single_files(encmixer, key_file, tmp_path, photos):
     result = encmixer(
         "model", "encrypt", BUNDLED_WEIGHTS, "e.safetensors", "-k", key_file, *MEAN_STD, "--first-conv", "stem.0", "--json"
     )
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["encmixer"]["stem"] == "stem.0"
     assert encmixer("model", "decrypt", "e.safetensors", "d.safetensors", "-k", key_file).returncode == 0
+    (tmp_path / "photos").mkdir()
+    for index, photo in enumerate(photos[:24]):
+        photo.save(tmp_path / "photos" / f"{index}.png")
+    arguments = ("model", "verify", "d.safetensors", "e.safetensors", "-k", key_file, "--images", "photos")
+    assert encmixer(*arguments, "--arch", "convmixer_256_8_ks5_p4.cifar10").returncode == 0
+    assert_refused(encmixer(*arguments), "pass --arch NAME")
 
 
 def test_eval(encmixer, key_file, tmp_path, photos):

@@ -30,7 +30,7 @@ _key = click.option("--key", "-k", metavar="FILE", help="Key file; default: the 
 _cipher = click.option("--cipher", type=click.Choice(CIPHERS), default=DEFAULT_CIPHER, show_default=True)
 _force = click.option("--force", is_flag=True, help="Replace what is there already.")
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-_SRC = "SRC is a timm model name, hf-hub:ID, a folder with config.json, or a .safetensors file."
+_arch = click.option("--arch", metavar="NAME", help="timm name of the architecture of a .safetensors file.")
 
 
 class _Commands(click.Group):
@@ -188,8 +188,11 @@ def model_rotate(src: str, dst: Path, key: str | None, new_key: str, force: bool
 @_key
 @click.option("--images", required=True, type=Path, metavar="DIR", help="Folder of plain images.")
 @click.option("--limit", type=click.IntRange(min=1), help="Use the first so many images.")
+@_arch
 @_json
-def model_verify(plain: str, encrypted: str, key: str | None, images: Path, limit: int | None, as_json: bool) -> None:
+def model_verify(
+    plain: str, encrypted: str, key: str | None, images: Path, limit: int | None, arch: str | None, as_json: bool
+) -> None:
     """Compare the logits of ENCRYPTED on encrypted images with those of PLAIN on plain ones; exit 1 if they differ.
 
     \b
@@ -199,7 +202,8 @@ def model_verify(plain: str, encrypted: str, key: str | None, images: Path, limi
     from timm_encmixer.sources import load_model
     from timm_encmixer.verification import table, verify
 
-    result = verify(load_model(plain), load_model(encrypted), _load_key(key), open_folder(images, limit=limit))
+    models = load_model(plain, arch=arch), load_model(encrypted, arch=arch)
+    result = verify(*models, _load_key(key), open_folder(images, limit=limit))
     _print(result.to_dict(), as_json, lambda: table(result))
     sys.exit(0 if result.holds else CHECK_FAILED)
 
@@ -273,8 +277,11 @@ def images_decrypt(src: Path, dst: Path, key: str | None, model: str, force: boo
 @_cipher
 @click.option("--limit", type=click.IntRange(min=1), help="Use the first so many images.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True)
+@_arch
 @_json
-def evaluate_command(model: str, key: str | None, data: str, split: str | None, as_json: bool, **options: Any) -> None:
+def evaluate_command(
+    model: str, key: str | None, data: str, split: str | None, arch: str | None, as_json: bool, **options: Any
+) -> None:
     """Measure accuracy: plain, right key, no key, and wrong keys. --cipher is for a plain model.
 
     \b
@@ -284,7 +291,7 @@ def evaluate_command(model: str, key: str | None, data: str, split: str | None, 
     from timm_encmixer.evaluation import evaluate, table
     from timm_encmixer.sources import load_model
 
-    result = evaluate(load_model(model), _load_key(key), open_labelled_images(data, split=split), **options)
+    result = evaluate(load_model(model, arch=arch), _load_key(key), open_labelled_images(data, split=split), **options)
     _print(result.to_dict(), as_json, lambda: table(result))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import timm
+from safetensors.torch import load_file
 from torch import nn
 
 from timm_encmixer.building import PRIVATE_WEIGHTS, PUBLIC_WEIGHTS, is_public_source
@@ -54,23 +55,43 @@ def find_source(name: str) -> Source:
     return Source(_download(cfg.hf_hub_id), public=is_public_source(cfg_dict(cfg)))
 
 
-def load_model(name: str) -> nn.Module:
-    """Load a model, plain or encrypted, in evaluation mode; `name` as for `find_source`, but no single files.
+def load_model(name: str, *, arch: str | None = None) -> nn.Module:
+    """Load a model, plain or encrypted, in evaluation mode.
+
+    Args:
+        name: As for `find_source`.
+        arch: timm name of a single file's architecture; an encrypted file that records its own needs none.
 
     Raises:
         SourceError: It names nothing that is a whole model.
-        CheckpointError: Weights and config do not belong together.
+        CheckpointError: Weights and architecture do not belong together.
     """
     path = find_source(name).path
-    if not path.is_dir():
-        raise SourceError(name, "a folder with config.json", "a single file", "encrypt or save the model as a folder")
     checkpoint = Checkpoint.open(path)
-    config = checkpoint.config or {}
-    check_tensors(checkpoint.weights, bare_model(str(config["architecture"]), config, where=name))
-    model: nn.Module = timm.create_model(f"{LOCAL_PREFIX}{path}", pretrained=True)
+    if checkpoint.config is None:
+        model = _load_single_file(checkpoint, arch)
+    else:
+        check_tensors(checkpoint.weights, bare_model(checkpoint.config["architecture"], checkpoint.config, where=name))
+        model = timm.create_model(f"{LOCAL_PREFIX}{path}", pretrained=True)
     if checkpoint.scheme is not None:
         attach_scheme(model, checkpoint.scheme)
     return model.eval()
+
+
+def _load_single_file(checkpoint: Checkpoint, arch: str | None) -> nn.Module:
+    """Build the architecture with as many classes as the file's classifier has, and load the file into it."""
+    where, scheme = str(checkpoint.path), checkpoint.scheme
+    name = arch or (scheme.base_architecture if scheme is not None else None)
+    if name is None or not timm.is_model(name):
+        raise SourceError(where, "the architecture of a single file", repr(name), "pass --arch NAME")
+    cfg = timm.get_pretrained_cfg(name)
+    classifier = f"{cfg.classifier}.weight" if cfg is not None else ""
+    weights = checkpoint.weights
+    classes: dict[str, Any] = {"num_classes": weights.shape(classifier)[0]} if classifier in weights.entries else {}
+    check_tensors(weights, bare_model(name, classes, where=where))
+    model: nn.Module = timm.create_model(name, pretrained=False, **classes)
+    model.load_state_dict(load_file(checkpoint.path))
+    return model
 
 
 def describe(path: Path) -> dict[str, Any]:
