@@ -5,6 +5,7 @@ import json
 import pytest
 from PIL import Image
 
+import timm_encmixer as te
 from timm_encmixer.bundled import BUNDLED_FOLDER, bundled_images
 
 
@@ -12,7 +13,7 @@ from timm_encmixer.bundled import BUNDLED_FOLDER, bundled_images
 def demo(tmp_path_factory):
     from timm_encmixer.demo import run_demo
 
-    return run_demo(tmp_path_factory.mktemp("demo") / "new" / "folder", wrong_keys=2)
+    return run_demo(tmp_path_factory.mktemp("demo") / "new" / "folder", key=te.SecretKey(bytes(range(32))), wrong_keys=2)
 
 
 def test_it_tells_the_whole_story(demo):

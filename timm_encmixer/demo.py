@@ -38,11 +38,12 @@ class Demo:
     picture: Path
 
 
-def run_demo(out: Path, *, wrong_keys: int = 3) -> Demo:
-    """Evaluate the bundled model under every cipher with a new key, and draw the picture.
+def run_demo(out: Path, *, key: SecretKey | None = None, wrong_keys: int = 3) -> Demo:
+    """Evaluate the bundled model under every cipher, and draw the picture.
 
     Args:
         out: Folder for demo.png, made if it is not there.
+        key: The right key; None makes a new one.
         wrong_keys: Wrong keys to try per cipher.
 
     Raises:
@@ -54,7 +55,7 @@ def run_demo(out: Path, *, wrong_keys: int = 3) -> Demo:
     except OSError as error:
         raise file_error(out, "a folder to write", error) from error
     images, labels, classes = bundled_images()
-    data, key = MemoryImages(images, labels), SecretKey.generate()
+    data, key = MemoryImages(images, labels), key or SecretKey.generate()
     model = timm.create_model(BUNDLED_MODEL, pretrained=True).eval()
     evaluations = [evaluate(model, key, data, cipher=cipher, wrong_keys=wrong_keys, batch_size=125) for cipher in CIPHERS]
     chosen = [images[labels.index(label)] for label in range(len(classes))]
