@@ -34,10 +34,8 @@ def assert_exact(plain: nn.Module, encrypted: nn.Module, key: te.SecretKey, pixe
         floor = float((rounded - truth).abs().max())
         assert float(truth.std(dim=0).mean()) > 100 * floor, "a constant output would prove nothing"
         assert float((got - truth).abs().max()) <= 2 * floor
-    assert torch.equal(got.double().flatten(1).argmax(1), truth.flatten(1).argmax(1)) or output != "forward"
-    assert torch.equal(
-        encrypted(ciphertext_input(encrypted, key, pixels)).argmax(1), plain(normalised(pixels, plain.pretrained_cfg)).argmax(1)
-    )
+        if output == "forward":
+            assert torch.equal(got.argmax(1), truth.argmax(1))
 
 
 @pytest.mark.parametrize("cipher", te.CIPHERS)

@@ -58,7 +58,8 @@ def evaluate(
     """Measure the accuracy of a model, plain or encrypted, on plain images and on images encrypted with several keys.
 
     Args:
-        model: Plain (it is encrypted here with `cipher`) or encrypted with `key` (it is decrypted for the plain figure).
+        model: Plain (it is encrypted here with `cipher`) or encrypted with `key` (it is decrypted for the plain figure);
+            put in evaluation mode.
         key: The right key.
         data: Labelled images.
         cipher: For a plain model.

@@ -56,7 +56,7 @@ def verify(
     """Compare an encrypted model on encrypted images with the plain model on plain images.
 
     Args:
-        plain: The plain model, in fp32.
+        plain: The plain model, in fp32; both models are put in evaluation mode.
         encrypted: The encrypted model.
         key: Its key.
         images: Names and PIL images; a maximum over a few dozen is steadier than one over three.
