@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 
 import timm_encmixer as te
 from timm_encmixer.bundled import BUNDLED_FOLDER, BUNDLED_WEIGHTS
-from timm_encmixer.cli import cli
+from timm_encmixer.cli.app import cli
 
 NAME = "encmixer_256_8_ks5_p4.cifar10"
 MEAN_STD = ("--mean", "0.4914,0.4822,0.4465", "--std", "0.2470,0.2435,0.2616")

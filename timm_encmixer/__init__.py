@@ -26,8 +26,12 @@ if TYPE_CHECKING:
     from timm_encmixer.models import encrypt_model as encrypt_model
     from timm_encmixer.models import rotate_model as rotate_model
     from timm_encmixer.models import scheme_of as scheme_of
+    from timm_encmixer.pull import pull_from_hub as pull_from_hub
+    from timm_encmixer.push import push_to_hub as push_to_hub
     from timm_encmixer.scheme import CIPHERS as CIPHERS
     from timm_encmixer.scheme import Scheme as Scheme
+    from timm_encmixer.seal import open_model as open_model
+    from timm_encmixer.seal import seal_model as seal_model
     from timm_encmixer.transforms import create_transform as create_transform
 
 _HOMES = {
@@ -44,10 +48,14 @@ _HOMES = {
     "encrypt_checkpoint": "checkpoint",
     "encrypt_images": "image_files",
     "encrypt_model": "models",
+    "open_model": "seal",
+    "pull_from_hub": "pull",
+    "push_to_hub": "push",
     "rotate_checkpoint": "checkpoint",
     "rotate_model": "models",
     "save_model": "checkpoint",
     "scheme_of": "models",
+    "seal_model": "seal",
 }
 __all__ = [*_HOMES]
 __version__ = "0.1.0"

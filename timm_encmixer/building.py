@@ -16,23 +16,19 @@ import timm
 from timm.models import resolve_pretrained_cfg
 from torch import nn
 
-from timm_encmixer.bundled import BUNDLED_WEIGHTS
 from timm_encmixer.checkpoint import Checkpoint, KeyLike
 from timm_encmixer.ciphers import BlockCipher
-from timm_encmixer.config_file import RECORD_NAME, WEIGHTS_NAME, read_config, scheme_in_config
+from timm_encmixer.config_file import CONFIG_NAME, LOCAL_PREFIX, RECORD_NAME, WEIGHTS_NAME, bare_model, check_tensors
 from timm_encmixer.errors import MissingKeyError, PublicWeightsWarning, SchemeError, SourceError, StemError
-from timm_encmixer.hub_files import download_file
+from timm_encmixer.hub_client import HUB_PREFIX
+from timm_encmixer.hub_files import fetch_checkpoint
 from timm_encmixer.keys import SecretKey, find_key
 from timm_encmixer.models import attach_scheme, encrypt_model, scheme_of, withdraw_plain_input
 from timm_encmixer.pretrained_cfg import cfg_dict, scheme_in_cfg
+from timm_encmixer.provenance import Provenance
 from timm_encmixer.scheme import DEFAULT_CIPHER, Scheme
+from timm_encmixer.sources import find_source, provenance_of
 from timm_encmixer.tensor_file import TensorFile
-
-PUBLIC_WEIGHTS = (
-    "the plain weights are public, so whoever compares the two stems computes the key at once; "
-    "train or fine-tune weights of your own before you rely on a key (docs/security.md)"
-)
-PRIVATE_WEIGHTS = "whoever has them, or weights that they were fine-tuned from, computes the key at once (docs/security.md)"
 
 
 def build_from_base(
@@ -45,8 +41,19 @@ def build_from_base(
     checkpoint_path = _checkpoint_path_of_create_model()
     scheme = _scheme_of_checkpoint_path(Path(checkpoint_path), base, key) if checkpoint_path else None
     pretrained = pretrained and not checkpoint_path
+    provenance = Provenance()
+    if base.startswith((HUB_PREFIX, LOCAL_PREFIX)):
+        source = find_source(base, cache_dir=kwargs.get("cache_dir"))
+        checkpoint, provenance = Checkpoint.open(source.path), source.provenance
+        if checkpoint.config is not None:
+            check_tensors(checkpoint.weights, bare_model(checkpoint.config["architecture"], checkpoint.config, where=base))
+        base = f"{LOCAL_PREFIX}{source.path}"
+    elif pretrained:
+        cfg = cfg_dict(resolve_pretrained_cfg(*_name_and_tag(base), kwargs.get("pretrained_cfg_overlay")))
+        provenance, file = provenance_of(cfg), _verified_file(cfg, kwargs.get("cache_dir"))
+        kwargs["pretrained_cfg_overlay"] = {**(kwargs.get("pretrained_cfg_overlay") or {}), **file}
     model = timm.create_model(base, pretrained=pretrained, **kwargs)
-    return _finish(model, pretrained, scheme or scheme_of(model), key, cipher)
+    return _finish(model, pretrained, scheme or scheme_of(model), key, cipher, provenance)
 
 
 def build_encrypted(
@@ -71,7 +78,10 @@ def build_encrypted(
             f"{in_chans}",
             "encrypted kernels cannot be adapted; adapt the plain model and call encrypt_model(model, key, mean=, std=)",
         )
-    scheme = _scheme_of_source(cfg, cache_dir) if pretrained else scheme_in_cfg(cfg)
+    provenance = provenance_of(cfg) if pretrained else Provenance()
+    if pretrained:
+        cfg.update(_verified_file(cfg, cache_dir))
+    scheme = _scheme_of_source(cfg) if pretrained else scheme_in_cfg(cfg)
     checkpoint_path = _checkpoint_path_of_create_model()
     if checkpoint_path:
         scheme = _scheme_of_checkpoint_path(Path(checkpoint_path), variant, key)
@@ -80,10 +90,17 @@ def build_encrypted(
         key = _needed_key(key, variant)
     plain_build: dict[str, Any] = {"pretrained_cfg": cfg, "cache_dir": cache_dir, **kwargs}
     model = timm.models.model_entrypoint(base)(pretrained=pretrained, **plain_build)
-    return _finish(model, pretrained, scheme, key, cipher)
+    return _finish(model, pretrained, scheme, key, cipher, provenance)
 
 
-def _finish(model: nn.Module, pretrained: bool, scheme: Scheme | None, key: KeyLike | None, cipher: str | None) -> nn.Module:
+def _finish(
+    model: nn.Module,
+    pretrained: bool,
+    scheme: Scheme | None,
+    key: KeyLike | None,
+    cipher: str | None,
+    provenance: Provenance,
+) -> nn.Module:
     """Encrypt a plain model, or attach the record of weights that are encrypted already; keep the key out of timm's hands."""
     if scheme is not None:
         if cipher not in (None, scheme.cipher):
@@ -92,19 +109,15 @@ def _finish(model: nn.Module, pretrained: bool, scheme: Scheme | None, key: KeyL
             BlockCipher(find_key(key), scheme)  # raises KeyMismatchError
         attach_scheme(model, scheme)
     elif key is not None or pretrained:
-        public = pretrained and is_public_source(model.pretrained_cfg)  # type: ignore[arg-type]
         model = encrypt_model(model, _needed_key(key, "create_model"), cipher=cipher or DEFAULT_CIPHER)
-        if public:
-            warnings.warn(PUBLIC_WEIGHTS, PublicWeightsWarning, stacklevel=5)
+        if pretrained:
+            untyped: Any = model
+            untyped.pretrained_cfg = untyped.default_cfg = provenance.noted_in(untyped.pretrained_cfg)
+        if pretrained and provenance.public:
+            warnings.warn(provenance.warning, PublicWeightsWarning, stacklevel=5)
     else:
         withdraw_plain_input(model)
     return _keep_arguments_clean(model)
-
-
-def is_public_source(cfg: dict[str, Any]) -> bool:
-    """Whether a `pretrained_cfg` names weights that anybody can download: timm's own, or those that come with this package."""
-    bundled = cfg.get("file") == str(BUNDLED_WEIGHTS)
-    return bundled or bool(cfg.get("url")) or str(cfg.get("hf_hub_id", "")).startswith("timm/")
 
 
 def _needed_key(key: KeyLike | None, variant: str) -> SecretKey:
@@ -115,21 +128,27 @@ def _needed_key(key: KeyLike | None, variant: str) -> SecretKey:
         raise MissingKeyError(error.where, "a key to encrypt the pretrained weights with", error.got, remedy) from error
 
 
-def _scheme_of_source(cfg: dict[str, Any], cache_dir: str | os.PathLike[str] | None) -> Scheme | None:
+def _name_and_tag(name: str) -> tuple[str, str | None]:
+    architecture, _, tag = name.partition(".")
+    return architecture, tag or None
+
+
+def _verified_file(cfg: dict[str, Any], cache_dir: str | os.PathLike[str] | None) -> dict[str, str]:
+    """Bring weights that timm would load from the Hub, unverified, here; return where it is to take them from instead."""
+    if not cfg.get("hf_hub_id") or cfg.get("state_dict") or cfg.get("file"):
+        return {}
+    folder = fetch_checkpoint(cfg["hf_hub_id"], CONFIG_NAME, WEIGHTS_NAME, cache_dir=cache_dir)
+    Checkpoint.open(folder)  # config and weights agree
+    return {"file": str(folder / WEIGHTS_NAME)}
+
+
+def _scheme_of_source(cfg: dict[str, Any]) -> Scheme | None:
     """Return the record of the weights that timm is about to load, None when they are plain."""
     scheme = scheme_in_cfg(cfg)
-    if scheme is not None or cfg.get("state_dict"):
+    if scheme is not None or cfg.get("state_dict") or not cfg.get("file"):
         return scheme
-    if cfg.get("file"):
-        path = Path(cfg["file"])
-        return Checkpoint.open(path).scheme if path.is_dir() or path.suffix == ".safetensors" else None
-    if not cfg.get("hf_hub_id"):
-        return None
-    config = download_file(cfg["hf_hub_id"], "config.json", cache_dir=cache_dir)
-    scheme = scheme_in_config(read_config(config.parent), where=str(config)) if config else None
-    weights = download_file(cfg["hf_hub_id"], WEIGHTS_NAME, cache_dir=cache_dir)
-    text = TensorFile.open(weights).metadata.get(RECORD_NAME) if weights else None
-    return Scheme.from_json(text, where=str(weights)) if text else scheme
+    path = Path(cfg["file"])
+    return Checkpoint.open(path).scheme if path.is_dir() or path.suffix == ".safetensors" else None
 
 
 def _scheme_of_checkpoint_path(path: Path, variant: str, key: KeyLike | None) -> Scheme | None:

@@ -34,6 +34,7 @@ from timm_encmixer.keys import SecretKey, find_key
 from timm_encmixer.models import rotated_scheme, scheme_of
 from timm_encmixer.patch_stem import check_finite, find_stem
 from timm_encmixer.pretrained_cfg import cfg_dict, encrypted_cfg, plain_cfg, preprocessing_of
+from timm_encmixer.provenance import Provenance
 from timm_encmixer.scheme import DEFAULT_CIPHER, PATCH_PX, Scheme
 from timm_encmixer.stem import decrypt_stem, encrypt_stem, rotate_stem
 from timm_encmixer.tensor_file import TensorFile
@@ -77,6 +78,13 @@ class Checkpoint:
                     "the files come from different encryptions: take both from the same one",
                 )
             scheme = in_config
+            if scheme is not None and scheme.base_architecture not in (None, config["architecture"]):
+                raise CheckpointError(
+                    str(path / CONFIG_NAME),
+                    f"the record's architecture {scheme.base_architecture}",
+                    repr(config["architecture"]),
+                    "take config and weights from the same encryption",
+                )
         return cls(path, weights, config, scheme)
 
 
@@ -90,6 +98,7 @@ def encrypt_checkpoint(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     first_conv: str | None = None,
+    provenance: Provenance | None = None,
     force: bool = False,
 ) -> Scheme:
     """Encrypt a plain checkpoint; all tensors but the stem's kernel and bias keep their bytes and order.
@@ -103,6 +112,7 @@ def encrypt_checkpoint(
         mean: Per-channel normalisation of the plain model; with `std` instead of `arch`, or to override the config.
         std: Likewise.
         first_conv: Name of the stem convolution, for example "stem.0"; else taken from the config or found by its shape.
+        provenance: Where the plain weights came from, to be noted in config.json; None keeps what a folder notes already.
         force: Replace an existing target.
 
     Returns:
@@ -128,7 +138,8 @@ def encrypt_checkpoint(
     )
     assert scheme.plain is not None  # given above
     new = encrypt_stem(weight, bias, BlockCipher(key, scheme), scheme.plain.mean, scheme.plain.std)
-    _write(source, Path(dst), dict(zip(_stem_names(stem), new, strict=True)), scheme, force=force)
+    tensors = dict(zip(_stem_names(stem), new, strict=True))
+    _write(source, Path(dst), tensors, scheme, provenance=provenance, force=force)
     return scheme
 
 
@@ -261,7 +272,15 @@ def _read_stem(weights: TensorFile, stem: str) -> tuple[Tensor, Tensor]:
     return weight, bias
 
 
-def _write(source: Checkpoint, dst: Path, tensors: Mapping[str, Tensor], scheme: Scheme | None, *, force: bool) -> None:
+def _write(
+    source: Checkpoint,
+    dst: Path,
+    tensors: Mapping[str, Tensor],
+    scheme: Scheme | None,
+    *,
+    provenance: Provenance | None = None,
+    force: bool,
+) -> None:
     """Write the target, a folder or a file as the source is; `scheme` is the target's record, None for plain."""
     if dst.exists() and dst.samefile(source.path):
         raise SourceError(str(dst), "a target other than the source", "the same path", "the source is never overwritten")
@@ -280,7 +299,10 @@ def _write(source: Checkpoint, dst: Path, tensors: Mapping[str, Tensor], scheme:
     refuse_existing(dst, overwrite=force)
     with replacing_folder(dst, overwrite=force, owned=OWNED_NAMES) as folder:
         write_weights(folder / WEIGHTS_NAME)
-        config = json.dumps(_config(source, scheme), indent=2) + "\n"
+        content = _config(source, scheme)
+        if provenance is not None:
+            content["pretrained_cfg"] = provenance.noted_in(content["pretrained_cfg"])
+        config = json.dumps(content, indent=2) + "\n"
         (folder / CONFIG_NAME).write_text(config, encoding="utf-8")
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import json
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
 from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from timm_encmixer.atomic import file_error
 from timm_encmixer.errors import CheckpointError, SourceError
@@ -18,7 +22,11 @@ from timm_encmixer.scheme import Scheme
 from timm_encmixer.tensor_file import TensorFile
 
 CONFIG_NAME, WEIGHTS_NAME, RECORD_NAME = "config.json", "model.safetensors", "encmixer"
+LOCAL_PREFIX = "local-dir:"
 _LONGEST_CONFIG_BYTES = 10_000_000
+_LARGEST_ARGUMENT = 1_000_000  # classes, pixels, layers: no model of timm comes near
+_MOST_PARAMETERS = 100_000  # tensors; the largest of timm's have some thousands
+_OUR_ARGUMENTS = ("key", "cipher", "base")
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -36,7 +44,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         config = json.loads(text)
     except OSError as error:
         raise file_error(path, "a timm config to read", error) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(str(path), "JSON", "text that is none", remedy) from error
     if not isinstance(config, dict) or not isinstance(config.get("architecture"), str):
         raise CheckpointError(str(path), "a JSON object with an architecture", "something else", remedy)
@@ -58,21 +66,59 @@ def scheme_in_config(config: Mapping[str, Any], *, where: str) -> Scheme | None:
 def bare_model(architecture: str, config: Mapping[str, Any] | None, *, where: str) -> nn.Module:
     """Build an architecture on the meta device: names, shapes and geometry without memory.
 
+    The configuration may come from anybody: it only chooses among timm's architectures and their arguments, and absurd
+    sizes are refused before anything is built.
+
     Raises:
         SourceError: timm has no such architecture, or not with these arguments.
     """
     remedy = "use a timm architecture, or a single .safetensors file with mean=, std= and first_conv="
     config = config or {}
-    arguments = {**config.get("model_args", {})}
-    if "num_classes" in config:
-        arguments.setdefault("num_classes", config["num_classes"])
+    arguments = config.get("model_args") or {}
     if not timm.is_model(architecture):
         raise SourceError(f"{where}: architecture", "a timm model name", repr(architecture), remedy)
+    _check_arguments(arguments, where=f"{where}: model_args")
+    if "num_classes" in config:
+        _check_arguments({"num_classes": config["num_classes"]}, where=where)
+        arguments = {"num_classes": config["num_classes"], **arguments}
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _few_parameters():
             return timm.create_model(architecture, pretrained=False, **arguments)
     except Exception as error:  # entrypoints raise whatever their constructors do
         raise SourceError(f"{where}: model_args", f"arguments of {architecture}", str(error), remedy) from error
+
+
+def _check_arguments(arguments: Any, *, where: str) -> None:
+    """Refuse arguments that steer timm.create_model itself (files, other weights) or ask for absurd sizes."""
+    reserved = {*inspect.signature(timm.create_model).parameters, *_OUR_ARGUMENTS}
+    if not isinstance(arguments, dict) or (forbidden := sorted(reserved & set(arguments))):
+        got = forbidden[0] if isinstance(arguments, dict) else type(arguments).__name__
+        raise SourceError(where, "an architecture's own arguments", got, "do not use this config")
+    waiting: list[Any] = list(arguments.values())
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, (list, dict)):
+            waiting += value.values() if isinstance(value, dict) else value
+        elif isinstance(value, (int, float)) and not abs(value) <= _LARGEST_ARGUMENT:
+            raise SourceError(where, f"numbers up to {_LARGEST_ARGUMENT}", f"{value}", "do not use this config")
+
+
+@contextlib.contextmanager
+def _few_parameters() -> Iterator[None]:
+    """Stop a constructor of this thread that goes on making layers."""
+    count, thread = 0, threading.get_ident()
+
+    def seen(module: nn.Module, name: str, parameter: nn.Parameter) -> None:
+        nonlocal count
+        count += threading.get_ident() == thread
+        if count > _MOST_PARAMETERS:
+            raise ValueError(f"more than {_MOST_PARAMETERS} tensors")
+
+    handle = register_module_parameter_registration_hook(seen)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def check_tensors(weights: TensorFile, model: nn.Module, *, only: Sequence[str] | None = None) -> None:

@@ -80,6 +80,22 @@ class SourceError(EncMixerError, ValueError):
     """A model source (name, Hub id, folder or file) names nothing that can be used."""
 
 
+class HubError(EncMixerError, OSError):
+    """The Hub refused a request, failed, or cannot be reached."""
+
+
+class IntegrityError(EncMixerError, ValueError):
+    """Bytes are not those that were sent, listed or sealed."""
+
+
+class SealError(EncMixerError, ValueError):
+    """A model cannot be sealed as asked, or a sealed file cannot be opened with what was given."""
+
+
+class LeakError(EncMixerError, ValueError):
+    """A file that is about to leave this machine holds a secret, or plain weights."""
+
+
 class FileAccessError(EncMixerError, OSError):
     """A file cannot be read or written."""
 

@@ -24,7 +24,7 @@ from timm_encmixer.errors import KeyFormatError, KeyPermissionWarning, MissingKe
 
 KEY_BYTES = 32
 KEY_VARIABLE = "TIMM_ENCMIXER_KEY"
-_PREFIX = "ENCMIXER-KEY-1:"
+KEY_FILE_PREFIX = "ENCMIXER-KEY-1:"
 _CHECKSUM_BYTES = 4
 _LONGEST_FILE_BYTES = 4096
 
@@ -79,14 +79,14 @@ class SecretKey:
 
     @classmethod
     def _parse(cls, text: bytes, where: str) -> SecretKey:
-        expected = f"one line of text that starts with {_PREFIX}"
+        expected = f"one line of text that starts with {KEY_FILE_PREFIX}"
         remedy = "give the file that `encmixer key new` wrote, or a backup of it"
         line = text.strip()
         if not line.startswith(b"ENCMIXER-KEY-"):
             raise KeyFormatError(where, expected, f"{len(text)} bytes of something else", remedy)
-        if not line.startswith(_PREFIX.encode()):
+        if not line.startswith(KEY_FILE_PREFIX.encode()):
             raise KeyFormatError(where, expected, "a key file of another version", "upgrade timm-encmixer")
-        body = line[len(_PREFIX) :]
+        body = line[len(KEY_FILE_PREFIX) :]
         try:
             raw = base64.b64decode(body, altchars=b"-_", validate=True)
         except binascii.Error:
@@ -106,7 +106,7 @@ class SecretKey:
         """
         body = base64.urlsafe_b64encode(self._key_bytes + _checksum(self._key_bytes)).decode()
         with replacing_file(Path(path), mode=0o600) as temporary:
-            temporary.write_text(f"{_PREFIX}{body}\n", encoding="ascii")
+            temporary.write_text(f"{KEY_FILE_PREFIX}{body}\n", encoding="ascii")
 
     def reveal(self) -> bytes:
         """Return the 32 secret bytes: the one explicit way to them."""

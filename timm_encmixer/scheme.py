@@ -19,6 +19,7 @@ RECORD_VERSION = 1
 CIPHERS = ("shuffle", "negpos", "shuffle+negpos", "orthogonal")
 DEFAULT_CIPHER = "shuffle+negpos"
 PATCH_PX = range(2, 33)
+_LARGEST_IMAGE = 2**28  # numbers
 _REMEDY = "take the record from an artefact that timm-encmixer wrote"
 _FINGERPRINT = re.compile(r"[0-9a-f]{16}")
 
@@ -60,6 +61,9 @@ class Preprocessing:
                 raise SchemeError(f"record: plain.{name}", "timm's value for it", repr(getattr(self, name)), _REMEDY)
         if not 0 < self.crop_pct <= 1:
             raise SchemeError("record: plain.crop_pct", "a share in (0, 1]", repr(self.crop_pct), _REMEDY)
+        if math.prod(self.input_size) / self.crop_pct**2 > _LARGEST_IMAGE:  # anybody's record may ask for anything
+            got = f"{' x '.join(map(str, self.input_size))} / {self.crop_pct}"
+            raise SchemeError("record: plain.input_size", f"up to {_LARGEST_IMAGE} values before the crop", got, _REMEDY)
         for name, low in (("mean", -math.inf), ("std", 0.0)):
             value = tuple(float(number) for number in getattr(self, name))
             object.__setattr__(self, name, value)
@@ -182,7 +186,7 @@ class Scheme:
         """
         try:
             return cls.from_dict(json.loads(text), where=where)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             if isinstance(error, SchemeError):
                 raise
             raise SchemeError(where, "JSON", "text that is none", _REMEDY) from error

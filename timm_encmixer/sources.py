@@ -1,7 +1,9 @@
-"""Where a model comes from on the command line: a timm name, hf-hub:ID, a folder, or a .safetensors file."""
+"""Where a model comes from: a timm name, hf-hub:ID, a folder, or a .safetensors file."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,38 +12,39 @@ import timm
 from safetensors.torch import load_file
 from torch import nn
 
-from timm_encmixer.building import PRIVATE_WEIGHTS, PUBLIC_WEIGHTS, is_public_source
 from timm_encmixer.bundled import BUNDLED_FOLDER, BUNDLED_WEIGHTS
 from timm_encmixer.checkpoint import Checkpoint
-from timm_encmixer.config_file import CONFIG_NAME, WEIGHTS_NAME, bare_model, check_tensors
-from timm_encmixer.errors import SourceError
-from timm_encmixer.hub_files import HUB_PREFIX, download_file
+from timm_encmixer.config_file import CONFIG_NAME, LOCAL_PREFIX, WEIGHTS_NAME, bare_model, check_tensors, read_config
+from timm_encmixer.errors import EncMixerError, SourceError
+from timm_encmixer.hub_client import HUB_PREFIX
+from timm_encmixer.hub_files import fetch_checkpoint, is_public
 from timm_encmixer.models import attach_scheme
 from timm_encmixer.pretrained_cfg import cfg_dict
-from timm_encmixer.transforms import LOCAL_PREFIX
+from timm_encmixer.provenance import Provenance
 
 
 @dataclass(frozen=True)
 class Source:
-    """A checkpoint on this machine, and whether anybody can download the same weights."""
+    """A checkpoint on this machine, and where its weights came from."""
 
     path: Path
-    public: bool
+    provenance: Provenance
 
 
-def find_source(name: str) -> Source:
+def find_source(name: str, *, cache_dir: str | os.PathLike[str] | None = None) -> Source:
     """Bring a model source to a folder or file on this machine, from the Hub where need be.
 
-    An `encmixer_X` name means the plain weights of `convmixer_X`, which it encrypts.
+    An `encmixer_X` name means the plain weights of `convmixer_X`, which it encrypts. What comes from the Hub is verified.
 
     Raises:
         SourceError: It names nothing, or nothing with safetensors weights.
+        HubError, IntegrityError: The Hub could not be reached, or sent other bytes than it lists.
     """
     if name.startswith(HUB_PREFIX):
-        return Source(_download(name.removeprefix(HUB_PREFIX)), public=True)
+        return _hub_source(name.removeprefix(HUB_PREFIX), cache_dir)
     path = Path(name.removeprefix(LOCAL_PREFIX))
     if path.exists():
-        return Source(path, public=False)
+        return Source(path, _noted(path))
     plain = "convmixer_" + name.removeprefix("encmixer_") if name.startswith("encmixer_") else name
     if "/" in name or not timm.is_model(plain):
         raise SourceError(
@@ -49,10 +52,19 @@ def find_source(name: str) -> Source:
         )
     cfg = timm.get_pretrained_cfg(plain)
     if cfg is not None and cfg.file == str(BUNDLED_WEIGHTS):
-        return Source(BUNDLED_FOLDER, public=True)
+        return Source(BUNDLED_FOLDER, provenance_of(cfg_dict(cfg)))
     if cfg is None or not cfg.hf_hub_id:
         raise SourceError(name, "a model with pretrained weights", "none", "give a folder or a .safetensors file")
-    return Source(_download(cfg.hf_hub_id), public=is_public_source(cfg_dict(cfg)))
+    return _hub_source(cfg.hf_hub_id, cache_dir)
+
+
+def provenance_of(cfg: Mapping[str, Any]) -> Provenance:
+    """Say where the weights come from that a plain `pretrained_cfg` names: timm's own and the bundled ones are public."""
+    hub_id = str(cfg.get("hf_hub_id") or "").partition("@")[0]
+    bundled = cfg.get("file") == str(BUNDLED_WEIGHTS)
+    if hub_id and not cfg.get("file"):
+        return Provenance(hub_id, public=hub_id.startswith("timm/") or is_public(hub_id))
+    return Provenance(public=True) if bundled or cfg.get("url") else Provenance.of(cfg)
 
 
 def load_model(name: str, *, arch: str | None = None) -> nn.Module:
@@ -94,33 +106,18 @@ def _load_single_file(checkpoint: Checkpoint, arch: str | None) -> nn.Module:
     return model
 
 
-def describe(path: Path) -> dict[str, Any]:
-    """Say what a checkpoint is: architecture, tensors, and the record of its encryption, read from headers alone."""
-    checkpoint = Checkpoint.open(path)
-    architecture = checkpoint.config["architecture"] if checkpoint.config else None
-    return {
-        "path": str(path),
-        "architecture": architecture,
-        "encrypted": checkpoint.scheme is not None,
-        "tensors": len(checkpoint.weights.entries),
-        "bytes": checkpoint.weights.path.stat().st_size,
-        **({"encmixer": checkpoint.scheme.to_dict()} if checkpoint.scheme is not None else {}),
-    }
+def _hub_source(model_id: str, cache_dir: str | os.PathLike[str] | None) -> Source:
+    path = fetch_checkpoint(model_id, CONFIG_NAME, WEIGHTS_NAME, cache_dir=cache_dir)
+    noted = _noted(path)
+    if noted != Provenance():
+        return Source(path, noted)
+    repo_id = model_id.partition("@")[0]
+    return Source(path, Provenance(repo_id, public=repo_id.startswith("timm/") or is_public(repo_id)))
 
 
-def public_weights_warning(source: Source) -> str:
-    """Return what to tell the owner of a model about its plain weights."""
-    if source.public:
-        return PUBLIC_WEIGHTS
-    return f"keep the plain weights secret: {PRIVATE_WEIGHTS}"
-
-
-def _download(model_id: str) -> Path:
-    files = {name: download_file(model_id, name) for name in (CONFIG_NAME, WEIGHTS_NAME)}
-    weights = files[WEIGHTS_NAME]
-    if weights is None or files[CONFIG_NAME] is None:
-        missing = next(name for name, file in files.items() if file is None)
-        raise SourceError(
-            HUB_PREFIX + model_id, f"a repository with {missing}", "none", "pickles are never read: ask for safetensors"
-        )
-    return weights.parent
+def _noted(path: Path) -> Provenance:
+    """Return what a folder's config.json says; a damaged one is reported when it is opened."""
+    try:
+        return Provenance.of(read_config(path)["pretrained_cfg"]) if path.is_dir() else Provenance()
+    except EncMixerError:
+        return Provenance()

@@ -50,7 +50,7 @@ class TensorFile:
         try:
             with path.open("rb") as file:
                 size = os.fstat(file.fileno()).st_size
-                header, data_start = _read_header(file, size, str(path))
+                header, data_start = read_header(file, size, str(path))
             with safe_open(str(path), framework="pt"):  # checks dtypes, shapes, offsets and the file's size
                 pass
         except OSError as error:
@@ -99,7 +99,17 @@ class TensorFile:
             _copy_range(source, out, self.data_start + position, self.path.stat().st_size - self.data_start - position)
 
 
-def _read_header(file: BinaryIO, size: int, where: str) -> tuple[dict[str, Any], int]:
+def read_header(file: BinaryIO, size: int, where: str) -> tuple[dict[str, Any], int]:
+    """Read a file's header and return it with the place where the tensors' bytes begin.
+
+    Args:
+        file: The file from its beginning, at least as far as the header goes.
+        size: Of the whole file, in bytes.
+        where: For error messages.
+
+    Raises:
+        CheckpointError: It is no safetensors header.
+    """
     prefix = file.read(_LENGTH_BYTES)
     if len(prefix) < _LENGTH_BYTES:
         raise CheckpointError(where, "a safetensors file", f"{size} bytes", _REMEDY)
@@ -109,7 +119,7 @@ def _read_header(file: BinaryIO, size: int, where: str) -> tuple[dict[str, Any],
         raise CheckpointError(where, "a safetensors file (pickles are never read)", got, _REMEDY)
     try:
         header = json.loads(file.read(length), object_pairs_hook=_without_duplicates)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(where, "a JSON header that names each tensor once", str(error), _REMEDY) from error
     if not isinstance(header, dict):
         raise CheckpointError(where, "a JSON object as header", type(header).__name__, _REMEDY)

@@ -15,9 +15,10 @@ from torchvision.transforms.functional import to_pil_image
 
 from timm_encmixer.checkpoint import Checkpoint
 from timm_encmixer.ciphers import BlockCipher
-from timm_encmixer.config_file import CONFIG_NAME, WEIGHTS_NAME, read_config, scheme_in_config
+from timm_encmixer.config_file import CONFIG_NAME, LOCAL_PREFIX, WEIGHTS_NAME, read_config, scheme_in_config
 from timm_encmixer.errors import ImageError, NotEncryptedError, SchemeError, SchemeMismatchError, SourceError
-from timm_encmixer.hub_files import HUB_PREFIX, download_file
+from timm_encmixer.hub_client import HUB_PREFIX
+from timm_encmixer.hub_files import fetch_file
 from timm_encmixer.image_io import to_channels
 from timm_encmixer.keys import SecretKey, find_key
 from timm_encmixer.models import scheme_of
@@ -25,7 +26,6 @@ from timm_encmixer.scheme import Preprocessing, Scheme
 from timm_encmixer.stem import MID_GREY
 
 OUTPUTS = ("input", "image", "uint8")
-LOCAL_PREFIX = "local-dir:"
 
 
 def create_transform(
@@ -73,7 +73,7 @@ def find_scheme(target: nn.Module | Scheme | str | os.PathLike[str]) -> Scheme:
 
 def _scheme_at(where: str) -> Scheme | None:
     if where.startswith(HUB_PREFIX):
-        config = download_file(where.removeprefix(HUB_PREFIX), CONFIG_NAME)
+        config = fetch_file(where.removeprefix(HUB_PREFIX), CONFIG_NAME)
         if config is None:
             raise SourceError(where, "a repository with config.json", "none", "give the id of a timm model")
         return scheme_in_config(read_config(config.parent), where=f"{where}: record")

@@ -1,0 +1,131 @@
+"""Fixtures: a running Hub, and real processes with their own HF_HOME that talk to it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from server import LoopbackHub
+from store import Store
+
+
+@dataclass
+class Client:
+    """A user's machine: HF_HOME, token and working folder."""
+
+    hub: LoopbackHub
+    home: Path
+    token: str | None
+    cwd: Path
+
+    def environment(self, **changes: str) -> dict[str, str]:
+        ours = ("HF_", "HUGGING", "TIMM_ENCMIXER")
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+        return {
+            **inherited,
+            "HF_ENDPOINT": self.hub.url,
+            "HF_HOME": str(self.home),
+            "HF_HUB_DOWNLOAD_TIMEOUT": "3",
+            "HF_HUB_ETAG_TIMEOUT": "3",
+            "HF_XET_CLIENT_AC_INITIAL_UPLOAD_CONCURRENCY": "1",
+            **({"HF_TOKEN": self.token} if self.token else {}),
+            **({} if self.hub.store.cas else {"HF_HUB_DISABLE_XET": "1"}),
+            **changes,
+        }
+
+    def run(self, *arguments: object, check: bool = False, **changes: str) -> subprocess.CompletedProcess:
+        """Run the real `encmixer` in a real process."""
+        result = subprocess.run(
+            [sys.executable, "-m", "timm_encmixer", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            cwd=self.cwd,
+            env=self.environment(**changes),
+            timeout=300,
+        )
+        assert not check or result.returncode == 0, result.stderr
+        return result
+
+    def start(self, *arguments: object, **changes: str) -> subprocess.Popen:
+        return subprocess.Popen(
+            [sys.executable, "-m", "timm_encmixer", *map(str, arguments)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd=self.cwd,
+            env=self.environment(**changes),
+        )
+
+    def python(self, code: str, *, without_plugin: bool = False, **changes: str) -> str:
+        block = "import sys; sys.modules['timm_encmixer'] = None\n" if without_plugin else ""
+        result = subprocess.run(
+            [sys.executable, "-c", block + code],
+            capture_output=True,
+            text=True,
+            cwd=self.cwd,
+            env=self.environment(**changes),
+            timeout=300,
+        )
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    @property
+    def cache(self) -> Path:
+        return self.home / "hub"
+
+
+@pytest.fixture
+def hub() -> Iterator[LoopbackHub]:
+    hub = LoopbackHub()
+    yield hub
+    hub.close()
+
+
+@pytest.fixture
+def xet_hub(tmp_path: Path) -> Iterator[LoopbackHub]:
+    cas = tmp_path / "cas"
+    cas.mkdir()
+    hub = LoopbackHub(Store(cas=cas))
+    yield hub
+    hub.close()
+
+
+def client_of(hub: LoopbackHub, tmp_path: Path, name: str | None = "me", role: str = "write") -> Client:
+    """Return a user's machine; None is a visitor who is not logged in."""
+    token = hub.user(name, role) if name else None
+    cwd = tmp_path / f"{name}-{role}-cwd"
+    cwd.mkdir(exist_ok=True)
+    return Client(hub, tmp_path / f"{name}-{role}-home", token, cwd)
+
+
+@pytest.fixture
+def owner(hub: LoopbackHub, tmp_path: Path) -> Client:
+    return client_of(hub, tmp_path)
+
+
+def damage(path: Path) -> None:
+    """Flip one bit in the middle of a cached file, whatever links lead to it."""
+    path = path.resolve()
+    path.chmod(0o644)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def cached(client: Client, repo_id: str, name: str) -> Path:
+    """Return the one cached copy of a file."""
+    folder = client.cache / f"models--{repo_id.replace('/', '--')}" / "snapshots"
+    (path,) = folder.glob(f"*/{name}")
+    return path
+
+
+def age() -> str:
+    found = shutil.which("age")
+    if found is None:
+        pytest.skip("Debian's age is not installed")
+    return found

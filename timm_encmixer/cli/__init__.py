@@ -1,0 +1,3 @@
+"""The `encmixer` command line."""
+
+from timm_encmixer.cli.app import main as main

@@ -1,0 +1,65 @@
+"""The `encmixer` command: parse, call, print. What takes seconds to import is imported by the command that needs it."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from timm_encmixer.cli.hub import pull, push
+from timm_encmixer.cli.images import images
+from timm_encmixer.cli.keys import key
+from timm_encmixer.cli.models import model
+from timm_encmixer.cli.options import BAD_INPUT
+from timm_encmixer.cli.reports import demo, evaluate_command
+from timm_encmixer.cli.seal import open_, seal
+from timm_encmixer.errors import EncMixerError
+
+
+class _Commands(click.Group):
+    """The top group; makes Ctrl-C an error like others, before click prints an empty line of its own for it."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise click.ClickException("interrupted; nothing half-written is left, run the command again") from error
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="timm-encmixer")
+def cli() -> None:
+    """Key-based encryption of ConvMixer models and images.
+
+    An encrypted model computes on encrypted images what the plain model computes on plain ones. This is access control and
+    visual obfuscation at no cost, not confidentiality: read docs/security.md.
+    """
+
+
+for command in (demo, key, model, images, evaluate_command):
+    cli.add_command(command)
+for command in (push, pull, seal, open_):
+    model.add_command(command)
+
+
+def main() -> None:
+    """Run the command line: exit code 0 done, 1 a check did not hold, 2 bad input with one line on stderr."""
+    try:
+        sys.exit(cli.main(standalone_mode=False) or 0)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        hint = f"; see {context.command_path} --help" if context is not None else ""
+        _fail(" ".join(error.format_message().split()) + hint)
+    except EncMixerError as error:
+        _fail(str(error))
+    except OSError as error:
+        got = error.strerror or str(error)
+        _fail(f"{error.filename or 'output'}: expected a file to use, got {got}; check the path and the free space")
+
+
+def _fail(message: str) -> None:
+    click.echo(f"encmixer: error: {message}", err=True)
+    sys.exit(BAD_INPUT)
