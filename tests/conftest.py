@@ -18,6 +18,9 @@ import torch
 from PIL import Image
 from torch import nn
 
+sys.path.insert(0, str(Path(__file__).parent / "hub"))
+from loopback import encrypted, hub, owner, xet_hub  # noqa: F401  # fixtures
+
 import timm_encmixer as te
 from timm_encmixer.bundled import BUNDLED_MODEL, bundled_images
 

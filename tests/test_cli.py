@@ -527,7 +527,7 @@ def model_of_no_name(folder, key):
     return "model", "encrypt", "convmixer_9000", "out", "--key", "owner.key"
 
 
-@bad("hf-hub:me/nothing: expected config.json from the Hub")
+@bad("hf-hub:me/nothing: config.json: expected a copy in the cache, got offline mode")
 def model_of_no_repository(folder, key):
     return "model", "info", "hf-hub:me/nothing"
 

@@ -18,7 +18,8 @@ class Fault:
 
     Args:
         request: Regular expression over "METHOD raw-path?query".
-        do: "status": answer `status` instead of acting. "drop": act, then reset the connection instead of replying.
+        do: "status": answer `status` instead of acting. "status-after": act first.
+            "drop": act, then reset the connection instead of replying.
             "reset": reset it without acting. "truncate": reply, but hang up half-way through the body. "stall": never reply.
             "stall-after": act, then never reply. "flip": flip one bit in the middle of the body. "call": run `call` first.
         times: How many matching requests it takes part in; None is all.
@@ -80,6 +81,9 @@ class Faults:
                 fault.call()
             await self.app(scope, receive, counted)
         elif fault.do == "status":
+            await _answer(fault, send)
+        elif fault.do == "status-after":
+            await self.app(scope, receive, _nowhere)
             await _answer(fault, send)
         elif fault.do in ("drop", "stall-after"):
             await self.app(scope, receive, _nowhere)

@@ -103,9 +103,26 @@ def client_of(hub: LoopbackHub, tmp_path: Path, name: str | None = "me", role: s
     return Client(hub, tmp_path / f"{name}-{role}-home", token, cwd)
 
 
+@pytest.fixture(scope="session")
+def encrypted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundled model encrypted with bytes(range(32)), as a folder; read only."""
+    import timm_encmixer as te
+    from timm_encmixer.bundled import BUNDLED_FOLDER
+    from timm_encmixer.provenance import Provenance
+
+    folder = tmp_path_factory.mktemp("encrypted") / "model"
+    te.encrypt_checkpoint(BUNDLED_FOLDER, folder, te.SecretKey(bytes(range(32))), provenance=Provenance(public=True))
+    return folder
+
+
 @pytest.fixture
 def owner(hub: LoopbackHub, tmp_path: Path) -> Client:
     return client_of(hub, tmp_path)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return the files of a folder, for a repository or to be compared."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def damage(path: Path) -> None:
