@@ -30,6 +30,7 @@ bench:  ## Print the benchmarks' ratios
 	$(BIN)/python tests/benchmarks/bench_cipher.py
 	$(BIN)/python tests/benchmarks/bench_checkpoint.py
 	$(BIN)/python tests/benchmarks/bench_help.py
+	$(BIN)/python tests/benchmarks/bench_dedup.py
 
 demo:  ## The whole story on bundled weights and images
 	$(BIN)/encmixer demo
