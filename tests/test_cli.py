@@ -532,6 +532,53 @@ def model_of_no_repository(folder, key):
     return "model", "info", "hf-hub:me/nothing"
 
 
+@bad("hf-hub:me/m: expected a repository to write to, got offline mode")
+def push_offline(folder, key):
+    encrypted_model(folder, key)
+    return "model", "push", "enc", "me/m"
+
+
+@bad("a key to encrypt the plain weights with, got none")
+def push_of_a_plain_model_without_a_key(folder, key):
+    return "model", "push", NAME, "me/m"
+
+
+@bad("a folder or a .safetensors file, got nothing of that name")
+def push_of_nothing(folder, key):
+    return "model", "push", "nothing", "me/m"
+
+
+@bad("encmixer eval --json prints, got something else")
+def push_with_results_of_something_else(folder, key):
+    encrypted_model(folder, key)
+    (folder / "eval.json").write_text("[]")
+    return "model", "push", "enc", "me/m", "--eval-results", "eval.json"
+
+
+@bad("either DST, or hf-hub:ID with --push")
+def rotate_push_of_a_folder(folder, key):
+    encrypted_model(folder, key)
+    return "model", "rotate", "enc", "--key", "owner.key", "--new-key", "owner.key", "--push"
+
+
+@bad("recipient: expected an age public key .* got 'age1")
+def seal_to_nobody(folder, key):
+    encrypted_model(folder, key)
+    return "model", "seal", "enc", "m.age", "--to", "age1nobody"
+
+
+@bad("expected an identity or a passphrase, got neither")
+def open_without_an_identity(folder, key):
+    (folder / "m.age").write_bytes(b"age")
+    return "model", "open", "m.age", "opened"
+
+
+@bad("an identity file to read")
+def open_with_a_missing_identity(folder, key):
+    (folder / "m.age").write_bytes(b"age")
+    return "model", "open", "m.age", "opened", "--identity", "nothing"
+
+
 @bad("one folder of images per class")
 def data_without_labels(folder, key):
     (folder / "data").mkdir()

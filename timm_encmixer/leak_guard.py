@@ -6,6 +6,7 @@ import base64
 import binascii
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from timm_encmixer.errors import LeakError
@@ -14,31 +15,50 @@ from timm_encmixer.keys import KEY_BYTES, KEY_FILE_PREFIX, SecretKey
 _BLOCK_BYTES = 1 << 20
 _LONGEST_FORM = 256
 _TEXT_BYTES = 1 << 22
+_REMEDY = "remove it, and rotate to a new key if it was ever shared"
 _TOKEN = re.compile(rb"[0-9A-Za-z+/_-]{43,}={0,2}")
 
 
-def refuse_secrets(path: Path, *, key: SecretKey | None, fingerprint: str | None) -> None:
-    """Raise when a file holds a key: raw, in hexadecimal, in base64, or as a key file's text.
+@dataclass(frozen=True)
+class LeakGuard:
+    """Raises when something holds a key: raw, in hexadecimal, in base64, or as a key file's text.
 
-    A key that was given is searched for in every byte. Without one, the beginning of the file (headers, JSON, cards) is
-    searched for anything that is a key of this fingerprint, whatever its spelling.
+    A key that was given is searched for in every byte. Without one, texts and the beginnings of files (headers, JSON,
+    cards) are searched for anything that is a key of this fingerprint. A key that was cut up or written otherwise is not found.
 
     Args:
-        path: The file.
         key: The key to look for.
         fingerprint: The one in the public record.
-
-    Raises:
-        LeakError: There is one. The message does not say it.
     """
-    remedy = "remove it, and rotate to a new key if the file was ever shared"
-    forms = [KEY_FILE_PREFIX.encode(), *(key_forms(key) if key is not None else ())]
-    if any(form in block for block in _overlapping_blocks(path) for form in forms):
-        raise LeakError(str(path), "a file without secrets", "a secret key in it", remedy)
-    with path.open("rb") as file:
-        head = file.read(_TEXT_BYTES)
-    if fingerprint is not None and any(candidate.fingerprint == fingerprint for candidate in _candidates(head)):
-        raise LeakError(str(path), "a file without secrets", "the text of this model's key in it", remedy)
+
+    key: SecretKey | None
+    fingerprint: str | None
+
+    def check_file(self, path: Path) -> None:
+        """Search a file, in constant memory.
+
+        Raises:
+            LeakError: There is a key. The message does not say it.
+        """
+        with path.open("rb") as file:
+            self.check_text(str(path), file.read(_TEXT_BYTES))
+        forms = self._forms()
+        if any(form in block for block in _overlapping_blocks(path) for form in forms):
+            raise LeakError(str(path), "no secrets", "a secret key in it", _REMEDY)
+
+    def check_text(self, where: str, text: bytes) -> None:
+        """Search a text.
+
+        Raises:
+            LeakError: There is a key. The message does not say it.
+        """
+        if any(form in text for form in self._forms()):
+            raise LeakError(where, "no secrets", "a secret key in it", _REMEDY)
+        if self.fingerprint is not None and any(found.fingerprint == self.fingerprint for found in _candidates(text)):
+            raise LeakError(where, "no secrets", "the text of this model's key in it", _REMEDY)
+
+    def _forms(self) -> list[bytes]:
+        return [KEY_FILE_PREFIX.encode(), *(key_forms(self.key) if self.key is not None else ())]
 
 
 def key_forms(key: SecretKey) -> list[bytes]:

@@ -65,17 +65,27 @@ def write_card(facts: CardFacts, existing: str | None) -> str:
         SourceError: The metadata of the existing card cannot be read.
     """
     section = f"{_BEGIN}\n{_section(facts)}\n{_END}"
-    try:
-        card = ModelCard(existing if existing is not None else f"---\n{{}}\n---\n\n# {facts.repo_id.split('/')[-1]}\n")
-    except Exception as error:  # YAML and card errors of several libraries
-        got = str(error).splitlines()[0]
-        raise SourceError(f"{facts.repo_id}: {CARD_NAME}", "a card with readable metadata", got, "mend it by hand") from error
+    new = f"---\n{{}}\n---\n\n# {facts.repo_id.split('/')[-1]}\n"
+    card = read_card(existing if existing is not None else new, where=f"{facts.repo_id}: {CARD_NAME}")
     _metadata(card.data, facts)
     if _SECTION.search(card.text):
         card.text = _SECTION.sub(lambda match: section, card.text, count=1)
     else:
         card.text = f"{card.text.rstrip()}\n\n{section}\n" if card.text.strip() else f"\n{section}\n"
     return str(card)
+
+
+def read_card(text: str, *, where: str) -> ModelCard:
+    """Parse a card.
+
+    Raises:
+        SourceError: Its metadata cannot be read.
+    """
+    try:
+        return ModelCard(text)
+    except Exception as error:  # YAML and card errors of several libraries
+        got = " ".join(str(error).split())[:200]
+        raise SourceError(where, "a card with readable metadata", got, "mend it by hand, then push again") from error
 
 
 def _metadata(data: Any, facts: CardFacts) -> None:
@@ -111,11 +121,11 @@ def read_evaluation(
             value = json.loads(Path(value).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise DataError(where, "the JSON that encmixer eval --json prints", str(error), "make it anew") from error
-    if not isinstance(value, Mapping) or not {"right_key", "plain", "images", "data", "fingerprint"} <= set(value):
+    if not isinstance(value, Mapping) or not {"right_key", "plain", "images"} <= set(value):
         raise DataError(
             where, "the JSON that encmixer eval --json prints", "something else", "make it with encmixer eval --json"
         )
-    name = Path(str(value["data"])).name
+    name = _data_name(value)
     result = EvalResult(
         task_type=TASK,
         dataset_type=name.lower(),
@@ -126,6 +136,11 @@ def read_evaluation(
         metric_value=round(100 * float(value["right_key"]), 2),
     )
     return value, [result]
+
+
+def _data_name(evaluation: Mapping[str, Any]) -> str:
+    """Return a data set's name, without the folders of whoever measured it."""
+    return Path(str(evaluation.get("data") or "unnamed data")).name
 
 
 def _section(facts: CardFacts) -> str:
@@ -221,6 +236,6 @@ def _accuracy(evaluation: Mapping[str, Any]) -> str:
         *([("this model, plain images", f"{float(evaluation['no_key']):.2%}")] if "no_key" in evaluation else []),
         *([(f"this model, {len(wrong)} wrong keys", f"{min(wrong):.2%} to {max(wrong):.2%}")] if wrong else []),
     ]
-    name = Path(str(evaluation["data"])).name
+    name = _data_name(evaluation)
     head = f"Measured with `encmixer eval` on {evaluation['images']} images of {name}."
     return head + "\n\n| | top-1 |\n|---|---|\n" + "\n".join(f"| {row} | {value} |" for row, value in rows)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import timm
 import torch
-from huggingface_hub import ModelCard
 from torch import nn
 
 from timm_encmixer.checkpoint import Checkpoint, save_model
@@ -24,8 +23,8 @@ from timm_encmixer.hub_commit import commit_files, open_repository
 from timm_encmixer.hub_files import SEALED_NAME, Snapshot, Token, is_public, model_info
 from timm_encmixer.inspection import read_remote_record
 from timm_encmixer.keys import KEY_VARIABLE, SecretKey, find_key
-from timm_encmixer.leak_guard import refuse_secrets
-from timm_encmixer.model_card import CARD_NAME, CardFacts, read_evaluation, write_card
+from timm_encmixer.leak_guard import LeakGuard
+from timm_encmixer.model_card import CARD_NAME, CardFacts, read_card, read_evaluation, write_card
 from timm_encmixer.models import scheme_of
 from timm_encmixer.provenance import PUBLIC_WEIGHTS, Provenance
 from timm_encmixer.scheme import Scheme
@@ -111,6 +110,15 @@ def push_to_hub(
         provenance = _provenance(outgoing.config["pretrained_cfg"], base_model, repo_id, ask)
         if provenance.public:
             warnings.warn(PUBLIC_WEIGHTS, PublicWeightsWarning, stacklevel=2)
+        message = commit_message or f"Encrypted {outgoing.config['architecture']}, key {outgoing.scheme.fingerprint}"
+        guard = LeakGuard(secret, outgoing.scheme.fingerprint)
+        guard.check_text("commit message", message.encode())
+        for name in (CONFIG_NAME, WEIGHTS_NAME):
+            guard.check_file(outgoing.folder / name)
+        weights = {WEIGHTS_NAME: outgoing.folder / WEIGHTS_NAME}
+        if seal_to:
+            weights = {SEALED_NAME: Path(scratch) / SEALED_NAME}
+            seal_model(outgoing.folder, weights[SEALED_NAME], recipients=seal_to)
         target = open_repository(repo_id, private=private, revision=revision, create_pr=create_pr, token=token)
         _refuse_plain_neighbours(target, force=force)
         existing = _existing_card(target, outgoing.folder)
@@ -127,19 +135,14 @@ def push_to_hub(
         )
         card = Path(scratch) / CARD_NAME
         card.write_text(write_card(facts, existing), encoding="utf-8")
-        files = {CARD_NAME: card, CONFIG_NAME: outgoing.folder / CONFIG_NAME, WEIGHTS_NAME: outgoing.folder / WEIGHTS_NAME}
-        for path in files.values():
-            refuse_secrets(path, key=secret, fingerprint=outgoing.scheme.fingerprint)
-        if seal_to:
-            seal_model(outgoing.folder, Path(scratch) / SEALED_NAME, recipients=seal_to)
-            files.pop(WEIGHTS_NAME)
-            files[SEALED_NAME] = Path(scratch) / SEALED_NAME
+        guard.check_file(card)
+        files = {CARD_NAME: card, CONFIG_NAME: outgoing.folder / CONFIG_NAME, **weights}
         stale = {WEIGHTS_NAME, SEALED_NAME} & set(target.files) - set(files)
         return commit_files(
             target,
             files,
             delete=sorted(stale),
-            message=commit_message or f"Encrypted {facts.architecture}, key {outgoing.scheme.fingerprint}",
+            message=message,
             create_pr=create_pr,
             parent_commit=parent_commit or target.commit,
         )
@@ -211,7 +214,7 @@ def _known_license(
     ask: Callable[[str], str | None] | None,
 ) -> str | None:
     """Return the licence that the card, the source repository or the config states; never one that none of them states."""
-    stated = getattr(ModelCard(existing).data, "license", None) if existing is not None else None
+    stated = getattr(read_card(existing, where=CARD_NAME).data, "license", None) if existing is not None else None
     if stated is None and provenance.base_model is not None:
         with contextlib.suppress(SourceError):  # the source may have gone, or may not be ours to see
             stated = getattr(model_info(provenance.base_model, None, token).card_data, "license", None)
@@ -227,7 +230,10 @@ def _existing_card(target: Snapshot, folder: Path) -> str | None:
     """Return the card in the repository, else the one in the folder."""
     (path,) = target.fetch(CARD_NAME)
     path = path or (folder / CARD_NAME if (folder / CARD_NAME).is_file() else None)
-    return path.read_text(encoding="utf-8") if path is not None else None
+    try:
+        return path.read_text(encoding="utf-8") if path is not None else None
+    except UnicodeDecodeError as error:
+        raise SourceError(f"{target.where}: {CARD_NAME}", "UTF-8 text", "something else", "mend it by hand") from error
 
 
 def _refuse_plain_neighbours(target: Snapshot, *, force: bool) -> None:

@@ -89,7 +89,10 @@ class Repo:
     def card_data(self, commit: Commit) -> dict:
         readme = commit.files.get("README.md")
         front = re.match(r"---\n(.*?)\n---", readme.content.decode(), re.DOTALL) if readme else None
-        return (yaml.safe_load(front[1]) or {}) if front else {}
+        try:
+            return (yaml.safe_load(front[1]) or {}) if front else {}
+        except yaml.YAMLError:
+            return {}
 
 
 @dataclass

@@ -17,7 +17,7 @@ from test_hub_faults import assert_one_line
 import timm_encmixer as te
 from timm_encmixer.bundled import BUNDLED_FOLDER
 from timm_encmixer.errors import LeakError
-from timm_encmixer.leak_guard import key_forms, refuse_secrets
+from timm_encmixer.leak_guard import LeakGuard, key_forms
 
 NAME = "encmixer_256_8_ks5_p4.cifar10"
 
@@ -166,7 +166,7 @@ def test_a_key_in_a_file_stops_everything(spelling, hub, owner, encrypted, key, 
     (folder / "README.md").write_bytes(b"---\nlicense: mit\n---\nkey: ")
     (folder / "README.md").write_bytes((folder / "README.md").read_bytes() + secret + b"\n")
     with pytest.raises(LeakError, match="a secret key in it") as error:
-        refuse_secrets(folder / "README.md", key=key, fingerprint=None)
+        LeakGuard(key, None).check_file(folder / "README.md")
     assert_no_secret(key, str(error.value))
 
 
@@ -181,10 +181,10 @@ def test_the_models_key_is_found_without_being_given(form, hub, owner, encrypted
     }
     path = tmp_path / "config.json"
     path.write_text(json.dumps({"description": f"the key is {texts[form]}"}))
-    with pytest.raises(LeakError, match=r"config\.json: expected a file without secrets"):
-        refuse_secrets(path, key=None, fingerprint=key.fingerprint)
+    with pytest.raises(LeakError, match=r"config\.json: expected no secrets"):
+        LeakGuard(None, key.fingerprint).check_file(path)
     path.write_text(json.dumps({"description": te.SecretKey.generate().reveal().hex()}))
-    refuse_secrets(path, key=None, fingerprint=key.fingerprint)  # somebody else's number is no leak
+    LeakGuard(None, key.fingerprint).check_file(path)  # somebody else's number is no leak
 
 
 def test_guards_of_the_command(hub, owner, encrypted, key, key_file, other_key, tmp_path):
@@ -194,7 +194,7 @@ def test_guards_of_the_command(hub, owner, encrypted, key, key_file, other_key, 
         (folder / name).write_bytes(content)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "description": key.reveal().hex()}))
-    assert_one_line(owner.run("model", "push", folder, "me/a"), "config.json: expected a file without secrets")
+    assert_one_line(owner.run("model", "push", folder, "me/a"), "config.json: expected no secrets")
     assert_one_line(owner.run("model", "push", BUNDLED_FOLDER, "me/b"), "a key to encrypt the plain weights with, got none")
     hub.store.repo("me/c", contents(BUNDLED_FOLDER), private=True)
     refused = owner.run("model", "push", encrypted, "me/c")
@@ -209,6 +209,14 @@ def test_guards_of_the_command(hub, owner, encrypted, key, key_file, other_key, 
     )
     other_key.save(tmp_path / "other.key")
     assert_one_line(owner.run("model", "push", encrypted, "me/f", "--key", tmp_path / "other.key"), "key")
+    said = owner.run("model", "push", encrypted, "me/g", "--commit-message", f"with {key.reveal().hex()}")
+    assert_one_line(said, "commit message: expected no secrets")
+    assert_one_line(
+        owner.run("model", "push", encrypted, "me/h", "--seal-to", "age1nobody"), "recipient: expected an age public key"
+    )
+    hub.store.repo("me/i", {"README.md": b"---\n: : [\n---\n"}, private=True)
+    assert_one_line(owner.run("model", "push", encrypted, "me/i"), "README.md: expected a card with readable metadata")
+    assert not {f"me/{name}" for name in "abfgh"} & set(hub.store.repos)  # refused before anything was made
     assert [repo.id for repo in hub.store.repos.values() if "model.safetensors" in repo.head.files] == ["me/c"]
     assert_no_secret(key, everything(hub.store))
     owner.run("model", "push", encrypted, "me/c", "--force", check=True)
