@@ -44,7 +44,8 @@ def request(
                 return action()
         except EncMixerError:
             raise
-        except Exception as error:  # huggingface_hub, its HTTP library and hf_xet each raise their own
+        except Exception as raised:  # huggingface_hub, its HTTP library and hf_xet each raise their own
+            error = _cause(raised)
             reply = status(error)
             if reply in _TRANSIENT or reply == 412 or is_transport_error(error):
                 settled = settle()
@@ -56,6 +57,11 @@ def request(
                 raise explain(where, expected, error) from error
             time.sleep(wait)
     raise AssertionError("unreachable")
+
+
+def _cause(error: Exception) -> BaseException:
+    """Return what an upload's RuntimeError was raised from."""
+    return error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ is not None else error
 
 
 def explain(where: str, expected: str, error: BaseException) -> EncMixerError:

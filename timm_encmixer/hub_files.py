@@ -99,7 +99,8 @@ class Snapshot:
         if is_offline():
             return [self._cached(name) for name in names]
         paths = [self._fetch(self.files[name]) if name in self.files else None for name in names]
-        self._remember_revision()
+        if any(path is not None for path in paths):
+            self._remember_revision()
         return paths
 
     def _fetch(self, file: HubFile) -> Path:

@@ -20,7 +20,7 @@ import uvicorn
 from faults import Faults
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from store import MAIN, Commit, File, Repo, Store
+from store import LFS_SUFFIXES, Commit, File, Repo, Store
 
 Handler = Callable[..., Any]
 ROUTES: list[tuple[str, re.Pattern[str], Handler]] = []
@@ -167,7 +167,8 @@ async def create_repo(hub: LoopbackHub, request: Request) -> Response:
         raise HubError(403, "you don't have the rights to create a model under this namespace")
     if repo_id in hub.store.repos:
         raise HubError(409, "You already created this model repo", url=url)
-    hub.store.repo(repo_id, private=body.get("visibility") == "private")
+    private = body.get("private", body.get("visibility") == "private")  # before 2.0 the client says private
+    hub.store.repo(repo_id, private=bool(private))
     return JSONResponse({"url": url, "id": repo_id})
 
 
@@ -345,16 +346,10 @@ async def preupload(hub: LoopbackHub, request: Request, repo: str, rev: str) -> 
     for file in body["files"]:
         base64.b64decode(file["sample"])
         known = commit.files.get(file["path"])
-        mode = "lfs" if File(b"", lfs=False) and _tracked(file["path"], file["size"]) else "regular"
+        mode = "lfs" if file["path"].endswith(LFS_SUFFIXES) else "regular"
         oid = {} if known is None else {"oid": known.etag}
         files.append({"path": file["path"], "uploadMode": mode, "shouldIgnore": False, **oid})
     return JSONResponse({"files": files, "commitOid": commit.oid})
-
-
-def _tracked(path: str, size: int) -> bool:
-    from store import LFS_SUFFIXES
-
-    return path.endswith(LFS_SUFFIXES) or size > 10_000_000
 
 
 def _committable(hub: LoopbackHub, request: Request, repo: str) -> Repo:
@@ -501,6 +496,3 @@ async def xet_token(hub: LoopbackHub, request: Request, repo: str, kind: str, re
     url, expires = f"local://{hub.store.cas}", int(time.time()) + 3600
     headers = {"X-Xet-Cas-Url": url, "X-Xet-Access-Token": "cas", "X-Xet-Token-Expiration": str(expires)}
     return JSONResponse({"casUrl": url, "accessToken": "cas", "exp": expires}, headers=headers)
-
-
-assert MAIN  # re-exported for tests

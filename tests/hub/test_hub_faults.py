@@ -46,8 +46,9 @@ def test_push_gets_through_and_commits_once(name, hub, owner, encrypted):
     fault = PASSING[name]
     fault.seen = 0
     (hub.storage_faults if "/upload" in fault.request else hub.faults).table.append(fault)
-    owner.run("model", "push", encrypted, "me/m", check=True)
+    result = owner.run("model", "push", encrypted, "me/m", check=True)
     assert fault.seen > 0, "the fault did not happen"
+    assert "No such file" not in result.stderr  # nothing of the cache's business is said
     repo = hub.store.repos["me/m"]
     assert len(repo.history("main")) == 2  # the Hub's own first commit, and ours
     assert repo.private
