@@ -25,6 +25,13 @@ import timm_encmixer as te
 from timm_encmixer.bundled import BUNDLED_MODEL, bundled_images
 
 torch.set_num_threads(2)
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One worker more than cores: the tests of the Hub wait a good part of their time."""
+    return (os.cpu_count() or 1) + 1
+
+
 ROOT = Path(__file__).parent.parent
 
 

@@ -151,16 +151,22 @@ def _http_library() -> Any:
 @contextlib.contextmanager
 def _bounded_silence() -> Iterator[None]:
     """huggingface_hub waits for ever for a reply; bound that while one of our requests runs."""
-    from huggingface_hub import constants, get_session
+    from huggingface_hub import get_session
 
-    configured = "HF_HUB_DOWNLOAD_TIMEOUT" in os.environ
-    session, seconds = get_session(), float(constants.HF_HUB_DOWNLOAD_TIMEOUT) if configured else SILENCE_SECONDS
+    session = get_session()
     before = session.timeout
-    session.timeout = seconds  # the setter takes seconds too
+    session.timeout = longest_silence()  # the setter takes seconds too
     try:
         yield
     finally:
         session.timeout = before
+
+
+def longest_silence() -> float:
+    """Seconds to wait for a reply: HF_HUB_DOWNLOAD_TIMEOUT where it is set, else a minute."""
+    from huggingface_hub import constants
+
+    return float(constants.HF_HUB_DOWNLOAD_TIMEOUT) if "HF_HUB_DOWNLOAD_TIMEOUT" in os.environ else SILENCE_SECONDS
 
 
 def _retry_after(error: BaseException) -> float:

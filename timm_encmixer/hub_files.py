@@ -13,7 +13,7 @@ from typing import Any
 
 from timm_encmixer.atomic import replacing_file
 from timm_encmixer.errors import HubError, IntegrityError, SourceError
-from timm_encmixer.hub_client import HUB_PREFIX, is_offline, request
+from timm_encmixer.hub_client import HUB_PREFIX, is_offline, longest_silence, request
 
 SEALED_NAME = "model.age"
 logger = logging.getLogger(__name__)
@@ -206,7 +206,7 @@ def model_info(repo_id: str, revision: str | None, token: Token) -> Any:
     return request(
         where,
         "a repository to read",
-        lambda: HfApi(token=token).model_info(repo_id, revision=revision, files_metadata=True, timeout=30),
+        lambda: HfApi(token=token).model_info(repo_id, revision=revision, files_metadata=True, timeout=longest_silence()),
     )
 
 

@@ -132,3 +132,28 @@ def test_a_sealed_model_is_published_and_opened(hub, owner, encrypted, tmp_path)
     info = json.loads(owner.run("model", "info", "hf-hub:me/m", "--json", check=True).stdout)
     assert info["sealed"] is True
     assert info["encrypted"] is True
+
+
+@pytest.mark.parametrize("name", ["1024_20_ks9_p14", "1536_20"])
+def test_the_other_public_names_load_and_encrypt_what_their_repositories_hold(name, hub, owner, key_file, tmp_path):
+    """Random weights in the layout of timm's repositories; pickles lie there too and are not asked for."""
+    torch.manual_seed(0)
+    plain = timm.create_model(f"convmixer_{name}")
+    timm.models.save_for_hf(plain, tmp_path / "repo", safe_serialization=True)
+    hub.store.repo(f"timm/convmixer_{name}.in1k", {**contents(tmp_path / "repo"), "pytorch_model.bin": b"a pickle"})
+    code = f"""
+import timm, torch, warnings
+import timm_encmixer as te
+warnings.simplefilter("ignore")
+key = te.SecretKey.load("{key_file}")
+model = timm.create_model("encmixer_{name}.in1k", pretrained=True, key=key)
+back = te.decrypt_model(model, key).state_dict()
+torch.manual_seed(0)
+for tensor, (other, want) in zip(back.values(), timm.create_model("convmixer_{name}").state_dict().items(), strict=True):
+    assert torch.allclose(tensor, want, atol=1e-6), other
+print(model.encmixer.base_architecture, model.pretrained_cfg["notes"][-1])
+"""
+    architecture, note = owner.python(code).split(" ", 1)
+    assert architecture == f"convmixer_{name}"
+    assert f"timm/convmixer_{name}.in1k" in note
+    assert not [request for request in hub.requests if "pytorch_model.bin" in request]
