@@ -232,6 +232,8 @@ def test_bad_arguments(small, identity, recipient, tmp_path):
     ):
         with pytest.raises(SealError, match=message):
             te.seal_model(small, tmp_path / "m.age", recipients=recipients)
+    with pytest.raises(SealError, match="a file of recipients to read, got UnicodeDecodeError"):
+        te.seal_model(small, tmp_path / "m.age", recipients=[str(small)])
     with pytest.raises(SealError, match="got both"):
         te.seal_model(small, tmp_path / "m.age", recipients=[recipient], passphrase="x")
     assert not (tmp_path / "m.age").exists()

@@ -206,7 +206,10 @@ def _recipients(texts: Sequence[str]) -> list[Any]:
     keys = []
     for text in texts:
         is_file = "\n" not in text and len(text) < _LONGEST_PATH and Path(text).is_file()
-        lines = Path(text).read_text(encoding="utf-8").splitlines() if is_file else [text]
+        try:
+            lines = Path(text).read_text(encoding="utf-8").splitlines() if is_file else [text]
+        except (OSError, UnicodeDecodeError) as error:
+            raise SealError(text, "a file of recipients to read", type(error).__name__, "age-keygen makes one") from error
         for line in (line.strip() for line in lines):
             if line and not line.startswith("#"):
                 keys.append(_recipient(line))
