@@ -18,7 +18,7 @@ from torch import nn
 
 from timm_encmixer.checkpoint import Checkpoint, KeyLike
 from timm_encmixer.ciphers import BlockCipher
-from timm_encmixer.config_file import CONFIG_NAME, LOCAL_PREFIX, RECORD_NAME, WEIGHTS_NAME, bare_model, check_tensors
+from timm_encmixer.config_file import CONFIG_NAME, LOCAL_PREFIX, RECORD_NAME, WEIGHTS_NAME, check_weights
 from timm_encmixer.errors import MissingKeyError, PublicWeightsWarning, SchemeError, SourceError, StemError
 from timm_encmixer.hub_client import HUB_PREFIX
 from timm_encmixer.hub_files import fetch_checkpoint
@@ -46,7 +46,7 @@ def build_from_base(
         source = find_source(base, cache_dir=kwargs.get("cache_dir"))
         checkpoint, provenance = Checkpoint.open(source.path), source.provenance
         if checkpoint.config is not None:
-            check_tensors(checkpoint.weights, bare_model(checkpoint.config["architecture"], checkpoint.config, where=base))
+            check_weights(checkpoint.weights, checkpoint.config, where=base)
         base = f"{LOCAL_PREFIX}{source.path}"
     elif pretrained:
         cfg = cfg_dict(resolve_pretrained_cfg(*_name_and_tag(base), kwargs.get("pretrained_cfg_overlay")))

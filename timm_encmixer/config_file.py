@@ -121,6 +121,16 @@ def _few_parameters() -> Iterator[None]:
         handle.remove()
 
 
+def check_weights(weights: TensorFile, config: Mapping[str, Any], *, where: str) -> None:
+    """Compare a file with the whole model that its config.json describes, without memory for it.
+
+    Raises:
+        SourceError: The config describes no model.
+        CheckpointError: A tensor is missing, has another shape, or is not the architecture's.
+    """
+    check_tensors(weights, bare_model(config["architecture"], config, where=where))
+
+
 def check_tensors(weights: TensorFile, model: nn.Module, *, only: Sequence[str] | None = None) -> None:
     """Compare a file's tensor names and shapes with an architecture's, by the header alone.
 

@@ -11,7 +11,7 @@ from huggingface_hub.errors import RevisionNotFoundError
 
 from timm_encmixer.errors import IntegrityError, SourceError
 from timm_encmixer.hub_client import HUB_PREFIX, request
-from timm_encmixer.hub_files import HubFile, Snapshot, Token, digests, listed_files, model_info
+from timm_encmixer.hub_files import HubFile, Snapshot, Token, git_blob_id, listed_files, model_info, sha256_of
 
 
 def open_repository(repo_id: str, *, private: bool | None, revision: str | None, create_pr: bool, token: Token) -> Snapshot:
@@ -61,7 +61,7 @@ def commit_files(
         IntegrityError: The Hub lists other bytes than were sent.
     """
     api = HfApi(token=target.token)
-    sent = {name: digests(path) for name, path in files.items()}
+    sent = {name: (path.stat().st_size, sha256_of(path), git_blob_id(path)) for name, path in files.items()}
     pulls_before = _pull_requests(api, target) if create_pr else frozenset()
 
     def send() -> CommitInfo:

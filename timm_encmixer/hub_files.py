@@ -36,11 +36,9 @@ class HubFile:
         length = path.stat().st_size
         if self.size not in (None, length):
             return f"{length} bytes instead of {self.size}"
-        _, sha256, git = digests(path)
-        found = sha256 if len(self.digest) == 64 else git
-        if found == self.digest:
-            return None
-        return f"{'SHA-256' if found == sha256 else 'Git blob'} {found[:12]} instead of {self.digest[:12]}"
+        kind, digest = ("SHA-256", sha256_of) if len(self.digest) == 64 else ("Git blob", git_blob_id)
+        found = digest(path)
+        return None if found == self.digest else f"{kind} {found[:12]} instead of {self.digest[:12]}"
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,6 @@ class Snapshot:
     cache_dir: str | None
     token: Token
     private: bool = False
-    card_data: Any = None  # huggingface_hub.ModelCardData
 
     @classmethod
     def open(
@@ -80,7 +77,7 @@ class Snapshot:
         info = model_info(repo_id, revision, token)
         if not _COMMIT.fullmatch(info.sha or ""):
             raise HubError(HUB_PREFIX + model_id, "a commit of 40 hex digits", repr(info.sha), "do not use this server")
-        return cls(repo_id, revision, info.sha, listed_files(info), folder, token, bool(info.private), info.card_data)
+        return cls(repo_id, revision, info.sha, listed_files(info), folder, token, bool(info.private))
 
     @property
     def where(self) -> str:
@@ -220,27 +217,34 @@ def listed_files(info: Any) -> dict[str, HubFile]:
     return files
 
 
-def digests(path: Path) -> tuple[int, str, str]:
-    """Return a file's size, SHA-256, and Git blob id: the Hub lists one or the other."""
-    size = path.stat().st_size
-    sha256, git = hashlib.sha256(), hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+def sha256_of(path: Path) -> str:
+    """Return a file's SHA-256, which the Hub lists for LFS and Xet files."""
+    return _hexdigest(path, hashlib.sha256())
+
+
+def git_blob_id(path: Path) -> str:
+    """Return a file's Git blob id, which the Hub lists for small files."""
+    return _hexdigest(path, hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False))
+
+
+def _hexdigest(path: Path, digest: Any) -> str:
     with path.open("rb") as file:
         while block := file.read(_BUFFER_BYTES):
-            sha256.update(block)
-            git.update(block)
-    return size, sha256.hexdigest(), git.hexdigest()
+            digest.update(block)
+    hexadecimal: str = digest.hexdigest()
+    return hexadecimal
 
 
 def is_public(repo_id: str) -> bool:
     """Whether anybody can download a repository's files. Offline nobody can be asked, and yes is the careful answer."""
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+    from huggingface_hub.errors import RepositoryNotFoundError  # a gated one's error is a kind of it
 
     if is_offline():
         return True
     try:
         info = model_info(repo_id, None, False)
-    except SourceError as error:
-        if isinstance(error.__cause__, (RepositoryNotFoundError, GatedRepoError)):
+    except (SourceError, HubError) as error:
+        if isinstance(error.__cause__, RepositoryNotFoundError):
             return False
         raise
     return not info.private and not info.gated

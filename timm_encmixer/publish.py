@@ -37,7 +37,7 @@ def publish(
     Raises:
         MissingKeyError: The source is plain and there is no key. And as `push_to_hub`.
     """
-    source = find_source(src)
+    source = find_source(src, token=options.get("token"))
     checkpoint = Checkpoint.open(source.path)
     if checkpoint.scheme is None:
         key = _needed_key(key, src)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 import shutil
 from pathlib import Path
 
 from timm_encmixer.atomic import refuse_existing, replacing_folder
 from timm_encmixer.checkpoint import OWNED_NAMES, Checkpoint
-from timm_encmixer.config_file import CONFIG_NAME, WEIGHTS_NAME, bare_model, check_tensors
+from timm_encmixer.config_file import CONFIG_NAME, WEIGHTS_NAME, check_weights
 from timm_encmixer.errors import IntegrityError
 from timm_encmixer.hub_client import HUB_PREFIX
-from timm_encmixer.hub_files import SEALED_NAME, Token, digests, fetch_checkpoint
+from timm_encmixer.hub_files import SEALED_NAME, Token, fetch_checkpoint
 
 
 def pull_from_hub(
@@ -41,8 +42,8 @@ def pull_from_hub(
     model_id = f"{repo_id.partition('@')[0]}@{revision}" if revision is not None else repo_id
     folder = fetch_checkpoint(model_id, CONFIG_NAME, WEIGHTS_NAME, cache_dir=cache_dir, token=token)
     checkpoint = Checkpoint.open(folder)
-    config = checkpoint.config or {}
-    check_tensors(checkpoint.weights, bare_model(config["architecture"], config, where=HUB_PREFIX + model_id))
+    assert checkpoint.config is not None  # it is a folder
+    check_weights(checkpoint.weights, checkpoint.config, where=HUB_PREFIX + model_id)
     return folder
 
 
@@ -61,7 +62,7 @@ def pull_to_folder(
     with replacing_folder(dst, overwrite=force, owned=OWNED_NAMES) as folder:
         for name in sorted(OWNED_NAMES):
             shutil.copyfile(source / name, folder / name)
-            if digests(folder / name) != digests(source / name):
+            if not filecmp.cmp(source / name, folder / name, shallow=False):
                 raise IntegrityError(str(dst / name), "the bytes that were fetched", "others", "check the disk and try again")
     return dst
 

@@ -17,7 +17,7 @@ from torch import nn
 
 from timm_encmixer.checkpoint import Checkpoint, save_model
 from timm_encmixer.ciphers import BlockCipher
-from timm_encmixer.config_file import CONFIG_NAME, RECORD_NAME, WEIGHTS_NAME, bare_model, check_tensors
+from timm_encmixer.config_file import CONFIG_NAME, RECORD_NAME, WEIGHTS_NAME, check_weights
 from timm_encmixer.errors import LeakError, NotEncryptedError, PublicWeightsWarning, SchemeError, SourceError
 from timm_encmixer.hub_commit import commit_files, open_repository
 from timm_encmixer.hub_files import SEALED_NAME, Snapshot, Token, is_public, model_info
@@ -179,8 +179,7 @@ def _check_model(
         raise SchemeError(str(folder), "the record in config.json and in the weights' metadata", "one without", remedy)
     if key is not None:
         BlockCipher(key, scheme)  # raises KeyMismatchError
-    architecture = str(checkpoint.config["architecture"])
-    check_tensors(checkpoint.weights, bare_model(architecture, checkpoint.config, where=str(folder)))
+    check_weights(checkpoint.weights, checkpoint.config, where=str(folder))
     if plain is not None:
         _refuse_equal_stems(Checkpoint.open(plain), checkpoint, scheme.stem)
     return _Outgoing(folder=folder, config=checkpoint.config, scheme=scheme)

@@ -14,10 +14,18 @@ from torch import nn
 
 from timm_encmixer.bundled import BUNDLED_FOLDER, BUNDLED_WEIGHTS
 from timm_encmixer.checkpoint import Checkpoint
-from timm_encmixer.config_file import CONFIG_NAME, LOCAL_PREFIX, WEIGHTS_NAME, bare_model, check_tensors, read_config
+from timm_encmixer.config_file import (
+    CONFIG_NAME,
+    LOCAL_PREFIX,
+    WEIGHTS_NAME,
+    bare_model,
+    check_tensors,
+    check_weights,
+    read_config,
+)
 from timm_encmixer.errors import EncMixerError, SourceError
 from timm_encmixer.hub_client import HUB_PREFIX
-from timm_encmixer.hub_files import fetch_checkpoint, is_public
+from timm_encmixer.hub_files import Token, fetch_checkpoint, is_public
 from timm_encmixer.models import attach_scheme
 from timm_encmixer.pretrained_cfg import cfg_dict
 from timm_encmixer.provenance import Provenance
@@ -31,7 +39,7 @@ class Source:
     provenance: Provenance
 
 
-def find_source(name: str, *, cache_dir: str | os.PathLike[str] | None = None) -> Source:
+def find_source(name: str, *, cache_dir: str | os.PathLike[str] | None = None, token: Token = None) -> Source:
     """Bring a model source to a folder or file on this machine, from the Hub where need be.
 
     An `encmixer_X` name means the plain weights of `convmixer_X`, which it encrypts. What comes from the Hub is verified.
@@ -41,7 +49,7 @@ def find_source(name: str, *, cache_dir: str | os.PathLike[str] | None = None) -
         HubError, IntegrityError: The Hub could not be reached, or sent other bytes than it lists.
     """
     if name.startswith(HUB_PREFIX):
-        return _hub_source(name.removeprefix(HUB_PREFIX), cache_dir)
+        return _hub_source(name.removeprefix(HUB_PREFIX), cache_dir, token)
     path = Path(name.removeprefix(LOCAL_PREFIX))
     if path.exists():
         return Source(path, _noted(path))
@@ -55,7 +63,7 @@ def find_source(name: str, *, cache_dir: str | os.PathLike[str] | None = None) -
         return Source(BUNDLED_FOLDER, provenance_of(cfg_dict(cfg)))
     if cfg is None or not cfg.hf_hub_id:
         raise SourceError(name, "a model with pretrained weights", "none", "give a folder or a .safetensors file")
-    return _hub_source(cfg.hf_hub_id, cache_dir)
+    return _hub_source(cfg.hf_hub_id, cache_dir, token)
 
 
 def provenance_of(cfg: Mapping[str, Any]) -> Provenance:
@@ -83,7 +91,7 @@ def load_model(name: str, *, arch: str | None = None) -> nn.Module:
     if checkpoint.config is None:
         model = _load_single_file(checkpoint, arch)
     else:
-        check_tensors(checkpoint.weights, bare_model(checkpoint.config["architecture"], checkpoint.config, where=name))
+        check_weights(checkpoint.weights, checkpoint.config, where=name)
         model = timm.create_model(f"{LOCAL_PREFIX}{path}", pretrained=True)
     if checkpoint.scheme is not None:
         attach_scheme(model, checkpoint.scheme)
@@ -106,8 +114,8 @@ def _load_single_file(checkpoint: Checkpoint, arch: str | None) -> nn.Module:
     return model
 
 
-def _hub_source(model_id: str, cache_dir: str | os.PathLike[str] | None) -> Source:
-    path = fetch_checkpoint(model_id, CONFIG_NAME, WEIGHTS_NAME, cache_dir=cache_dir)
+def _hub_source(model_id: str, cache_dir: str | os.PathLike[str] | None, token: Token) -> Source:
+    path = fetch_checkpoint(model_id, CONFIG_NAME, WEIGHTS_NAME, cache_dir=cache_dir, token=token)
     noted = _noted(path)
     if noted != Provenance():
         return Source(path, noted)

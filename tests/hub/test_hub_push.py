@@ -301,3 +301,18 @@ def test_branches_sealing_and_who_may(hub, owner, encrypted, tmp_path):
     hub.store.granted.add(("me", "you/gated"))
     owner.run("model", "pull", "you/gated", "got2", check=True)
     assert_one_line(owner.run("model", "pull", "me/m@nowhere", "got3"), "no such revision; check the branch")
+
+
+def test_where_plain_weights_come_from_is_told(hub, owner, key_file):
+    """Public, private and gated sources; a private one is read with --token."""
+    for name, how in (("public", {}), ("private", {"private": True}), ("gated", {"gated": True})):
+        hub.store.repo(f"me/{name}", contents(BUNDLED_FOLDER), **how)
+    for name in ("public", "private", "gated"):
+        result = owner.run("model", "encrypt", f"hf-hub:me/{name}", name, "--key", key_file, check=True)
+        assert ("the plain weights are public" in result.stderr) == (name == "public")
+        notes = json.loads((owner.cwd / name / "config.json").read_text())["pretrained_cfg"]["notes"]
+        assert [note for note in notes if note.startswith("encmixer-source:") and f"me/{name}" in note]
+    push = ("model", "push", "hf-hub:me/private", "me/m", "--key", key_file)
+    assert_one_line(owner.run(*push, HF_TOKEN=""), "no repository of that name")
+    owner.run(*push, "--token", owner.token, check=True, HF_TOKEN="")
+    assert card_of(hub).data.base_model == "me/private"
