@@ -50,10 +50,9 @@ def push(src: str, repo_id: str, key: str | None, public: bool, as_json: bool, *
     Example: encmixer model push encrypted me/encmixer-cifar10 --key owner.key
     """
     from timm_encmixer.hub_client import HUB_PREFIX
-    from timm_encmixer.keys import KEY_VARIABLE
     from timm_encmixer.publish import publish
 
-    secret = load_key(key, optional=KEY_VARIABLE)
+    secret = load_key(key, optional=True)
     with warnings_as_lines():
         commit = publish(
             src,

@@ -30,22 +30,20 @@ cipher_option = click.option("--cipher", type=click.Choice(CIPHERS), default=DEF
 force_option = click.option("--force", is_flag=True, help="Replace what is there already.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 arch_option = click.option("--arch", metavar="NAME", help="timm name of the architecture of a .safetensors file.")
-
-
 token_option = click.option("--token", metavar="TOKEN", help="Access token of the Hub; default: HF_TOKEN, or hf auth login.")
 
 
-def load_key(path: str | None, *, optional: str | None = None) -> Any:
+def load_key(path: str | None, *, optional: bool = False) -> Any:
     """Load a key; like ssh, refuse a file that others can read, where the Python API warns.
 
     Args:
         path: Key file; None takes the one that TIMM_ENCMIXER_KEY names.
-        optional: Name of that variable, where having no key at all is fine: returns None then.
+        optional: Having no key at all is fine; returns None then.
     """
-    if optional is not None and path is None and not os.environ.get(optional):
-        return None
-    from timm_encmixer.keys import find_key
+    from timm_encmixer.keys import KEY_VARIABLE, find_key
 
+    if optional and path is None and not os.environ.get(KEY_VARIABLE):
+        return None
     with warnings.catch_warnings():
         warnings.simplefilter("error", KeyPermissionWarning)
         try:
