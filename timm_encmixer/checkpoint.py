@@ -180,10 +180,16 @@ def rotate_checkpoint(src: PathLike, dst: PathLike, key: KeyLike, new_key: KeyLi
     return new_scheme
 
 
-def save_model(model: nn.Module, dst: PathLike, *, force: bool = False) -> None:
+def save_model(model: nn.Module, dst: PathLike, *, state_dict: Mapping[str, Tensor] | None = None, force: bool = False) -> None:
     """Save a model, encrypted or plain, as a folder that `timm.create_model("local-dir:DST", pretrained=True)` loads.
 
     Writes config.json and model.safetensors only; an encrypted model's record goes into both.
+
+    Args:
+        model: Made by `timm.create_model`.
+        dst: Folder to write.
+        state_dict: Its tensors, where they are not in the model itself (sharded over processes, say).
+        force: Replace an existing folder that this package wrote.
 
     Raises:
         CheckpointError: The model does not say its architecture (it was not made by `timm.create_model`).
@@ -197,7 +203,7 @@ def save_model(model: nn.Module, dst: PathLike, *, force: bool = False) -> None:
             "build it with timm.create_model, for example convmixer_custom",
         )
     scheme = scheme_of(model)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in (state_dict or model.state_dict()).items()}
     record = {RECORD_NAME: scheme.to_json()} if scheme is not None else {}
     with replacing_folder(Path(dst), overwrite=force, owned=OWNED_NAMES) as folder:
         save_file(tensors, folder / WEIGHTS_NAME, metadata={"format": "pt", **record})

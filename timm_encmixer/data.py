@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
 
 from timm_encmixer.errors import DataError, EncMixerError, MissingExtraError
 from timm_encmixer.image_io import image_suffixes, open_plain
@@ -61,6 +63,25 @@ class TableImages(LabelledImages):
     def __getitem__(self, index: Any) -> Any:
         row = self.table[index]
         return row[self.image_column], row[self.label_column]
+
+
+class PlainPixels(Dataset[tuple[Tensor, int]]):
+    """Labelled images as samples for a DataLoader: (uint8 CHW tensor, label), to be encrypted on the device.
+
+    Args:
+        images: Labelled images.
+        preprocess: PIL image to uint8 CHW tensor, for example `create_transform(model, key=key).preprocess`.
+    """
+
+    def __init__(self, images: LabelledImages, preprocess: Callable[[Image.Image], Tensor]) -> None:
+        self.images, self.preprocess = images, preprocess
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        image, label = self.images[index]
+        return self.preprocess(image), int(label)
 
 
 def open_labelled_images(src: str, *, split: str | None = None) -> LabelledImages:

@@ -14,7 +14,12 @@ class EncMixerError(Exception):
         expected: What would have been right.
         got: What was there instead, without secrets.
         remedy: What the user can do about it.
+
+    Attributes:
+        shared: Every process of a distributed run raises this error, so one of them is enough to report it.
     """
+
+    shared = False
 
     def __init__(self, where: str, expected: str, got: str, remedy: str) -> None:
         self.where, self.expected, self.got, self.remedy = (" ".join(part.split()) for part in (where, expected, got, remedy))
@@ -94,6 +99,10 @@ class SealError(EncMixerError, ValueError):
 
 class LeakError(EncMixerError, ValueError):
     """A file that is about to leave this machine holds a secret, or plain weights."""
+
+
+class ProcessError(EncMixerError, RuntimeError):
+    """The processes of a distributed run were started wrongly, or were given different things."""
 
 
 class FileAccessError(EncMixerError, OSError):

@@ -15,8 +15,8 @@ from timm_encmixer.data import LabelledImages
 from timm_encmixer.errors import DataError
 from timm_encmixer.keys import SecretKey
 from timm_encmixer.models import decrypt_model, encrypt_model, scheme_of
-from timm_encmixer.scheme import DEFAULT_CIPHER, Preprocessing
-from timm_encmixer.transforms import ClientTransform, normalise
+from timm_encmixer.scheme import DEFAULT_CIPHER
+from timm_encmixer.transforms import ClientTransform, cipher_input, normalise, normalised_plain
 
 
 @dataclass
@@ -102,19 +102,6 @@ def evaluate(
             for name, block_cipher in wrong.items():
                 result.wrong_keys[name] += _right(encrypted(cipher_input(block_cipher, pixels)), labels) / count
     return result
-
-
-def cipher_input(cipher: BlockCipher, pixels: Tensor) -> Tensor:
-    """Return the encrypted model's input for plain uint8 pixels (N, C, H, W)."""
-    return normalise(cipher.encrypt(pixels if cipher.scheme.exact else pixels.float() / 255))
-
-
-def normalised_plain(pixels: Tensor, plain: Preprocessing, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Return the plain model's input for plain uint8 pixels (N, C, H, W)."""
-    mean, std = (
-        torch.tensor(values, dtype=dtype, device=pixels.device).reshape(1, -1, 1, 1) for values in (plain.mean, plain.std)
-    )
-    return (pixels.to(dtype) / 255 - mean) / std
 
 
 def _batch(data: LabelledImages, transform: ClientTransform, indices: range) -> tuple[Tensor, Tensor]:

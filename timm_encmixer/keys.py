@@ -165,4 +165,6 @@ def find_key(key: SecretKey | str | os.PathLike[str] | None, *, where: str = "ke
         raise MissingKeyError(where, "a key", "none", f"pass a SecretKey or a key file's path, or set {KEY_VARIABLE} to one")
     if not isinstance(path, (str, os.PathLike)):
         raise MissingKeyError(where, "a SecretKey or a path", type(path).__name__, "load it with SecretKey.load(path)")
+    if KEY_FILE_PREFIX in os.fspath(path):
+        raise KeyFormatError(where, "the path of a key file", "a key's own text", "give the path, and rotate to a new key")
     return SecretKey.load(path)

@@ -127,6 +127,24 @@ def scheme_of(model: nn.Module) -> Scheme | None:
     return scheme if isinstance(scheme, Scheme) else scheme_in_cfg(_cfg(model))
 
 
+def stem_of(model: nn.Module) -> tuple[Tensor, Tensor]:
+    """Return the kernel and the bias of a model's patch stem.
+
+    Raises:
+        StemError: It has none that can be encrypted.
+    """
+    scheme = scheme_of(model)
+    return _tensors(*find_stem(model, scheme.stem if scheme is not None else _cfg(model).get("first_conv")))
+
+
+def with_encrypted_stem(model: ModelT, weight: Tensor, bias: Tensor, scheme: Scheme) -> ModelT:
+    """Return the plain `model` with a stem that `encrypt_model` made elsewhere, and with its record."""
+    _, conv = find_stem(model, scheme.stem)
+    encrypted = _clone(model, conv, weight, bias)
+    attach_scheme(encrypted, scheme)
+    return encrypted
+
+
 def attach_scheme(model: nn.Module, scheme: Scheme) -> None:
     """Give a model whose weights are encrypted already its record and the configuration that goes with it, in place."""
     _attach(model, encrypted_cfg(_cfg(model), scheme), scheme)

@@ -99,10 +99,23 @@ def plain_transform(plain: Preprocessing) -> Any:
     )
 
 
-def normalise(ciphertext: Tensor) -> Tensor:
-    """Return the encrypted model's input: uint8 (scaled by 1/255) or floats in [0, 1], then mean = std = 1/2."""
-    scaled = ciphertext.float() / 255 if ciphertext.dtype == torch.uint8 else ciphertext
+def normalise(ciphertext: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Return the encrypted model's input: uint8 (scaled by 1/255, in `dtype`) or floats in [0, 1], then mean = std = 1/2."""
+    scaled = ciphertext.to(dtype) / 255 if ciphertext.dtype == torch.uint8 else ciphertext
     return (scaled - MID_GREY) / MID_GREY
+
+
+def cipher_input(cipher: BlockCipher, pixels: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Return the encrypted model's input in `dtype` for plain uint8 pixels (C, H, W) or (N, C, H, W)."""
+    return normalise(cipher.encrypt(pixels if cipher.scheme.exact else pixels.to(dtype) / 255), dtype)
+
+
+def normalised_plain(pixels: Tensor, plain: Preprocessing, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Return the plain model's input for plain uint8 pixels (N, C, H, W)."""
+    mean, std = (
+        torch.tensor(values, dtype=dtype, device=pixels.device).reshape(1, -1, 1, 1) for values in (plain.mean, plain.std)
+    )
+    return (pixels.to(dtype) / 255 - mean) / std
 
 
 class ClientTransform:
@@ -148,7 +161,7 @@ class ClientTransform:
             raise ImageError("image", "a PIL image", type(image).__name__, "use BlockCipher.encrypt for tensors and arrays")
         pixels = self.preprocess(image)
         if self.output == "input":
-            return normalise(self.cipher.encrypt(pixels if self.cipher.scheme.exact else pixels.float() / 255))
+            return cipher_input(self.cipher, pixels)
         ciphertext = self.cipher.encrypt(pixels)
         return to_pil_image(ciphertext) if self.output == "image" else ciphertext
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from timm_encmixer.cli.datasets import dataset
 from timm_encmixer.cli.hub import pull, push
 from timm_encmixer.cli.images import images
 from timm_encmixer.cli.keys import key
@@ -37,7 +38,7 @@ def cli() -> None:
     """
 
 
-for command in (demo, key, model, images, evaluate_command):
+for command in (demo, key, model, images, dataset, evaluate_command):
     cli.add_command(command)
 for command in (push, pull, seal, open_):
     model.add_command(command)
@@ -54,6 +55,11 @@ def main() -> None:
         hint = f"; see {context.command_path} --help" if context is not None else ""
         _fail(" ".join(error.format_message().split()) + hint)
     except EncMixerError as error:
+        if error.shared:  # by the processes of a distributed run: the main one says it
+            from timm_encmixer.distributed import exit_on_error
+
+            with exit_on_error():
+                raise
         _fail(str(error))
     except OSError as error:
         got = error.strerror or str(error)

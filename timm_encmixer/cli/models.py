@@ -140,10 +140,18 @@ def model_rotate(
 @key_option
 @click.option("--images", required=True, type=Path, metavar="DIR", help="Folder of plain images.")
 @click.option("--limit", type=click.IntRange(min=1), help="Use the first so many images.")
+@click.option("--precision", type=click.Choice(["fp32", "bf16", "fp16"]), default="fp32", show_default=True)
 @arch_option
 @json_option
 def model_verify(
-    plain: str, encrypted: str, key: str | None, images: Path, limit: int | None, arch: str | None, as_json: bool
+    plain: str,
+    encrypted: str,
+    key: str | None,
+    images: Path,
+    limit: int | None,
+    precision: str,
+    arch: str | None,
+    as_json: bool,
 ) -> None:
     """Compare the logits of ENCRYPTED on encrypted images with those of PLAIN on plain ones; exit 1 if they differ.
 
@@ -155,7 +163,7 @@ def model_verify(
     from timm_encmixer.verification import table, verify
 
     models = load_model(plain, arch=arch), load_model(encrypted, arch=arch)
-    result = verify(*models, load_key(key), open_folder(images, limit=limit))
+    result = verify(*models, load_key(key), open_folder(images, limit=limit), precision=precision)
     report(result.to_dict(), as_json, lambda: table(result))
     sys.exit(0 if result.holds else CHECK_FAILED)
 
