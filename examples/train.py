@@ -1,7 +1,8 @@
 """Train a plain ConvMixer on small images with timm's parts and accelerate; encrypt it afterwards.
 
 The encryption needs no special training: this script knows nothing of keys. It is resumable: run the same command again
-after an interruption and it goes on from the last finished epoch. `accelerate launch` runs it on several processes.
+after an interruption, at whatever moment, and it goes on from the last finished epoch on the same path. `accelerate launch`
+runs it on several processes.
 
     python examples/train.py --data ../shared/data/cifar10 --out runs/cifar10
     encmixer model encrypt runs/cifar10 runs/cifar10-encrypted --key owner.key
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import shutil
 import time
 from pathlib import Path
 
@@ -26,7 +28,9 @@ from timm.scheduler import create_scheduler_v2
 from timm.utils import ModelEmaV3
 from torch.utils.data import Subset
 
-import timm_encmixer  # noqa: F401  registers convmixer_256_8_ks5_p4 and the other names
+from timm_encmixer.distributed import check_launch  # importing it registers convmixer_256_8_ks5_p4 too
+
+LOG_HEAD = "epoch,px,loss,held_out_accuracy,learning_rate,seconds\n"
 
 
 def parse_args() -> argparse.Namespace:
@@ -70,9 +74,39 @@ def accuracy(accelerator: Accelerator, model: torch.nn.Module, loader: torch.uti
     return right / seen
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that it is old or new at every moment, never half of it."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(text)
+    temporary.replace(path)
+
+
+def resume(accelerator: Accelerator, out: Path) -> int:
+    """Load the state after the last finished epoch, if there is one, and return that epoch's number."""
+    latest = out / "latest.json"
+    if not latest.is_file():
+        return 0
+    finished: int = json.loads(latest.read_text())["finished"]
+    accelerator.load_state(str(out / f"state-{finished}"))
+    accelerator.print(f"resuming after epoch {finished}")
+    return finished
+
+
+def save(accelerator: Accelerator, out: Path, finished: int) -> None:
+    """Save the state after an epoch, then name it as the latest, then drop the others: a kill in between loses an epoch."""
+    accelerator.save_state(str(out / f"state-{finished}"))
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        write_whole(out / "latest.json", json.dumps({"finished": finished}))
+        for other in out.glob("state-*"):
+            if other.name != f"state-{finished}":
+                shutil.rmtree(other)
+
+
 def main() -> None:
     args = parse_args()
     accelerator = Accelerator()  # --mixed_precision and the number of processes come from `accelerate launch`
+    check_launch()
     set_seed(args.seed)
     phases = [(int(epochs), int(px), float(scale)) for epochs, px, scale in (p.split(":") for p in args.phases)]
     epochs = sum(phase[0] for phase in phases)
@@ -145,21 +179,18 @@ def main() -> None:
     accelerator.register_for_checkpointing(ema)  # the schedule follows from the update's number
 
     args.out.mkdir(parents=True, exist_ok=True)
-    state, log = args.out / "state", args.out / "log.csv"
-    first = 0
-    if (state / "epoch.json").is_file():
-        accelerator.load_state(str(state))
-        first = json.loads((state / "epoch.json").read_text())["finished"]
-        accelerator.print(f"resuming after epoch {first}")
-    elif accelerator.is_main_process:
-        log.write_text("epoch,px,loss,held_out_accuracy,learning_rate,seconds\n")
+    log = args.out / "log.csv"
+    first = resume(accelerator, args.out)
+    if accelerator.is_main_process:  # an epoch may have been logged whose state was not saved any more
+        rows = log.read_text().splitlines(keepends=True)[: first + 1] if first else [LOG_HEAD]
+        write_whole(log, "".join(rows))
 
     for epoch in range(first, min(epochs, args.stop_after or epochs)):
         start = time.perf_counter()
         px, scale = [(px, scale) for length, px, scale in phases for _ in range(length)][epoch]
         loader = training_loader(px, scale)
         model.train()
-        total = 0.0
+        total = torch.zeros((), device=accelerator.device, dtype=torch.float64)
         for step, (images, labels) in enumerate(tqdm(loader, desc=f"epoch {epoch + 1}/{epochs}", mininterval=10, leave=False)):
             with accelerator.autocast():
                 loss = criterion(model(images.to(memory_format=torch.channels_last)).float(), labels)
@@ -170,22 +201,21 @@ def main() -> None:
             update = epoch * steps + step + 1
             scheduler.step_update(update)
             ema.update(accelerator.unwrap_model(model), step=update)
-            total += loss.item()
+            total += loss.detach()
         score = accuracy(accelerator, ema.module, held_out)
         row = [
             epoch + 1,
             px,
-            f"{total / steps:.4f}",
+            repr(accelerator.reduce(total, "mean").item() / steps),
             f"{score:.4f}",
             f"{optimizer.param_groups[0]['lr']:.6f}",
             f"{time.perf_counter() - start:.0f}",
         ]
         accelerator.print(*row, sep="  ", flush=True)
-        accelerator.save_state(str(state))
         if accelerator.is_main_process:
             with log.open("a", newline="") as file:
                 csv.writer(file).writerow(row)
-            (state / "epoch.json").write_text(json.dumps({"finished": epoch + 1}))
+        save(accelerator, args.out, epoch + 1)
 
     if (args.stop_after or epochs) < epochs:
         return
