@@ -26,7 +26,8 @@ DIRECTION = [
     {"atomic", "bundled", "_registration", "age_passphrase", "provenance"},
     {"hub_client"},
     {"keys", "scheme", "tensor_file", "hub_files"},
-    {"leak_guard", "model_card", "hub_commit"},
+    {"leak_guard", "card_section", "hub_commit"},
+    {"model_card"},
     {"ciphers"},
     {"stem", "patch_stem", "image_io"},
     {"pretrained_cfg"},
@@ -34,10 +35,10 @@ DIRECTION = [
     {"checkpoint"},
     {"transforms", "data"},
     {"sources", "seal"},
-    {"encmixer", "building", "inspection"},
+    {"encmixer", "building", "inspection", "distributed"},
     {"image_files", "evaluation"},
     {"pull", "push", "verification"},
-    {"publish", "demo"},
+    {"publish", "demo", "datasets"},
     {"cli"},
     {"__main__"},
 ]
@@ -49,7 +50,15 @@ WITHIN = {
         {"shuffle", "negpos", "orthogonal"},
         {"cipher"},
     ],
-    "cli": [{"options"}, {"hub", "seal", "images", "keys", "reports"}, {"models"}, {"app"}],
+    "datasets": [
+        {"cells", "origins", "progress"},
+        {"samples", "layout"},
+        {"tables", "tars", "image_runs", "ledger"},
+        {"side_files", "card", "info"},
+        {"job", "publish"},
+    ],
+    "distributed": [{"processes"}, {"shared_key", "loaders", "models"}],
+    "cli": [{"options"}, {"hub", "seal", "images", "keys", "reports", "datasets"}, {"models"}, {"app"}],
 }
 
 

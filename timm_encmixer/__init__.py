@@ -17,6 +17,14 @@ if TYPE_CHECKING:
     from timm_encmixer.checkpoint import rotate_checkpoint as rotate_checkpoint
     from timm_encmixer.checkpoint import save_model as save_model
     from timm_encmixer.ciphers import BlockCipher as BlockCipher
+    from timm_encmixer.datasets import decrypt_dataset as decrypt_dataset
+    from timm_encmixer.datasets import encrypt_dataset as encrypt_dataset
+    from timm_encmixer.datasets import push_dataset as push_dataset
+    from timm_encmixer.distributed import EncryptedLoader as EncryptedLoader
+    from timm_encmixer.distributed import load_encrypted as load_encrypted
+    from timm_encmixer.distributed import prepare_encrypted as prepare_encrypted
+    from timm_encmixer.distributed import save_encrypted as save_encrypted
+    from timm_encmixer.distributed import share_key as share_key
     from timm_encmixer.errors import EncMixerError as EncMixerError
     from timm_encmixer.errors import KeyMismatchError as KeyMismatchError
     from timm_encmixer.image_files import decrypt_images as decrypt_images
@@ -38,30 +46,41 @@ _HOMES = {
     "CIPHERS": "scheme",
     "BlockCipher": "ciphers",
     "EncMixerError": "errors",
+    "EncryptedLoader": "distributed",
     "KeyMismatchError": "errors",
     "Scheme": "scheme",
     "SecretKey": "keys",
     "create_transform": "transforms",
     "decrypt_checkpoint": "checkpoint",
+    "decrypt_dataset": "datasets",
     "decrypt_images": "image_files",
     "decrypt_model": "models",
     "encrypt_checkpoint": "checkpoint",
+    "encrypt_dataset": "datasets",
     "encrypt_images": "image_files",
     "encrypt_model": "models",
+    "load_encrypted": "distributed",
     "open_model": "seal",
+    "prepare_encrypted": "distributed",
     "pull_from_hub": "pull",
+    "push_dataset": "datasets",
     "push_to_hub": "push",
     "rotate_checkpoint": "checkpoint",
     "rotate_model": "models",
+    "save_encrypted": "distributed",
     "save_model": "checkpoint",
     "scheme_of": "models",
     "seal_model": "seal",
+    "share_key": "distributed",
 }
+_PACKAGES = ("datasets", "distributed")
 __all__ = [*_HOMES]
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return importlib.import_module(f"{__name__}.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -40,7 +40,8 @@ def _rename_to_new(temporary: Path, path: Path) -> None:
         temporary.rename(path)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Force a folder's names to disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -80,7 +81,7 @@ def replacing_file(path: Path, *, overwrite: bool = False, mode: int | None = No
         else:
             _rename_to_new(temporary, path)
         if durable:
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
     except FileExistsError:
         refuse_existing(path, overwrite=False)
         raise
@@ -121,11 +122,11 @@ def replacing_folder(path: Path, *, overwrite: bool = False, owned: frozenset[st
         yield temporary
         for entry in temporary.iterdir():
             sync_file(entry)
-        _sync_folder(temporary)
+        sync_folder(temporary)
         if path.exists():
             path.rename(aside)
         temporary.rename(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except (FileAccessError, TargetExistsError):
         raise
     except OSError as error:

@@ -11,28 +11,51 @@ from huggingface_hub.errors import RevisionNotFoundError
 
 from timm_encmixer.errors import IntegrityError, SourceError
 from timm_encmixer.hub_client import HUB_PREFIX, request
-from timm_encmixer.hub_files import HubFile, Snapshot, Token, git_blob_id, listed_files, model_info, sha256_of
+from timm_encmixer.hub_files import (
+    DATASET_PREFIX,
+    MODEL,
+    HubFile,
+    Snapshot,
+    Token,
+    git_blob_id,
+    listed_files,
+    repo_info,
+    sha256_of,
+)
 
 
-def open_repository(repo_id: str, *, private: bool | None, revision: str | None, create_pr: bool, token: Token) -> Snapshot:
+def open_repository(
+    repo_id: str,
+    *,
+    private: bool | None,
+    revision: str | None,
+    create_pr: bool,
+    token: Token,
+    repo_type: str = MODEL,
+) -> Snapshot:
     """Return where a commit would go, making the repository and the branch if need be.
 
     Raises:
         SourceError: The repository is public and was to be private.
         HubError: The Hub refused or could not be reached.
     """
-    where = HUB_PREFIX + repo_id
+    where = (HUB_PREFIX if repo_type == MODEL else DATASET_PREFIX) + repo_id
     api = HfApi(token=token)
-    request(where, "a repository to write to", lambda: api.create_repo(repo_id, private=private is not False, exist_ok=True))
+    made: dict[str, Any] = {"private": private is not False, "exist_ok": True, "repo_type": repo_type}
+    request(where, "a repository to write to", lambda: api.create_repo(repo_id, **made))
     try:
-        snapshot = Snapshot.open(repo_id, revision=revision, token=token)
+        snapshot = Snapshot.open(repo_id, revision=revision, token=token, repo_type=repo_type)
     except SourceError as error:
         if revision is None or create_pr or not isinstance(error.__cause__, RevisionNotFoundError):
             raise
-        request(where, f"a branch {revision}", lambda: api.create_branch(repo_id, branch=revision, exist_ok=True))
-        snapshot = Snapshot.open(repo_id, revision=revision, token=token)
+        request(
+            where,
+            f"a branch {revision}",
+            lambda: api.create_branch(repo_id, branch=revision, exist_ok=True, repo_type=repo_type),
+        )
+        snapshot = Snapshot.open(repo_id, revision=revision, token=token, repo_type=repo_type)
     if private and not snapshot.private:
-        remedy = "pass --public (private=False) if everybody may download the encrypted model, or make it private first"
+        remedy = "pass --public (private=False) if everybody may download what is encrypted, or make it private first"
         raise SourceError(where, "a private repository", "a public one", remedy)
     return snapshot
 
@@ -70,6 +93,7 @@ def commit_files(
             target.repo_id,
             [*additions, *(CommitOperationDelete(name) for name in delete)],
             commit_message=message,
+            repo_type=target.repo_type,
             revision=target.revision,
             create_pr=create_pr,
             parent_commit=parent_commit,
@@ -78,14 +102,14 @@ def commit_files(
     def look() -> CommitInfo | None:
         refs = sorted(_pull_requests(api, target) - pulls_before) if create_pr else [target.revision]
         for ref in refs:
-            info = model_info(target.repo_id, ref, target.token)
+            info = repo_info(target.repo_id, ref, target.token, target.repo_type)
             there = listed_files(info)
             if info.sha != parent_commit and not _differences(there, sent) and not set(delete) & set(there):
-                return _commit_info(api, target.repo_id, info.sha, message, ref if create_pr else None)
+                return _commit_info(api, target, info.sha, message, ref if create_pr else None)
         return None
 
     result = request(target.where, "a commit", send, settle=look)
-    there = listed_files(model_info(target.repo_id, result.oid, target.token))
+    there = listed_files(repo_info(target.repo_id, result.oid, target.token, target.repo_type))
     differences = _differences(there, sent)
     if differences:
         remedy = "delete or repair the repository, then push again"
@@ -108,15 +132,15 @@ def _differences(there: Mapping[str, HubFile], sent: Mapping[str, tuple[int, str
 
 def _pull_requests(api: HfApi, target: Snapshot) -> frozenset[str]:
     def ask() -> Any:
-        return api.list_repo_refs(target.repo_id, include_pull_requests=True)
+        return api.list_repo_refs(target.repo_id, repo_type=target.repo_type, include_pull_requests=True)
 
     refs = request(target.where, "the list of pull requests", ask).pull_requests or ()
     return frozenset(ref.ref for ref in refs)
 
 
-def _commit_info(api: HfApi, repo_id: str, oid: str, message: str, pull_ref: str | None) -> CommitInfo:
+def _commit_info(api: HfApi, target: Snapshot, oid: str, message: str, pull_ref: str | None) -> CommitInfo:
     """Return what create_commit would have, had its reply arrived."""
-    address = f"{api.endpoint}/{repo_id}"
+    address = f"{api.endpoint}/{'' if target.repo_type == MODEL else 'datasets/'}{target.repo_id}"
     return CommitInfo(
         commit_url=f"{address}/commit/{oid}",
         commit_message=message,

@@ -16,6 +16,8 @@ from timm_encmixer.errors import HubError, IntegrityError, SourceError
 from timm_encmixer.hub_client import HUB_PREFIX, is_offline, longest_silence, request
 
 SEALED_NAME = "model.age"
+MODEL, DATASET = "model", "dataset"  # kinds of repositories
+DATASET_PREFIX = "hf://datasets/"  # as fsspec and `datasets` write it
 logger = logging.getLogger(__name__)
 Token = str | bool | None
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -52,37 +54,46 @@ class Snapshot:
     cache_dir: str | None
     token: Token
     private: bool = False
+    repo_type: str = MODEL
 
     @classmethod
     def open(
-        cls, model_id: str, *, revision: str | None = None, cache_dir: str | os.PathLike[str] | None = None, token: Token = None
+        cls,
+        repo_id: str,
+        *,
+        revision: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        token: Token = None,
+        repo_type: str = MODEL,
     ) -> Snapshot:
         """Ask the Hub which commit a revision is, and what its files are; offline, ask the cache.
 
         Args:
-            model_id: "owner/name" or "owner/name@revision", as timm writes it.
+            repo_id: "owner/name" or "owner/name@revision", as timm writes it.
             revision: Branch, tag, pull request (refs/pr/N) or commit; None is the one after the @, else main.
             cache_dir: Cache folder; None takes huggingface_hub's own.
             token: As huggingface_hub's: None is the one that you logged in with, False is none.
+            repo_type: MODEL or DATASET.
 
         Raises:
             SourceError: No such repository or revision, or no access.
             HubError: The Hub refused or could not be reached. The cache is not used in its place.
         """
-        repo_id, _, named = model_id.partition("@")
+        where = _where(repo_id, repo_type)
+        repo_id, _, named = repo_id.partition("@")
         revision = revision or named or "main"
         folder = os.fspath(cache_dir) if cache_dir is not None else None
         if is_offline():
-            return cls(repo_id, revision, "", {}, folder, token)
-        info = model_info(repo_id, revision, token)
+            return cls(repo_id, revision, "", {}, folder, token, repo_type=repo_type)
+        info = repo_info(repo_id, revision, token, repo_type)
         if not _COMMIT.fullmatch(info.sha or ""):
-            raise HubError(HUB_PREFIX + model_id, "a commit of 40 hex digits", repr(info.sha), "do not use this server")
-        return cls(repo_id, revision, info.sha, listed_files(info), folder, token, bool(info.private))
+            raise HubError(where, "a commit of 40 hex digits", repr(info.sha), "do not use this server")
+        return cls(repo_id, revision, info.sha, listed_files(info), folder, token, bool(info.private), repo_type)
 
     @property
     def where(self) -> str:
         """The repository and revision, for messages."""
-        return f"{HUB_PREFIX}{self.repo_id}" + (f"@{self.revision}" if self.revision != "main" else "")
+        return _where(self.repo_id, self.repo_type) + (f"@{self.revision}" if self.revision != "main" else "")
 
     def fetch(self, *names: str) -> list[Path | None]:
         """Return the cached paths of files whose bytes are those that the Hub lists; None for files it does not have.
@@ -121,7 +132,13 @@ class Snapshot:
                 self.where,
                 name,
                 lambda: hf_hub_download(
-                    self.repo_id, name, revision=self.commit, cache_dir=self.cache_dir, token=self.token, force_download=force
+                    self.repo_id,
+                    name,
+                    repo_type=self.repo_type,
+                    revision=self.commit,
+                    cache_dir=self.cache_dir,
+                    token=self.token,
+                    force_download=force,
                 ),
             )
         )
@@ -134,7 +151,7 @@ class Snapshot:
         """
         if _COMMIT.fullmatch(self.revision) or ".." in self.revision.split("/"):
             return
-        folder = _repo_folder(self.repo_id, self.cache_dir)
+        folder = _repo_folder(self.repo_id, self.repo_type, self.cache_dir)
         ref = folder / "refs" / self.revision
         try:
             before = folder / "snapshots" / ref.read_text(encoding="ascii") if ref.is_file() else None
@@ -152,7 +169,9 @@ class Snapshot:
         from huggingface_hub import try_to_load_from_cache
 
         where = f"{self.where}: {name}"
-        found = try_to_load_from_cache(self.repo_id, name, cache_dir=self.cache_dir, revision=self.revision)
+        found = try_to_load_from_cache(
+            self.repo_id, name, cache_dir=self.cache_dir, revision=self.revision, repo_type=self.repo_type
+        )
         if found is not None and not isinstance(found, str):
             return None
         if found is None:
@@ -175,7 +194,7 @@ class Snapshot:
         from huggingface_hub import get_session, hf_hub_url
         from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
-        url = hf_hub_url(self.repo_id, name, revision=self.commit)
+        url = hf_hub_url(self.repo_id, name, revision=self.commit, repo_type=self.repo_type)
 
         def ask() -> bytes:
             headers = {**build_hf_headers(token=self.token), "Range": f"bytes={start}-{end - 1}", "Accept-Encoding": "identity"}
@@ -195,20 +214,17 @@ class Snapshot:
         return request(self.where, f"the header of {name}", ask)
 
 
-def model_info(repo_id: str, revision: str | None, token: Token) -> Any:
-    """Return huggingface_hub's ModelInfo with sizes and digests of all files."""
+def repo_info(repo_id: str, revision: str | None, token: Token, repo_type: str = MODEL) -> Any:
+    """Return huggingface_hub's ModelInfo or DatasetInfo with sizes and digests of all files."""
     from huggingface_hub import HfApi
 
-    where = HUB_PREFIX + repo_id + (f"@{revision}" if revision not in (None, "main") else "")
-    return request(
-        where,
-        "a repository to read",
-        lambda: HfApi(token=token).model_info(repo_id, revision=revision, files_metadata=True, timeout=longest_silence()),
-    )
+    where = _where(repo_id, repo_type) + (f"@{revision}" if revision not in (None, "main") else "")
+    asked: dict[str, Any] = {"revision": revision, "files_metadata": True, "timeout": longest_silence()}
+    return request(where, "a repository to read", lambda: HfApi(token=token).repo_info(repo_id, repo_type=repo_type, **asked))
 
 
 def listed_files(info: Any) -> dict[str, HubFile]:
-    """Return the files of a ModelInfo with their digests; those without one cannot be verified and are left out."""
+    """Return the files of a repo_info with their digests; those without one cannot be verified and are left out."""
     files = {}
     for sibling in info.siblings or ():
         digest = sibling.lfs.sha256 if sibling.lfs is not None else sibling.blob_id
@@ -242,7 +258,7 @@ def is_public(repo_id: str) -> bool:
     if is_offline():
         return True
     try:
-        info = model_info(repo_id, None, False)
+        info = repo_info(repo_id, None, False)
     except (SourceError, HubError) as error:
         if isinstance(error.__cause__, RepositoryNotFoundError):
             return False
@@ -276,11 +292,15 @@ def fetch_checkpoint(model_id: str, *names: str, cache_dir: str | os.PathLike[st
     return folders.pop()
 
 
-def _repo_folder(repo_id: str, cache_dir: str | None) -> Path:
+def _where(repo_id: str, repo_type: str) -> str:
+    return (HUB_PREFIX if repo_type == MODEL else DATASET_PREFIX) + repo_id
+
+
+def _repo_folder(repo_id: str, repo_type: str, cache_dir: str | None) -> Path:
     from huggingface_hub import constants
     from huggingface_hub.file_download import repo_folder_name
 
-    return Path(cache_dir or constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo_id, repo_type="model")
+    return Path(cache_dir or constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo_id, repo_type=repo_type)
 
 
 def _remove_from_cache(path: Path) -> None:

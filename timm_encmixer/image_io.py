@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -16,35 +17,43 @@ JPEG_SUFFIXES = frozenset((".jpg", ".jpeg", ".jpe", ".jfif"))
 JPEG_REASON = "JPEG changes ciphertext pixels beyond recovery; keep ciphertext as PNG from end to end"
 
 
-def open_plain(path: str | os.PathLike[str]) -> Image.Image:
-    """Read a plain image file, upright (its EXIF orientation applied), in the file's own mode.
+def open_plain(source: Path | str | os.PathLike[str] | BinaryIO, *, where: str | None = None) -> Image.Image:
+    """Read a plain image, upright (its EXIF orientation applied), in the file's own mode.
+
+    Args:
+        source: A file's path, or an open file.
+        where: Name for messages; None takes the path.
 
     Raises:
         FileAccessError: The file is missing or unreadable.
         ImageError: No image, truncated, animated, or larger than Pillow's limit against decompression bombs.
     """
-    image = _open(Path(path))
+    where = where or str(source)
+    image = _open(source, where)
     frames = getattr(image, "n_frames", 1)
     if frames > 1:
-        raise ImageError(str(path), "a still image", f"{frames} frames", "extract the frame you mean")
-    return ImageOps.exif_transpose(_load(image, path))
+        raise ImageError(where, "a still image", f"{frames} frames", "extract the frame you mean")
+    return ImageOps.exif_transpose(_load(image, where))
 
 
-def open_ciphertext(path: str | os.PathLike[str], channels: int) -> Image.Image:
-    """Read a ciphertext PNG.
+def open_ciphertext(
+    source: Path | str | os.PathLike[str] | BinaryIO, channels: int, *, where: str | None = None
+) -> Image.Image:
+    """Read a ciphertext PNG; the arguments are those of `open_plain`.
 
     Raises:
         FileAccessError: The file is missing or unreadable.
         ImageError: No PNG of 8-bit pixels with `channels` channels. JPEG is refused: it does not keep the pixels.
     """
-    image = _open(Path(path))
+    where = where or str(source)
+    image = _open(source, where)
     if image.format != "PNG":
-        raise ImageError(str(path), "a ciphertext PNG", f"{image.format}", JPEG_REASON)
+        raise ImageError(where, "a ciphertext PNG", f"{image.format}", JPEG_REASON)
     if image.mode != MODES.get(channels):
         raise ImageError(
-            str(path), f"a PNG of mode {MODES.get(channels)}", f"mode {image.mode}", "it is no ciphertext of this model"
+            where, f"a PNG of mode {MODES.get(channels)}", f"mode {image.mode}", "it is no ciphertext of this model"
         )
-    return _load(image, path)
+    return _load(image, where)
 
 
 def to_channels(image: Image.Image, channels: int, *, where: str = "image") -> Image.Image:
@@ -78,29 +87,31 @@ def image_suffixes() -> frozenset[str]:
     return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in Image.OPEN)
 
 
-def _open(path: Path) -> Image.Image:
+def _open(source: str | os.PathLike[str] | BinaryIO, where: str) -> Image.Image:
     try:
-        image = Image.open(path)
+        image = Image.open(source)
     except Image.DecompressionBombError as error:
-        raise ImageError(str(path), "an image of ordinary size", "a decompression bomb", "scale it down first") from error
+        raise ImageError(where, "an image of ordinary size", "a decompression bomb", "scale it down first") from error
     except UnidentifiedImageError as error:
-        raise ImageError(str(path), "an image", "no format that Pillow knows", "check the file") from error
+        raise ImageError(where, "an image", "no format that Pillow knows", "check the file") from error
     except FileAccessError:
         raise
     except OSError as error:
-        raise file_error(path, "an image to read", error) from error
+        if not isinstance(source, (str, os.PathLike)):  # what is in memory can only be damaged
+            raise ImageError(where, "an image", f"a damaged one ({error})", "take another copy") from error
+        raise file_error(where, "an image to read", error) from error
     except Exception as error:  # Pillow's parsers raise what they like on damaged headers
-        raise ImageError(str(path), "an image", f"a damaged one ({error})", "take another copy") from error
+        raise ImageError(where, "an image", f"a damaged one ({error})", "take another copy") from error
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and image.width * image.height > limit:
         got = f"{image.width} x {image.height} px"
-        raise ImageError(str(path), f"at most {limit} pixels, against decompression bombs", got, "scale it down first")
+        raise ImageError(where, f"at most {limit} pixels, against decompression bombs", got, "scale it down first")
     return image
 
 
-def _load(image: Image.Image, path: str | os.PathLike[str]) -> Image.Image:
+def _load(image: Image.Image, where: str) -> Image.Image:
     try:
         image.load()
     except Exception as error:  # Pillow's decoders raise what they like on damaged data
-        raise ImageError(str(path), "a whole image", f"a damaged one ({error})", "take another copy") from error
+        raise ImageError(where, "a whole image", f"a damaged one ({error})", "take another copy") from error
     return image

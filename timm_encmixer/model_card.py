@@ -6,7 +6,6 @@ Only the text between two marks, and the metadata listed in `_metadata`, is ours
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,17 +13,14 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard
 
-from timm_encmixer.errors import DataError, SourceError
+from timm_encmixer.card_section import CARD_NAME, place_section, read_card
+from timm_encmixer.errors import DataError
 from timm_encmixer.hub_files import SEALED_NAME
 from timm_encmixer.provenance import Provenance
 from timm_encmixer.scheme import Scheme
 
-CARD_NAME = "README.md"
 TASK = "image-classification"
 TAGS = (TASK, "timm", "encmixer", "perceptual-encryption")
-_BEGIN = "<!-- timm-encmixer: begin. This part is rewritten by every push; text outside of the two marks is kept. -->"
-_END = "<!-- timm-encmixer: end -->"
-_SECTION = re.compile(r"<!-- timm-encmixer: begin\b.*?<!-- timm-encmixer: end -->", re.DOTALL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,28 +60,11 @@ def write_card(facts: CardFacts, existing: str | None) -> str:
     Raises:
         SourceError: The metadata of the existing card cannot be read.
     """
-    section = f"{_BEGIN}\n{_section(facts)}\n{_END}"
     new = f"---\n{{}}\n---\n\n# {facts.repo_id.split('/')[-1]}\n"
-    card = read_card(existing if existing is not None else new, where=f"{facts.repo_id}: {CARD_NAME}")
+    card = read_card(ModelCard, existing if existing is not None else new, where=f"{facts.repo_id}: {CARD_NAME}")
     _metadata(card.data, facts)
-    if _SECTION.search(card.text):
-        card.text = _SECTION.sub(lambda match: section, card.text, count=1)
-    else:
-        card.text = f"{card.text.rstrip()}\n\n{section}\n" if card.text.strip() else f"\n{section}\n"
+    place_section(card, _section(facts))
     return str(card)
-
-
-def read_card(text: str, *, where: str) -> ModelCard:
-    """Parse a card.
-
-    Raises:
-        SourceError: Its metadata cannot be read.
-    """
-    try:
-        return ModelCard(text)
-    except Exception as error:  # YAML and card errors of several libraries
-        got = " ".join(str(error).split())[:200]
-        raise SourceError(where, "a card with readable metadata", got, "mend it by hand, then push again") from error
 
 
 def _metadata(data: Any, facts: CardFacts) -> None:

@@ -13,18 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 import timm
 import torch
+from huggingface_hub import ModelCard
 from torch import nn
 
+from timm_encmixer.card_section import CARD_NAME, read_card
 from timm_encmixer.checkpoint import Checkpoint, save_model
 from timm_encmixer.ciphers import BlockCipher
 from timm_encmixer.config_file import CONFIG_NAME, RECORD_NAME, WEIGHTS_NAME, check_weights
 from timm_encmixer.errors import LeakError, NotEncryptedError, PublicWeightsWarning, SchemeError, SourceError
 from timm_encmixer.hub_commit import commit_files, open_repository
-from timm_encmixer.hub_files import SEALED_NAME, Snapshot, Token, is_public, model_info
+from timm_encmixer.hub_files import SEALED_NAME, Snapshot, Token, is_public, repo_info
 from timm_encmixer.inspection import read_remote_record
 from timm_encmixer.keys import KEY_VARIABLE, SecretKey, find_key
 from timm_encmixer.leak_guard import LeakGuard
-from timm_encmixer.model_card import CARD_NAME, CardFacts, read_card, read_evaluation, write_card
+from timm_encmixer.model_card import CardFacts, read_evaluation, write_card
 from timm_encmixer.models import scheme_of
 from timm_encmixer.provenance import PUBLIC_WEIGHTS, Provenance
 from timm_encmixer.scheme import Scheme
@@ -213,10 +215,10 @@ def _known_license(
     ask: Callable[[str], str | None] | None,
 ) -> str | None:
     """Return the licence that the card, the source repository or the config states; never one that none of them states."""
-    stated = getattr(read_card(existing, where=CARD_NAME).data, "license", None) if existing is not None else None
+    stated = getattr(read_card(ModelCard, existing, where=CARD_NAME).data, "license", None) if existing is not None else None
     if stated is None and provenance.base_model is not None:
         with contextlib.suppress(SourceError):  # the source may have gone, or may not be ours to see
-            stated = getattr(model_info(provenance.base_model, None, token).card_data, "license", None)
+            stated = getattr(repo_info(provenance.base_model, None, token).card_data, "license", None)
     stated = stated or config["pretrained_cfg"].get("license")
     if stated is None and ask is not None:
         stated = ask("Licence, as the Hub writes it (mit, apache-2.0, other, ...)")

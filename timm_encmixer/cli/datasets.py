@@ -1,0 +1,137 @@
+"""encmixer dataset: encrypt, decrypt and describe whole data sets."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from timm_encmixer.cli.options import CHECK_FAILED, json_option, key_option, load_key, plain_text, report, token_option
+
+
+def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that encrypt and decrypt have in common."""
+    options = [
+        click.option(
+            "--image-column", "image_columns", multiple=True, metavar="NAME", help="Repeatable; default: all of them."
+        ),
+        click.option("--include", multiple=True, metavar="GLOB", help="Shards to take; repeatable; default: all of them."),
+        click.option(
+            "--on-error",
+            type=click.Choice(["stop", "skip", "quarantine"]),
+            default="stop",
+            show_default=True,
+            help="What to do with an image that cannot be used; quarantine keeps it, plain, in DST.quarantine.",
+        ),
+        click.option("--png-level", type=click.IntRange(0, 9), help="PNG compression; default: 0 to encrypt, 1 to decrypt."),
+        token_option,
+        json_option,
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.group("dataset")
+def dataset() -> None:
+    """Encrypt and decrypt whole data sets, on one process or many."""
+
+
+@dataset.command("encrypt")
+@click.argument("src")
+@click.argument("dst", type=Path)
+@key_option
+@click.option("--model", "-m", required=True, help="Encrypted model the images are for: folder, file or hf-hub:ID.")
+@click.option("--no-resize", is_flag=True, help="Keep sizes that are multiples of the block.")
+@click.option("--push", metavar="REPO_ID", help="Publish the result as this data set on the Hub; private unless --public.")
+@click.option("--public", is_flag=True, help="With --push: make a new repository public, or publish to one that is.")
+@_shared
+def dataset_encrypt(
+    src: str,
+    dst: Path,
+    key: str | None,
+    model: str,
+    no_resize: bool,
+    push: str | None,
+    public: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Encrypt the data set SRC to DST: same kind, columns, labels, splits and shards; images become ciphertext PNGs.
+
+    SRC is a Hub data set (owner/name), a folder (parquet, save_to_disk, images or WebDataset tars) or a URL that fsspec
+    reads. Run it again after an interruption and it goes on. accelerate runs it on several processes: accelerate launch
+    --multi_gpu --num_processes N --num_machines 1 -m timm_encmixer dataset encrypt ..., with ACCELERATE_USE_CPU=true.
+
+    \b
+    Example: encmixer dataset encrypt photos ciphertext --key owner.key --model encrypted
+    """
+    from timm_encmixer.datasets import encrypt_dataset, push_dataset
+    from timm_encmixer.distributed.processes import from_main
+
+    secret = _key_of_main(key)
+    value = dataclasses.asdict(encrypt_dataset(src, dst, secret, model, resize=not no_resize, **options))
+    if push is not None:
+        token = options["token"]
+        commit = from_main(lambda: push_dataset(dst, push, key=secret, private=not public, token=token))
+        value["url"] = commit.commit_url
+    _report(value, as_json)
+
+
+@dataset.command("decrypt")
+@click.argument("src")
+@click.argument("dst", type=Path)
+@key_option
+@click.option("--model", "-m", help="Whose record to use; default: the one in the data set's manifest.")
+@_shared
+def dataset_decrypt(src: str, dst: Path, key: str | None, model: str | None, as_json: bool, **options: Any) -> None:
+    """Decrypt the data set SRC to DST: what the plain model reads, pixel for pixel.
+
+    \b
+    Example: encmixer dataset decrypt ciphertext plain --key owner.key
+    """
+    from timm_encmixer.datasets import decrypt_dataset
+
+    _report(dataclasses.asdict(decrypt_dataset(src, dst, _key_of_main(key), model, **options)), as_json)
+
+
+@dataset.command("info")
+@click.argument("src")
+@click.option("--verify", is_flag=True, help="Compare every shard with the manifest; exit 1 if one differs.")
+@token_option
+@json_option
+def dataset_info(src: str, verify: bool, token: str | None, as_json: bool) -> None:
+    """Say what SRC is: kind, shards, how far it is, and the record of its encryption if it has one.
+
+    \b
+    Example: encmixer dataset info ciphertext --verify
+    """
+    from timm_encmixer.datasets import describe_dataset, verify_dataset
+
+    info = describe_dataset(src, token=token)
+    checked = verify_dataset(src) if verify else None
+    if checked is not None:
+        info |= {"verified": checked.holds, "differing": list(checked.differing)}
+    report(info, as_json, lambda: "\n".join(f"{name}: {plain_text(value)}" for name, value in info.items()))
+    sys.exit(0 if checked is None or checked.holds else CHECK_FAILED)
+
+
+def _key_of_main(path: str | None) -> Any:
+    """Load the key on the main process alone; the others get it from there."""
+    from timm_encmixer.datasets import join_processes
+    from timm_encmixer.distributed import on_every_process
+
+    main = join_processes().is_main_process
+    return on_every_process(lambda: load_key(path) if main else None)
+
+
+def _report(value: dict[str, Any], as_json: bool) -> None:
+    from accelerate import PartialState
+
+    if PartialState().is_main_process:
+        shown = {name: len(item) if isinstance(item, (list, tuple)) and not as_json else item for name, item in value.items()}
+        report(shown, as_json, lambda: ", ".join(f"{name.replace('_', ' ')} {item}" for name, item in shown.items()))

@@ -1,0 +1,37 @@
+"""Image folders: a shard is a run of files of one folder, each of which becomes a PNG of the same name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from timm_encmixer.datasets.cells import BATCH_CELLS
+from timm_encmixer.datasets.layout import target_name
+from timm_encmixer.datasets.origins import Origin
+from timm_encmixer.datasets.samples import Sample, ShardWork
+
+
+def convert_images(origin: Origin, files: Sequence[str], dst: Path, scratch: Path, work: ShardWork) -> list[str]:
+    """Write the PNG of each file, by the last part of its name, into the folder `dst`.
+
+    Returns:
+        The names, below the data set, of what was written.
+
+    Raises:
+        ImageError: A file is no usable image, and that is to stop the run.
+    """
+    written = []
+    for start in range(0, len(files), BATCH_CELLS):
+        names = files[start : start + BATCH_CELLS]
+        samples = [Sample(name, [_read(origin, name, scratch)], [PurePosixPath(name).suffix]) for name in names]
+        for name, cells in zip(names, work.convert(samples), strict=True):
+            if cells is not None:
+                target = target_name(name)
+                (dst / PurePosixPath(target).name).write_bytes(cells[0] or b"")
+                written.append(target)
+    return written
+
+
+def _read(origin: Origin, name: str, scratch: Path) -> bytes:
+    with origin.local(name, scratch) as path:
+        return path.read_bytes()

@@ -1,0 +1,101 @@
+"""What a shard's conversion shares with all others: samples in, samples out, and what becomes of the bad ones."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from timm_encmixer.datasets.cells import BATCH_CELLS, Cell, CellCodec
+from timm_encmixer.errors import ImageError, ProcessError
+
+STOP, SKIP, QUARANTINE = ON_ERROR = ("stop", "skip", "quarantine")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One row, WebDataset sample or file.
+
+    Args:
+        name: Where it is in its shard, for people: "row 12", a key, a file's name.
+        cells: Its encoded images; None where it has none.
+        labels: What each cell is called: its column, its member or its file.
+    """
+
+    name: str
+    cells: Sequence[Cell | None]
+    labels: Sequence[str]
+
+
+@dataclass
+class ShardWork:
+    """Converts the samples of one shard and counts.
+
+    Args:
+        shard: The shard's name.
+        codec: For the cells.
+        on_error: One of `ON_ERROR`: what to do with a sample that has a bad cell.
+        quarantine: Folder for the original cells of bad samples.
+        advance: Called after each batch with the bytes and the number of the cells in it; raises when the run is to stop.
+    """
+
+    shard: str
+    codec: CellCodec
+    on_error: str = STOP
+    quarantine: Path | None = None
+    advance: Callable[[int, int], None] = lambda size, images: None
+    samples: int = 0
+    images: int = 0
+    bad: list[dict[str, str]] = field(default_factory=list)
+
+    def convert(self, samples: Sequence[Sample]) -> list[list[Cell | None] | None]:
+        """Return each sample's converted cells, None for a bad sample that is left out.
+
+        Raises:
+            ImageError: A cell is bad, and bad cells are to stop the run.
+        """
+        converted: list[list[Cell | None] | None] = []
+        for start in range(0, len(samples), BATCH_CELLS):
+            batch = samples[start : start + BATCH_CELLS]
+            converted += self._batch(batch)
+            cells = [cell for sample in batch for cell in sample.cells if cell is not None]
+            self.advance(sum(map(len, cells)), len(cells))
+        return converted
+
+    def _batch(self, samples: Sequence[Sample]) -> list[list[Cell | None] | None]:
+        places = [(s, c) for s, sample in enumerate(samples) for c, cell in enumerate(sample.cells) if cell is not None]
+        cells = [samples[s].cells[c] or b"" for s, c in places]
+        results = self.codec(cells, [f"{self.shard}: {samples[s].name}: {samples[s].labels[c]}" for s, c in places])
+        converted: list[list[Cell | None] | None] = [list(sample.cells) for sample in samples]
+        for (s, c), result in zip(places, results, strict=True):
+            row = converted[s]
+            if isinstance(result, ImageError):
+                if row is not None:  # one report per sample
+                    self._set_aside(samples[s], result)
+                converted[s] = None
+            elif row is not None:
+                row[c] = result
+        self.samples += sum(row is not None for row in converted)
+        self.images += sum(cell is not None for row in converted for cell in row or ())
+        return converted
+
+    def _set_aside(self, sample: Sample, error: ImageError) -> None:
+        if self.on_error == STOP:
+            remedy = f"{error.remedy}; or pass --on-error skip or quarantine"
+            raise ImageError(error.where, error.expected, error.got, remedy) from error
+        self.bad.append({"sample": sample.name, "reason": f"expected {error.expected}, got {error.got}"})
+        if self.on_error == QUARANTINE:
+            assert self.quarantine is not None  # given with the policy
+            for label, cell in zip(sample.labels, sample.cells, strict=True):
+                target = self.quarantine / self.shard / f"{_file_name(sample.name)}.{_file_name(label)}"
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(cell or b"")
+
+
+class StoppedError(ProcessError):
+    """Another process failed, so this one stops between two batches."""
+
+
+def _file_name(text: str) -> str:
+    return re.sub(r"[^0-9A-Za-z._-]+", "-", text).strip(".-") or "cell"

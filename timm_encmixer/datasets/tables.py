@@ -1,0 +1,150 @@
+"""Image columns of tables, converted a few rows at a time: parquet files, and Arrow files as `save_to_disk` writes them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from timm_encmixer.datasets.cells import BATCH_CELLS
+from timm_encmixer.datasets.samples import Sample, ShardWork
+from timm_encmixer.errors import DataError
+
+_GROUP_ROWS, _GROUP_BYTES = 1000, 1 << 25  # a row group is written at whichever comes first
+_READ_BYTES = 1 << 20
+
+
+def convert_parquet(src: Path, dst: Path, work: ShardWork, columns: Sequence[str]) -> None:
+    """Write a parquet file with the same schema and metadata and converted image columns.
+
+    Raises:
+        DataError: It has no image column, or images in places that cannot be converted.
+        OSError, pyarrow.ArrowException: It is damaged, or the target cannot be written.
+    """
+    from pyarrow import parquet
+
+    with parquet.ParquetFile(src, memory_map=False, buffer_size=_READ_BYTES, pre_buffer=False) as file:
+        schema = file.schema_arrow
+        images = image_columns(schema, columns, where=work.shard)
+        others = [name for name in schema.names if name not in images]
+        options: dict[str, Any] = {"use_dictionary": others, "write_statistics": others, "compression": _compression(file)}
+        with parquet.ParquetWriter(dst, schema, **options) as writer:
+            batches = file.iter_batches(batch_size=BATCH_CELLS, use_threads=False)
+            for group in _grouped(_converted(batches, images, work)):
+                writer.write_table(group)
+
+
+def convert_arrow(src: Path, dst: Path, work: ShardWork, columns: Sequence[str]) -> None:
+    """Write an Arrow stream file with the same schema and metadata and converted image columns; errors as for parquet."""
+    import pyarrow
+
+    with pyarrow.OSFile(str(src)) as source, pyarrow.ipc.open_stream(source) as reader:
+        images = image_columns(reader.schema, columns, where=work.shard)
+        with pyarrow.OSFile(str(dst), "wb") as sink, pyarrow.ipc.new_stream(sink, reader.schema) as writer:
+            slices = (batch.slice(at, BATCH_CELLS) for batch in reader for at in range(0, len(batch), BATCH_CELLS))
+            for group in _grouped(_converted(slices, images, work)):
+                writer.write_table(group.combine_chunks())
+
+
+def image_columns(schema: Any, chosen: Sequence[str] = (), *, where: str) -> list[str]:
+    """Return the names of a table's image columns, or the chosen ones.
+
+    Args:
+        schema: pyarrow schema, with or without the features that `datasets` writes into it.
+        chosen: Columns to take; none takes all.
+        where: For messages.
+
+    Raises:
+        DataError: There are none, images lie deeper than in a column of their own, or a chosen column holds no images.
+    """
+    import pyarrow
+
+    noted = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features") or {}
+    images = [name for name in schema.names if _is_image(schema.field(name).type, noted.get(name))]
+    nested = [name for name in schema.names if name not in images and _holds_image(schema.field(name).type, noted.get(name))]
+    remedy = "name the columns with --image-column, or leave the shard out with --include"
+    if nested and not chosen:
+        raise DataError(where, "images in columns of their own", f"images inside of {', '.join(nested)}", remedy)
+    for name in chosen:
+        binary = name in schema.names and (
+            pyarrow.types.is_binary(schema.field(name).type) or pyarrow.types.is_large_binary(schema.field(name).type)
+        )
+        if name not in images and not binary:
+            raise DataError(where, f"images in the column {name}", f"the columns {', '.join(schema.names)}", remedy)
+    if not (chosen or images):
+        raise DataError(where, "an image column", f"the columns {', '.join(schema.names)}", remedy)
+    return list(chosen) or images
+
+
+def _is_image(kind: Any, feature: Any) -> bool:
+    import pyarrow
+
+    if feature is not None:
+        return isinstance(feature, dict) and feature.get("_type") == "Image"
+    return pyarrow.types.is_struct(kind) and {kind.field(index).name for index in range(kind.num_fields)} == {"bytes", "path"}
+
+
+def _holds_image(kind: Any, feature: Any) -> bool:
+    if feature is not None:
+        return '"_type": "Image"' in json.dumps(feature)
+    return any(_is_image(kind.field(i).type, None) or _holds_image(kind.field(i).type, None) for i in range(kind.num_fields))
+
+
+def _converted(batches: Iterator[Any], images: Sequence[str], work: ShardWork) -> Iterator[Any]:
+    import pyarrow
+
+    row = 0
+    for batch in batches:
+        columns = {name: batch.column(name).to_pylist() for name in images}
+        samples = [
+            Sample(f"row {row + index}", [_cell(columns[name][index], work.shard, row + index) for name in images], images)
+            for index in range(len(batch))
+        ]
+        row += len(batch)
+        converted = work.convert(samples)
+        kept = [index for index, cells in enumerate(converted) if cells is not None]
+        if len(kept) < len(batch):
+            batch = batch.take(pyarrow.array(kept, pyarrow.int64()))
+        for place, name in enumerate(images):
+            index = batch.schema.get_field_index(name)
+            kind = batch.schema.field(index).type
+            values = [_value((converted[at] or [])[place], columns[name][at]) for at in kept]
+            batch = batch.set_column(index, batch.schema.field(index), pyarrow.array(values, kind))
+        yield batch
+
+
+def _cell(value: Any, shard: str, row: int) -> bytes | None:
+    """Return a cell's bytes; None for a missing image, empty (which is no image) for one that is only named."""
+    if isinstance(value, dict):
+        return None if value["bytes"] is None and value["path"] is None else value["bytes"] or b""
+    return value  # type: ignore[no-any-return]
+
+
+def _value(cell: bytes | None, before: Any) -> Any:
+    if cell is None or not isinstance(before, dict):
+        return before if cell is None else cell
+    return {"bytes": cell, "path": str(PurePosixPath(before["path"]).with_suffix(".png")) if before["path"] else before["path"]}
+
+
+def _grouped(batches: Iterator[Any]) -> Iterator[Any]:
+    """Join batches to tables of some thousand rows or some ten megabytes, whatever batches the source had."""
+    import pyarrow
+
+    waiting: list[Any] = []
+    for batch in batches:
+        waiting.append(batch)
+        if sum(map(len, waiting)) >= _GROUP_ROWS or sum(part.nbytes for part in waiting) >= _GROUP_BYTES:
+            yield pyarrow.Table.from_batches(waiting)
+            waiting = []
+    if waiting:
+        yield pyarrow.Table.from_batches(waiting)
+
+
+def _compression(file: Any) -> dict[str, str] | str:
+    """Return each column's codec, as the source has it."""
+    if not file.metadata.num_row_groups:
+        return "snappy"
+    group = file.metadata.row_group(0)
+    columns = [group.column(index) for index in range(group.num_columns)]
+    return {column.path_in_schema: column.compression.lower().replace("uncompressed", "none") for column in columns}

@@ -1,0 +1,103 @@
+"""WebDataset tars: a sample is the run of members with one key; its image members are converted, all others copied."""
+
+from __future__ import annotations
+
+import copy
+import io
+import tarfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+from timm_encmixer.datasets.cells import BATCH_CELLS
+from timm_encmixer.datasets.samples import Sample, ShardWork
+from timm_encmixer.errors import DataError
+from timm_encmixer.image_io import image_suffixes
+
+_COMPRESSED = frozenset((".gz", ".bz2", ".xz", ".zst", ".lz4", ".zip", ".tar"))
+_BATCH_BYTES = 1 << 25
+Member = tuple[tarfile.TarInfo, bytes]
+
+
+def convert_tar(src: Path, dst: Path, work: ShardWork, columns: Sequence[str]) -> None:
+    """Write a tar with the same members in the same order, names included, and converted images.
+
+    Names stay, as they are the columns' names: what `000.jpg` holds is then a PNG, which decoders tell by its first bytes.
+
+    Args:
+        src: Uncompressed tar.
+        dst: Where to write.
+        work: Converts the samples.
+        columns: Fields (a name's part after the first dot) to take; none takes all with an image's suffix.
+
+    Raises:
+        DataError: It has no images, or compressed members that may hold some.
+        OSError, tarfile.TarError: It is damaged, or the target cannot be written.
+    """
+    found = False
+    with tarfile.open(src, "r:") as source, tarfile.open(dst, "w", format=tarfile.PAX_FORMAT) as target:
+        for samples in _batched(_samples(source)):
+            places = [[i for i, (info, _) in enumerate(sample) if _is_image(info, columns, work.shard)] for sample in samples]
+            found = found or any(places)
+            converted = work.convert([_sample(sample, chosen) for sample, chosen in zip(samples, places, strict=True)])
+            for sample, chosen, cells in zip(samples, places, converted, strict=True):
+                if cells is not None:
+                    _write(target, sample, dict(zip(chosen, cells, strict=True)))
+    if not found:
+        raise DataError(work.shard, "images in it", "none", "name their fields with --image-column, or leave the shard out")
+
+
+def key_and_field(name: str) -> tuple[str, str]:
+    """Split a member's name at the first dot of its last part, as WebDataset does."""
+    folder, _, base = name.rpartition("/")
+    key, _, field = base.partition(".")
+    return f"{folder}/{key}" if folder else key, field
+
+
+def _samples(source: tarfile.TarFile) -> Iterator[list[Member]]:
+    sample: list[Member] = []
+    for info in source:
+        file = source.extractfile(info) if info.isfile() else None
+        if sample and key_and_field(info.name)[0] != key_and_field(sample[0][0].name)[0]:
+            yield sample
+            sample = []
+        sample.append((info, file.read() if file is not None else b""))
+        source.members = []  # type: ignore[attr-defined]  # tarfile would remember every member it has seen
+    if sample:
+        yield sample
+
+
+def _batched(samples: Iterator[list[Member]]) -> Iterator[list[list[Member]]]:
+    waiting: list[list[Member]] = []
+    for sample in samples:
+        waiting.append(sample)
+        if len(waiting) == BATCH_CELLS or sum(len(data) for s in waiting for _, data in s) >= _BATCH_BYTES:
+            yield waiting
+            waiting = []
+    if waiting:
+        yield waiting
+
+
+def _is_image(info: tarfile.TarInfo, columns: Sequence[str], shard: str) -> bool:
+    field = key_and_field(info.name)[1]
+    suffixes = [suffix.lower() for suffix in PurePosixPath(f"x.{field}").suffixes]
+    if suffixes and suffixes[-1] in _COMPRESSED and not columns:
+        remedy = "unpack it, or name the image fields with --image-column"
+        raise DataError(f"{shard}: {info.name}", "images and plain files", "a compressed member, which may hold images", remedy)
+    if not info.isfile():
+        return False
+    return field in columns if columns else bool(suffixes) and suffixes[-1] in image_suffixes()
+
+
+def _sample(members: Sequence[Member], chosen: Sequence[int]) -> Sample:
+    name = key_and_field(members[0][0].name)[0]
+    return Sample(name, [members[i][1] for i in chosen], [key_and_field(members[i][0].name)[1] for i in chosen])
+
+
+def _write(target: tarfile.TarFile, sample: Sequence[Member], cells: dict[int, bytes | None]) -> None:
+    for index, (info, data) in enumerate(sample):
+        content = cells.get(index) or data
+        header = copy.copy(info)
+        header.size = len(content) if info.isfile() else info.size
+        header.pax_headers = {name: value for name, value in info.pax_headers.items() if name not in ("size", "path")}
+        target.addfile(header, io.BytesIO(content) if info.isfile() else None)
+        target.members = []  # type: ignore[attr-defined]
