@@ -106,7 +106,7 @@ def compare(args: argparse.Namespace, accelerator: Accelerator) -> tuple[nn.Modu
     def start(dtype: torch.dtype) -> nn.Module:
         """The same random weights every time."""
         set_seed(args.seed)
-        shape = {"dim": 64, "depth": 4, "kernel_size": 5, "patch_size": 4, "num_classes": CLASSES}
+        shape = {"dim": 32, "depth": 4, "kernel_size": 5, "patch_size": 4, "num_classes": CLASSES}
         return timm.create_model("convmixer_custom", pretrained_cfg_overlay=CONFIG, **shape).to(dtype)
 
     def loader() -> DataLoader:

@@ -18,11 +18,12 @@ import torch
 from PIL import Image
 from torch import nn
 
-sys.path.insert(0, str(Path(__file__).parent / "hub"))
-from loopback import encrypted, hub, owner, xet_hub  # noqa: F401  # fixtures
+for folder in ("hub", "dataset", "distributed"):
+    sys.path.insert(0, str(Path(__file__).parent / folder))
+from loopback import encrypted, hub, owner, xet_hub  # noqa: E402, F401  # fixtures
 
-import timm_encmixer as te
-from timm_encmixer.bundled import BUNDLED_MODEL, bundled_images
+import timm_encmixer as te  # noqa: E402
+from timm_encmixer.bundled import BUNDLED_MODEL, bundled_images  # noqa: E402
 
 torch.set_num_threads(2)
 

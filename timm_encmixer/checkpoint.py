@@ -293,6 +293,7 @@ def _write(
     metadata = {name: text for name, text in source.weights.metadata.items() if name != RECORD_NAME}
     if scheme is not None:
         metadata[RECORD_NAME] = scheme.to_json()
+        metadata.setdefault("format", "pt")  # accelerate and transformers refuse metadata without it
 
     def write_weights(path: Path) -> None:
         source.weights.write_with(path, tensors, metadata)

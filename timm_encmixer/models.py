@@ -55,6 +55,7 @@ def encrypt_model(
     if scheme_of(model) is not None:
         raise AlreadyEncryptedError("model", "a plain model", "an encrypted one", "decrypt_model or rotate_model it instead")
     name, conv = find_stem(model, _cfg(model).get("first_conv"))
+    tensors = _tensors(name, conv)
     plain = preprocessing_of(_cfg(model), conv.in_channels, mean, std)
     scheme = Scheme(
         cipher=cipher,
@@ -66,7 +67,7 @@ def encrypt_model(
         plain=plain,
     )
     block_cipher = BlockCipher(key, scheme)
-    weight, bias = encrypt_stem(*_tensors(name, conv), block_cipher, plain.mean, plain.std)
+    weight, bias = encrypt_stem(*tensors, block_cipher, plain.mean, plain.std)
     encrypted = _clone(model, conv, weight, bias)
     _attach(encrypted, encrypted_cfg(_cfg(model), scheme), scheme)
     return encrypted

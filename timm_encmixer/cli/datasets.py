@@ -130,8 +130,8 @@ def _key_of_main(path: str | None) -> Any:
 
 
 def _report(value: dict[str, Any], as_json: bool) -> None:
-    from accelerate import PartialState
+    from timm_encmixer.distributed.processes import joined_state
 
-    if PartialState().is_main_process:
+    if joined_state().is_main_process:
         shown = {name: len(item) if isinstance(item, (list, tuple)) and not as_json else item for name, item in value.items()}
         report(shown, as_json, lambda: ", ".join(f"{name.replace('_', ' ')} {item}" for name, item in shown.items()))

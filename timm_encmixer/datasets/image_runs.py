@@ -23,7 +23,10 @@ def convert_images(origin: Origin, files: Sequence[str], dst: Path, scratch: Pat
     written = []
     for start in range(0, len(files), BATCH_CELLS):
         names = files[start : start + BATCH_CELLS]
-        samples = [Sample(name, [_read(origin, name, scratch)], [PurePosixPath(name).suffix]) for name in names]
+        samples = [
+            Sample(name, [_read(origin, name, scratch)], [PurePosixPath(name).suffix], [f"{origin.where}/{name}"])
+            for name in names
+        ]
         for name, cells in zip(names, work.convert(samples), strict=True):
             if cells is not None:
                 target = target_name(name)

@@ -34,7 +34,7 @@ from timm_encmixer.datasets.side_files import copy_side_file
 from timm_encmixer.datasets.tables import convert_arrow, convert_parquet
 from timm_encmixer.datasets.tars import convert_tar
 from timm_encmixer.distributed import on_every_process, share_key
-from timm_encmixer.distributed.processes import check_launch, from_main
+from timm_encmixer.distributed.processes import check_launch, from_main, joined_state
 from timm_encmixer.errors import DataError, EncMixerError, MissingExtraError, SchemeError, SourceError
 from timm_encmixer.hub_files import Token, sha256_of
 from timm_encmixer.keys import SecretKey
@@ -156,7 +156,7 @@ def join_processes() -> PartialState:
     Raises:
         ProcessError: Fewer processes run than were asked for.
     """
-    state = PartialState(timeout=_LONGEST_WAIT)
+    state = PartialState(cpu=True, timeout=_LONGEST_WAIT)  # the work is the processors', whatever else there is
     check_launch(state)
     return state
 
@@ -254,7 +254,7 @@ def _run(
     token: Token,
     progress: bool,
 ) -> DatasetCounts:
-    state = PartialState()
+    state = joined_state()
     if on_error not in ON_ERROR:
         raise DataError("on_error", f"one of {', '.join(ON_ERROR)}", repr(on_error), "choose one of these")
     options = {name: list(value) if isinstance(value, (list, tuple)) else value for name, value in options.items()}

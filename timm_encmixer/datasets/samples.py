@@ -20,12 +20,14 @@ class Sample:
     Args:
         name: Where it is in its shard, for people: "row 12", a key, a file's name.
         cells: Its encoded images; None where it has none.
-        labels: What each cell is called: its column, its member or its file.
+        labels: What each cell is called in it: its column or its suffix.
+        places: What each cell is called in messages: where a person finds it.
     """
 
     name: str
     cells: Sequence[Cell | None]
     labels: Sequence[str]
+    places: Sequence[str]
 
 
 @dataclass
@@ -66,7 +68,7 @@ class ShardWork:
     def _batch(self, samples: Sequence[Sample]) -> list[list[Cell | None] | None]:
         places = [(s, c) for s, sample in enumerate(samples) for c, cell in enumerate(sample.cells) if cell is not None]
         cells = [samples[s].cells[c] or b"" for s, c in places]
-        results = self.codec(cells, [f"{self.shard}: {samples[s].name}: {samples[s].labels[c]}" for s, c in places])
+        results = self.codec(cells, [samples[s].places[c] for s, c in places])
         converted: list[list[Cell | None] | None] = [list(sample.cells) for sample in samples]
         for (s, c), result in zip(places, results, strict=True):
             row = converted[s]

@@ -98,8 +98,7 @@ def _converted(batches: Iterator[Any], images: Sequence[str], work: ShardWork) -
     for batch in batches:
         columns = {name: batch.column(name).to_pylist() for name in images}
         samples = [
-            Sample(f"row {row + index}", [_cell(columns[name][index], work.shard, row + index) for name in images], images)
-            for index in range(len(batch))
+            _sample(row + index, [columns[name][index] for name in images], images, work.shard) for index in range(len(batch))
         ]
         row += len(batch)
         converted = work.convert(samples)
@@ -114,7 +113,11 @@ def _converted(batches: Iterator[Any], images: Sequence[str], work: ShardWork) -
         yield batch
 
 
-def _cell(value: Any, shard: str, row: int) -> bytes | None:
+def _sample(row: int, values: Sequence[Any], images: Sequence[str], shard: str) -> Sample:
+    return Sample(f"row {row}", [_cell(value) for value in values], images, [f"{shard}: row {row}: {name}" for name in images])
+
+
+def _cell(value: Any) -> bytes | None:
     """Return a cell's bytes; None for a missing image, empty (which is no image) for one that is only named."""
     if isinstance(value, dict):
         return None if value["bytes"] is None and value["path"] is None else value["bytes"] or b""

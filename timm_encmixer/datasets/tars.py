@@ -38,7 +38,9 @@ def convert_tar(src: Path, dst: Path, work: ShardWork, columns: Sequence[str]) -
         for samples in _batched(_samples(source)):
             places = [[i for i, (info, _) in enumerate(sample) if _is_image(info, columns, work.shard)] for sample in samples]
             found = found or any(places)
-            converted = work.convert([_sample(sample, chosen) for sample, chosen in zip(samples, places, strict=True)])
+            converted = work.convert(
+                [_sample(sample, chosen, work.shard) for sample, chosen in zip(samples, places, strict=True)]
+            )
             for sample, chosen, cells in zip(samples, places, converted, strict=True):
                 if cells is not None:
                     _write(target, sample, dict(zip(chosen, cells, strict=True)))
@@ -88,9 +90,11 @@ def _is_image(info: tarfile.TarInfo, columns: Sequence[str], shard: str) -> bool
     return field in columns if columns else bool(suffixes) and suffixes[-1] in image_suffixes()
 
 
-def _sample(members: Sequence[Member], chosen: Sequence[int]) -> Sample:
-    name = key_and_field(members[0][0].name)[0]
-    return Sample(name, [members[i][1] for i in chosen], [key_and_field(members[i][0].name)[1] for i in chosen])
+def _sample(members: Sequence[Member], chosen: Sequence[int], shard: str) -> Sample:
+    names = [members[index][0].name for index in chosen]
+    cells = [members[index][1] for index in chosen]
+    fields = [key_and_field(name)[1] for name in names]
+    return Sample(key_and_field(members[0][0].name)[0], cells, fields, [f"{shard}: {name}" for name in names])
 
 
 def _write(target: tarfile.TarFile, sample: Sequence[Member], cells: dict[int, bytes | None]) -> None:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import psutil
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list, gather_object
+from accelerate.utils import broadcast_object_list, gather_object, parse_flag_from_env
 
 from timm_encmixer.errors import EncMixerError, ProcessError
 
@@ -17,6 +17,14 @@ T = TypeVar("T")
 BAD_INPUT = 2  # exit code
 _LONGEST_SHOWN = 80
 _LAUNCH = "ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes N --num_machines 1 SCRIPT"
+
+
+def joined_state() -> PartialState:
+    """Return the run that this process is part of, joining it if nobody has yet.
+
+    A bare `PartialState()` does not look at ACCELERATE_USE_CPU, as `Accelerator()` does: on CPUs it would join nobody.
+    """
+    return PartialState() if PartialState._shared_state else PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
 
 
 def check_launch(state: PartialState | None = None) -> None:
@@ -27,7 +35,7 @@ def check_launch(state: PartialState | None = None) -> None:
     Raises:
         ProcessError: The launcher that started this process was asked for more.
     """
-    state = state or PartialState()
+    state = state or joined_state()
     asked = _processes_asked_for()
     if state.num_processes == 1 and asked > 1:
         remedy = f"on CPUs launch it so: {_LAUNCH}"
@@ -61,7 +69,7 @@ def from_main(work: Callable[[], T]) -> T:
 
     The result travels through a pickle: it may hold no secret.
     """
-    state = PartialState()
+    state = joined_state()
     result = [on_every_process(lambda: work() if state.is_main_process else None)]
     if state.num_processes > 1:
         broadcast_object_list(result)
@@ -70,7 +78,7 @@ def from_main(work: Callable[[], T]) -> T:
 
 def on_main_first(work: Callable[[], T]) -> T:
     """Run `work` on the main process, then on the others: for what fills a cache. Fails on all as `on_every_process` does."""
-    main = PartialState().is_main_process
+    main = joined_state().is_main_process
     first = on_every_process(lambda: work() if main else None)
     rest = on_every_process(lambda: None if main else work())
     return first if main else rest  # type: ignore[return-value]
@@ -98,7 +106,7 @@ def same_everywhere(what: str, value: str, *, remedy: str = "give every process 
 
 def gather(values: Sequence[T]) -> list[T]:
     """Return the lists of all processes, one after the other."""
-    if PartialState().num_processes == 1:
+    if joined_state().num_processes == 1:
         return list(values)
     gathered: list[T] = gather_object(list(values))
     return gathered
@@ -113,7 +121,7 @@ def exit_on_error() -> Iterator[None]:
     try:
         yield
     except EncMixerError as error:
-        state = PartialState()
+        state = joined_state()
         if state.is_main_process or not error.shared:
             print(f"encmixer: error: {error}", file=sys.stderr, flush=True)  # noqa: T201
         if error.shared:

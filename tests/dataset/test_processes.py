@@ -1,0 +1,127 @@
+"""Whole data sets on two real processes; kills at random moments; faults that end in one message and nothing half-written."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import assert_no_secret
+from launch import command, env, errors, launch
+
+import timm_encmixer as te
+
+pytest.importorskip("datasets")
+from sources import parquet, tree
+
+KILLS = Path(__file__).parent / "kills.py"
+
+
+@pytest.fixture
+def model(encrypted) -> Path:
+    return encrypted
+
+
+def arguments(src: Path, dst: Path, key_file: Path, model: Path) -> list[str]:
+    return ["-m", "timm_encmixer", "dataset", "encrypt", *map(str, (src, dst, "--key", key_file, "--model", model))]
+
+
+def test_two_processes_give_the_result_of_one(model, key, key_file, tmp_path):
+    src = parquet(tmp_path / "src", shards=5)
+    te.encrypt_dataset(src, tmp_path / "one", key_file, model, progress=False)
+    run = launch(2, *arguments(src, tmp_path / "two", key_file, model))
+    assert tree(tmp_path / "two") == tree(tmp_path / "one")
+    assert len(run.stdout.strip().splitlines()) == 1
+    assert "written 5" in run.stdout
+    assert_no_secret(key, tmp_path / "two", run.stdout, run.stderr)
+
+
+@pytest.mark.parametrize(("processes", "kills"), [(1, 30), (2, 30)])
+def test_a_killed_run_is_finished_by_the_next_one(processes, kills, model, key_file, tmp_path):
+    src = parquet(tmp_path / "src", shards=6, rows=50)
+    (tmp_path / "out").mkdir()
+    options = {"processes": processes, "kills": kills, "model": model, "key": key_file, "src": src, "out": tmp_path / "out"}
+    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    run = subprocess.run([sys.executable, str(KILLS), *words], capture_output=True, text=True, env=env(), timeout=280)
+    assert run.returncode == 0, run.stderr[-3000:]
+    result = json.loads(run.stdout)
+    assert result["kills"] == kills
+    assert result["interrupted"] > kills / 3  # most kills met a run at work
+    assert result["shards_kept"] > 0
+
+
+def ranks(launcher: psutil.Process) -> list[psutil.Process]:
+    with contextlib.suppress(psutil.Error):
+        return [child for child in launcher.children(recursive=True) if "dataset" in child.cmdline()]
+    return []
+
+
+def test_a_process_that_dies_ends_the_run_and_the_next_one_finishes_it(model, key_file, tmp_path):
+    src = parquet(tmp_path / "src", shards=8, rows=400)
+    run = subprocess.Popen(
+        [*command(2), *arguments(src, tmp_path / "ct", key_file, model)], env=env(), stderr=subprocess.PIPE, text=True
+    )
+    while not list((tmp_path / "ct" / ".encmixer" / "tmp").glob("*/new/*")):
+        assert run.poll() is None
+        time.sleep(0.01)
+    os.kill(ranks(psutil.Process(run.pid))[-1].pid, signal.SIGKILL)
+    begin = time.monotonic()
+    _, text = run.communicate(timeout=60)
+    assert time.monotonic() - begin < 30
+    assert run.returncode != 0
+    assert "SIGKILL" in text
+    whole = te.encrypt_dataset(src, tmp_path / "whole", key_file, model, progress=False)
+    expected = tree(tmp_path / "whole")
+    for path in (tmp_path / "ct").glob("*.parquet"):
+        assert path.read_bytes() == expected[path.name]
+    counts = te.encrypt_dataset(src, tmp_path / "ct", key_file, model, progress=False)
+    assert counts.shards == whole.shards
+    assert tree(tmp_path / "ct") == expected
+
+
+def test_an_unreadable_shard_is_one_message_and_the_rest_can_go_on(model, key_file, tmp_path):
+    src = parquet(tmp_path / "src", shards=4)
+    shard = src / "train-00002-of-00003.parquet"
+    shard.write_bytes(shard.read_bytes()[:-300])
+    begin = time.monotonic()
+    run = launch(2, *arguments(src, tmp_path / "ct", key_file, model), check=False)
+    assert time.monotonic() - begin < 60
+    assert run.returncode != 0
+    assert "exitcode  : 2" in run.stderr
+    assert len(errors(run)) == 1
+    assert f"{shard.name}: expected a readable shard, got a damaged one" in errors(run)[0]
+    assert not (tmp_path / "ct" / shard.name).exists()
+    assert not list((tmp_path / "ct" / ".encmixer" / "tmp").rglob("*.parquet"))
+
+
+def test_a_full_disk_is_one_message_and_leaves_nothing_half_written(encmixer, model, key_file, tmp_path):
+    src = parquet(tmp_path / "src", shards=2, rows=60)
+
+    def small_files() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
+
+    run = encmixer("dataset", "encrypt", src, "ct", "--key", key_file, "--model", model, limits=small_files)
+    assert run.returncode == 2
+    assert len(run.stderr.splitlines()) == 1
+    assert "expected a file to write" in run.stderr
+    assert not list((tmp_path / "ct").glob("*.parquet"))
+    done = encmixer("dataset", "encrypt", src, "ct", "--key", key_file, "--model", model)
+    assert done.returncode == 0
+
+
+def test_two_runs_at_once_do_not_meet(encmixer, model, key_file, tmp_path):
+    src = parquet(tmp_path / "src", shards=2)
+    ledger = te.datasets.job.Ledger(tmp_path / "ct")
+    with ledger.locked():
+        run = encmixer("dataset", "encrypt", src, "ct", "--key", key_file, "--model", model)
+    assert run.returncode == 2
+    assert "another run at work in it" in run.stderr
