@@ -20,7 +20,7 @@ import uvicorn
 from faults import Faults
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from store import LFS_SUFFIXES, Commit, File, Repo, Store
+from store import DATASET, LFS_SUFFIXES, Commit, File, Repo, Store
 
 Handler = Callable[..., Any]
 ROUTES: list[tuple[str, re.Pattern[str], Handler]] = []
@@ -54,7 +54,7 @@ class Origin:
         self.hub, self.table = hub, table
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        request, path = Request(scope, receive), scope["raw_path"].decode()
+        request, path = Request(scope, receive), _model_path(scope["raw_path"].decode())
         try:
             for method, pattern, handler in self.table:
                 match = pattern.fullmatch(path)
@@ -67,6 +67,19 @@ class Origin:
         except HubError as error:
             reply = error.reply
         await reply(scope, receive, send)
+
+
+def _model_path(path: str) -> str:
+    """Return the path that a data set's repository would have, were it a model's."""
+    return re.sub(
+        r"^/(?:api/)?datasets/([^/]+)/", lambda m: f"{'/api/models' if m[0][1] == 'a' else ''}/{m[1]}/{DATASET}", path
+    )
+
+
+def _address(repo: str) -> str:
+    """Return a repository's path as people see it."""
+    owner, name = repo.split("/")
+    return f"datasets/{owner}/{name.removeprefix(DATASET)}" if name.startswith(DATASET) else repo
 
 
 class LoopbackHub:
@@ -161,15 +174,16 @@ async def create_repo(hub: LoopbackHub, request: Request) -> Response:
     body, user = await request.json(), hub.who(request)
     if user is None:
         raise HubError(401, "Invalid username or password.")
-    repo_id = f"{body.get('organization') or user[0]}/{body['name']}"
-    url = f"{hub.url}/{repo_id}"
+    kind = DATASET if body.get("type") == "dataset" else ""
+    repo_id = f"{body.get('organization') or user[0]}/{kind}{body['name']}"
+    url = f"{hub.url}/{_address(repo_id)}"
     if user[1] != "write" or not repo_id.startswith(f"{user[0]}/"):
         raise HubError(403, "you don't have the rights to create a model under this namespace")
     if repo_id in hub.store.repos:
         raise HubError(409, "You already created this model repo", url=url)
     private = body.get("private", body.get("visibility") == "private")  # before 2.0 the client says private
     hub.store.repo(repo_id, private=bool(private))
-    return JSONResponse({"url": url, "id": repo_id})
+    return JSONResponse({"url": url, "id": _address(repo_id).removeprefix("datasets/")})
 
 
 @route("DELETE", r"/api/repos/delete")
@@ -426,7 +440,7 @@ async def create_commit(hub: LoopbackHub, request: Request, repo: str, rev: str)
         ref, extra = f"refs/pr/{number}", {"pullRequestUrl": f"{hub.url}/{repo}/discussions/{number}"}
     commit = found.add_commit(ref, base.oid, header["summary"], files)
     return JSONResponse(
-        {"success": True, "commitOid": commit.oid, "commitUrl": f"{hub.url}/{repo}/commit/{commit.oid}", **extra}
+        {"success": True, "commitOid": commit.oid, "commitUrl": f"{hub.url}/{_address(repo)}/commit/{commit.oid}", **extra}
     )
 
 

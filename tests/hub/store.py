@@ -13,7 +13,8 @@ from pathlib import Path
 import yaml
 
 MAIN = "refs/heads/main"
-LFS_SUFFIXES = (".safetensors", ".age", ".bin", ".npz", ".tar")
+LFS_SUFFIXES = (".safetensors", ".age", ".bin", ".npz", ".tar", ".parquet")
+DATASET = "dataset.."  # before the name of a data set's repository, which may be called as a model's is
 
 
 @dataclass(frozen=True)

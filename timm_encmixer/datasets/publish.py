@@ -68,7 +68,8 @@ def push_dataset(
     for path in files.values():
         guard.check_file(path)
     target = open_repository(repo_id, private=private, revision=None, create_pr=False, token=token, repo_type=DATASET)
-    strangers = sorted(set(target.files) - set(files) - set(_OWN_NAMES))
+    ours = set(files) if MANIFEST in target.files else set()  # files of the same names that nobody encrypted are not ours
+    strangers = sorted(set(target.files) - ours - set(_OWN_NAMES))
     if strangers:
         remedy = "choose another repository: plain images beside encrypted ones give the key away"
         raise LeakError(f"{target.where}: {strangers[0]}", "a repository of this data set alone", "another file", remedy)
