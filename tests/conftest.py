@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import copy
-import ctypes
 import os
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 import timm
 import torch
@@ -123,31 +123,17 @@ def assert_no_secret(key: te.SecretKey, *places: Path | str | bytes) -> None:
 CommandLine = Callable[..., subprocess.CompletedProcess]
 
 
-def _obey_permissions() -> None:
-    """Root reads and writes everything; without these two capabilities it is held to a file's permissions."""
-    if os.geteuid() == 0:
-        for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
-            ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
-
-
 @pytest.fixture
 def encmixer(tmp_path: Path) -> CommandLine:
-    """Run the real command in a real process; `limits` is called in it before it starts."""
+    """Run the real command in a real process; with `limits`, which is called in it before it starts, in a fresh interpreter."""
 
     def run(*arguments: object, limits: Callable[[], None] | None = None, **environment: str) -> subprocess.CompletedProcess:
-        def prepare() -> None:
-            _obey_permissions()
-            if limits is not None:
-                limits()
-
+        words = ["-m", "timm_encmixer", *map(str, arguments)]
+        env = {**os.environ, "HF_HUB_OFFLINE": "1", **environment}
+        if limits is None:
+            return processes.run(words, env=env, cwd=tmp_path, obey_permissions=True)
         return subprocess.run(
-            [sys.executable, "-m", "timm_encmixer", *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-            env={**os.environ, "HF_HUB_OFFLINE": "1", **environment},
-            preexec_fn=prepare,
-            timeout=300,
+            [sys.executable, *words], capture_output=True, text=True, cwd=tmp_path, env=env, preexec_fn=limits, timeout=300
         )
 
     return run

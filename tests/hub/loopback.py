@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import processes
 import pytest
 from server import LoopbackHub
 from store import Store
@@ -41,14 +42,8 @@ class Client:
 
     def run(self, *arguments: object, check: bool = False, **changes: str) -> subprocess.CompletedProcess:
         """Run the real `encmixer` in a real process."""
-        result = subprocess.run(
-            [sys.executable, "-m", "timm_encmixer", *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            cwd=self.cwd,
-            env=self.environment(**changes),
-            timeout=300,
-        )
+        words = ["-m", "timm_encmixer", *map(str, arguments)]
+        result = processes.run(words, env=self.environment(**changes), cwd=self.cwd)
         assert not check or result.returncode == 0, result.stderr
         return result
 
@@ -63,14 +58,7 @@ class Client:
 
     def python(self, code: str, *, without_plugin: bool = False, **changes: str) -> str:
         block = "import sys; sys.modules['timm_encmixer'] = None\n" if without_plugin else ""
-        result = subprocess.run(
-            [sys.executable, "-c", block + code],
-            capture_output=True,
-            text=True,
-            cwd=self.cwd,
-            env=self.environment(**changes),
-            timeout=300,
-        )
+        result = processes.run(["-c", block + code], env=self.environment(**changes), cwd=self.cwd)
         assert result.returncode == 0, result.stderr
         return result.stdout
 

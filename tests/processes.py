@@ -1,0 +1,147 @@
+"""Real processes that start at once: forked from one that has imported torch, which is most of what a command waits for.
+
+Each is a process of its own, with its own environment, working folder, exit code and output; nothing of the package or of
+huggingface_hub is loaded before the fork, so they read their environment as fresh interpreters do.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+_servers: dict[int, socket.socket] = {}
+_lock = threading.Lock()
+
+
+def run(
+    arguments: Sequence[str], *, env: Mapping[str, str], cwd: Path, timeout: float = 300, obey_permissions: bool = False
+) -> subprocess.CompletedProcess:
+    """Run `python ARGUMENTS` (-m MODULE ..., or -c CODE) and return what subprocess.run would."""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, _connection() as connection:
+        request = {"arguments": list(arguments), "env": dict(env), "cwd": str(cwd), "obey": obey_permissions}
+        body = json.dumps(request).encode()
+        socket.send_fds(connection, [len(body).to_bytes(4, "little")], [out.fileno(), err.fileno()])
+        connection.sendall(body)
+        connection.settimeout(timeout)
+        pid = int.from_bytes(_receive(connection, 4), "little")
+        try:
+            status = int.from_bytes(_receive(connection, 4), "little", signed=True)
+        except TimeoutError:
+            os.kill(pid, signal.SIGKILL)
+            raise subprocess.TimeoutExpired(list(arguments), timeout) from None
+        texts = []
+        for file in (out, err):
+            file.seek(0)
+            texts.append(file.read().decode())
+    return subprocess.CompletedProcess(list(arguments), status, *texts)
+
+
+def _connection() -> socket.socket:
+    """Connect to this process's server, starting it if need be."""
+    with _lock:
+        address = f"encmixer-tests-{os.getpid()}"
+        if os.getpid() not in _servers:
+            ours, theirs = socket.socketpair()
+            words = [sys.executable, __file__, address, str(theirs.fileno())]
+            subprocess.Popen(words, pass_fds=[theirs.fileno()], env={**os.environ, "OMP_NUM_THREADS": "1"})
+            theirs.close()
+            assert ours.recv(1) == b"R"
+            _servers[os.getpid()] = ours  # the server lives as long as this end is open
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(f"\0{address}")  # abstract: it goes away with the server
+    return connection
+
+
+def _receive(connection: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        part = connection.recv(size - len(data))
+        if not part:
+            raise EOFError("the server of processes has ended")
+        data += part
+    return data
+
+
+def _serve(address: str, lifeline: int) -> None:
+    """Fork a process for every connection, until the process that started this one is gone."""
+    import torch  # noqa: F401
+    import torchvision  # noqa: F401
+
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(f"\0{address}")
+    listener.listen(16)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    parent = socket.socket(fileno=lifeline)
+    parent.sendall(b"R")
+    while True:
+        ready, _, _ = select.select([listener, parent], [], [])
+        if parent in ready:
+            return
+        connection, _ = listener.accept()
+        if os.fork() == 0:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            listener.close()
+            parent.close()
+            _handle(connection)
+            return
+        connection.close()
+
+
+def _handle(connection: socket.socket) -> None:
+    """Fork the process that was asked for, wait for it, report how it ended."""
+    head, descriptors, _, _ = socket.recv_fds(connection, 4, 2)
+    request = json.loads(_receive(connection, int.from_bytes(head, "little")))
+    pid = os.fork()
+    if pid == 0:
+        connection.close()
+        for ours, standard in zip(descriptors, (1, 2), strict=True):
+            os.dup2(ours, standard)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        _become(request)
+        return
+    connection.sendall(pid.to_bytes(4, "little"))
+    _, status = os.waitpid(pid, 0)
+    connection.sendall(os.waitstatus_to_exitcode(status).to_bytes(4, "little", signed=True))
+    os._exit(0)
+
+
+def _become(request: dict) -> None:
+    """Do in this process what `python ARGUMENTS` would."""
+    os.environ.clear()
+    os.environ.update(request["env"])
+    os.chdir(request["cwd"])
+    if request["obey"]:
+        _obey_permissions()
+    kind, what, *words = request["arguments"]
+    sys.path[0] = request["cwd"]
+    sys.argv = ["-c", *words] if kind == "-c" else [what, *words]
+    if kind == "-c":
+        exec(compile(what, "<string>", "exec"), {"__name__": "__main__"})
+    else:
+        runpy.run_module(what, run_name="__main__", alter_sys=True)
+
+
+def _obey_permissions() -> None:
+    """Root reads and writes everything; without two of its capabilities it is held to a file's permissions."""
+    libc = ctypes.CDLL(None)
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3, this process
+    sets = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable, twice 32 bits
+    libc.capget(header, sets)
+    for part in (0, 1):
+        sets[part] &= ~0b110  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+    libc.capset(header, sets)
+
+
+if __name__ == "__main__":
+    _serve(sys.argv[1], int(sys.argv[2]))
