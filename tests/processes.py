@@ -6,6 +6,7 @@ huggingface_hub is loaded before the fork, so they read their environment as fre
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -24,27 +25,59 @@ _servers: dict[int, socket.socket] = {}
 _lock = threading.Lock()
 
 
+class Child:
+    """A running process; the little of subprocess.Popen that the tests need."""
+
+    def __init__(self, arguments: Sequence[str], *, env: Mapping[str, str], cwd: Path, out: int, err: int, obey: bool) -> None:
+        self.args, self.returncode = list(arguments), None
+        self._connection = _connection()
+        body = json.dumps({"arguments": self.args, "env": dict(env), "cwd": str(cwd), "obey": obey}).encode()
+        socket.send_fds(self._connection, [len(body).to_bytes(4, "little")], [out, err])
+        self._connection.sendall(body)
+        self.pid = int.from_bytes(_receive(self._connection, 4), "little")
+
+    def wait(self, timeout: float | None = None) -> int:
+        if self.returncode is None:
+            self._connection.settimeout(timeout)
+            try:
+                self.returncode = int.from_bytes(_receive(self._connection, 4), "little", signed=True)
+            except (TimeoutError, BlockingIOError):
+                raise subprocess.TimeoutExpired(self.args, timeout or 0) from None
+            self._connection.close()
+        return self.returncode
+
+    def poll(self) -> int | None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self.wait(timeout=0)
+        return None
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+
+
+def start(arguments: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> Child:
+    """Start `python ARGUMENTS` (-m MODULE ..., or -c CODE), its output thrown away."""
+    with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
+        return Child(arguments, env=env, cwd=cwd, out=nowhere.fileno(), err=nowhere.fileno(), obey=False)
+
+
 def run(
     arguments: Sequence[str], *, env: Mapping[str, str], cwd: Path, timeout: float = 300, obey_permissions: bool = False
 ) -> subprocess.CompletedProcess:
-    """Run `python ARGUMENTS` (-m MODULE ..., or -c CODE) and return what subprocess.run would."""
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, _connection() as connection:
-        request = {"arguments": list(arguments), "env": dict(env), "cwd": str(cwd), "obey": obey_permissions}
-        body = json.dumps(request).encode()
-        socket.send_fds(connection, [len(body).to_bytes(4, "little")], [out.fileno(), err.fileno()])
-        connection.sendall(body)
-        connection.settimeout(timeout)
-        pid = int.from_bytes(_receive(connection, 4), "little")
+    """Run `python ARGUMENTS` and return what subprocess.run would."""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        child = Child(arguments, env=env, cwd=cwd, out=out.fileno(), err=err.fileno(), obey=obey_permissions)
         try:
-            status = int.from_bytes(_receive(connection, 4), "little", signed=True)
-        except TimeoutError:
-            os.kill(pid, signal.SIGKILL)
-            raise subprocess.TimeoutExpired(list(arguments), timeout) from None
+            child.wait(timeout)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            raise
         texts = []
         for file in (out, err):
             file.seek(0)
             texts.append(file.read().decode())
-    return subprocess.CompletedProcess(list(arguments), status, *texts)
+    return subprocess.CompletedProcess(child.args, child.returncode or 0, *texts)
 
 
 def _connection() -> socket.socket:

@@ -20,6 +20,7 @@ from timm_encmixer.datasets import describe_dataset, verify_dataset
 from timm_encmixer.datasets.cells import ENCRYPT, make_codec
 from timm_encmixer.errors import (
     DataError,
+    FileAccessError,
     ImageError,
     KeyMismatchError,
     NotEncryptedError,
@@ -102,6 +103,13 @@ def test_timm_reads_the_result(model, key, key_file, tmp_path):
         transform = timm.data.create_transform(**timm.data.resolve_model_data_config(server))
         answers = [int(server(transform(data[index][0])[None]).argmax()) == data[index][1] for index in range(len(data))]
     assert sum(answers) > 0.6 * len(answers)
+
+
+def test_a_job_of_which_nothing_is_done_may_change(model, key_file, tmp_path):
+    src = parquet_folder(tmp_path / "src")
+    with pytest.raises(DataError, match="the column nope"):
+        te.encrypt_dataset(src, tmp_path / "ct", key_file, model, image_columns=["nope"], progress=False)
+    assert te.encrypt_dataset(src, tmp_path / "ct", key_file, model, image_columns=["img"], progress=False).shards == 3
 
 
 def bad_parquet(folder: Path) -> Path:
@@ -343,3 +351,32 @@ def test_the_command_line(encmixer, model, key, key_file, tmp_path):
     bad = encmixer("dataset", "encrypt", "nowhere/here/x", "ct3", "--key", key_file, "--model", model)
     assert (bad.returncode, len(bad.stderr.splitlines())) == (2, 1)
     assert_no_secret(key, done.stdout, done.stderr, info.stdout, bad.stderr)
+
+
+def test_runs_of_image_files_are_verified_whatever_their_names(model, key_file, tmp_path, monkeypatch):
+    """Names whose order changes with the suffix, cut into several runs."""
+    src = tmp_path / "src"
+    src.mkdir()
+    picture = Image.effect_noise((32, 32), 50).convert("RGB")
+    for name in ("a.jpg", "a.k.jpg", "a.z.png", "B.PNG", "b.webp", "c-1.jpg", "c.jpg"):
+        picture.save(src / name)
+    monkeypatch.setattr("timm_encmixer.datasets.layout.FILES_PER_SHARD", 2)
+    counts = te.encrypt_dataset(src, tmp_path / "ct", key_file, model, progress=False)
+    assert (counts.shards, counts.images) == (4, 7)
+    assert verify_dataset(str(tmp_path / "ct"), progress=False).holds
+    (tmp_path / "ct" / "c.png").unlink()
+    assert len(verify_dataset(str(tmp_path / "ct"), progress=False).differing) == 1
+
+
+def test_links_in_a_tree(model, key_file, tmp_path):
+    src, elsewhere = imagefolder(tmp_path / "src", count=4), imagefolder(tmp_path / "elsewhere", count=2)
+    (src / "train" / "linked").symlink_to(elsewhere / "train", target_is_directory=True)
+    counts = te.encrypt_dataset(src, tmp_path / "ct", key_file, model, progress=False)
+    assert counts.images == 4 + 2 + 2
+    (src / "train" / "loop").symlink_to(src, target_is_directory=True)
+    with pytest.raises(SourceError, match="a link to a folder that is in it already"):
+        te.encrypt_dataset(src, tmp_path / "ct2", key_file, model, progress=False)
+    (src / "train" / "loop").unlink()
+    (src / "train" / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    with pytest.raises(FileAccessError, match=r"gone.jpg: expected a file to read"):
+        te.encrypt_dataset(src, tmp_path / "ct3", key_file, model, progress=False)

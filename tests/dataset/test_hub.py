@@ -123,3 +123,21 @@ def test_what_is_not_pushed(hub, owner, model, key_file, tmp_path):
     assert changed.returncode == 2
     assert "the bytes that were written" in changed.stderr
     assert f"me/{DATASET}closed" not in hub.store.repos
+
+
+def test_names_that_lead_elsewhere_are_refused(hub, owner, model, key_file, tmp_path):
+    shard = next(parquet(tmp_path / "src").glob("*.parquet")).read_bytes()
+    hub.store.repo(f"me/{DATASET}hostile", {"../../escaped.parquet": shard})
+    run = owner.run("dataset", "encrypt", "me/hostile", "ct", "--key", key_file, "--model", model)
+    assert run.returncode == 2
+    assert "expected files below the data set" in run.stderr
+    assert not list(tmp_path.rglob("escaped*"))
+
+
+def test_a_finished_run_stays_finished_when_its_source_goes_on(hub, owner, model, key_file, tmp_path):
+    repo = publish_plain(hub, parquet(tmp_path / "src"))
+    options = ["--key", key_file, "--model", model]
+    owner.run("dataset", "encrypt", "me/photos", "ct", *options, check=True)
+    repo.add_commit("refs/heads/main", repo.head.oid, "other images", {})
+    again = owner.run("dataset", "encrypt", "me/photos", "ct", *options, check=True)
+    assert "written 0, kept 3" in again.stdout

@@ -44,7 +44,7 @@ def test_two_processes_give_the_result_of_one(model, key, key_file, tmp_path):
     assert_no_secret(key, tmp_path / "two", run.stdout, run.stderr)
 
 
-@pytest.mark.parametrize(("processes", "kills"), [(1, 30), (2, 30)])
+@pytest.mark.parametrize(("processes", "kills"), [(1, 16), (2, 16)])
 def test_a_killed_run_is_finished_by_the_next_one(processes, kills, model, key_file, tmp_path):
     src = parquet(tmp_path / "src", shards=6, rows=50)
     (tmp_path / "out").mkdir()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,14 +46,9 @@ class Client:
         assert not check or result.returncode == 0, result.stderr
         return result
 
-    def start(self, *arguments: object, **changes: str) -> subprocess.Popen:
-        return subprocess.Popen(
-            [sys.executable, "-m", "timm_encmixer", *map(str, arguments)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd=self.cwd,
-            env=self.environment(**changes),
-        )
+    def start(self, *arguments: object, **changes: str) -> processes.Child:
+        words = ["-m", "timm_encmixer", *map(str, arguments)]
+        return processes.start(words, env=self.environment(**changes), cwd=self.cwd)
 
     def python(self, code: str, *, without_plugin: bool = False, **changes: str) -> str:
         block = "import sys; sys.modules['timm_encmixer'] = None\n" if without_plugin else ""

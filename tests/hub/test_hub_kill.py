@@ -19,7 +19,7 @@ def kill_at(hub, running: list, request: int, delay: float) -> None:
 
     def kill() -> None:
         time.sleep(delay)
-        running[0].send_signal(signal.SIGKILL)
+        running[0].kill()
 
     for faults in (hub.faults, hub.storage_faults):
         faults.table[:] = [Fault(".", "call", skip=request, call=kill)]

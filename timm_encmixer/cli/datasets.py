@@ -65,7 +65,7 @@ def dataset_encrypt(
 
     SRC is a Hub data set (owner/name), a folder (parquet, save_to_disk, images or WebDataset tars) or a URL that fsspec
     reads. Run it again after an interruption and it goes on. accelerate runs it on several processes: accelerate launch
-    --multi_gpu --num_processes N --num_machines 1 -m timm_encmixer dataset encrypt ..., with ACCELERATE_USE_CPU=true.
+    --multi_gpu --num_processes N --num_machines 1 -m timm_encmixer dataset encrypt ...
 
     \b
     Example: encmixer dataset encrypt photos ciphertext --key owner.key --model encrypted

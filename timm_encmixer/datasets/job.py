@@ -216,6 +216,8 @@ class _Run:
             (scratch / "new").mkdir(parents=True)
             place = self._place_images if self.plan.layout.kind == IMAGES else self._place_file
             self.ledger.record(place(shard, scratch, work))
+        except EncMixerError:
+            raise
         except Exception as error:
             raise _explained(error, shard, self.origin, self.ledger.root) from error
         finally:
@@ -228,7 +230,9 @@ class _Run:
             _CONVERT[self.plan.layout.kind](path, new, work, self.plan.job["options"]["image_columns"])
         entry = Entry(shard.name, new.stat().st_size, sha256_of(new), work.samples, work.images, work.bad)
         sync_file(new)
-        _rename(new, target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        new.replace(target)
+        sync_folder(target.parent)
         return entry
 
     def _place_images(self, shard: Shard, scratch: Path, work: ShardWork) -> Entry:
@@ -237,8 +241,11 @@ class _Run:
         new = [(name, scratch / "new" / Path(name).name) for name in names]
         size, digest = sum(path.stat().st_size for _, path in new), digest_of_run(new)
         os.sync()  # once for the run: a sync for each of many small files would take longer than encrypting them
-        for name, path in new:
-            _rename(path, self.ledger.root / name)
+        target = self.ledger.root / shard.folder
+        target.mkdir(parents=True, exist_ok=True)
+        for _, path in new:
+            path.replace(target / path.name)
+        sync_folder(target)
         return Entry(shard.name, size, digest, work.samples, work.images, work.bad, len(new), is_run=True)
 
 
@@ -295,8 +302,8 @@ def _plan(
 ) -> _Plan:
     """Look at the source and at what is done, and deal the rest out."""
     _refuse_inside(src, ledger.root)
-    begun = ledger.job()
-    origin = open_origin(src, commit=(begun or {}).get("source_commit"), token=token)
+    known = ledger.known()
+    origin = open_origin(src, commit=known.get("source_commit") if known is not None else None, token=token)
     layout = read_layout(origin, options["include"])
     if layout.kind in (PARQUET, ARROW) and importlib.util.find_spec("pyarrow") is None:
         remedy = 'pip install "timm-encmixer[data]"'
@@ -373,16 +380,8 @@ def _refuse_inside(src: str, dst: Path) -> None:
         raise SourceError(str(dst), f"a target outside of {src}", "one inside", "choose another folder")
 
 
-def _rename(new: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    new.replace(target)
-    sync_folder(target.parent)
-
-
 def _explained(error: Exception, shard: Shard, origin: Origin, dst: Path) -> Exception:
     """Return the error to raise: that of a full disk or of a damaged shard in the package's words."""
-    if isinstance(error, EncMixerError):
-        return error
     if isinstance(error, OSError) and error.errno in _WRITE_ERRORS:
         return file_error(dst / shard.name, "a file to write", error)
     damaged = isinstance(error, (OSError, ValueError, EOFError, tarfile.TarError, zlib.error))

@@ -82,6 +82,8 @@ def read_layout(origin: Origin, include: Sequence[str] = ()) -> Layout:
     for name, size in origin.files():
         digest.update(f"{name}\0{size}\n".encode())
         path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts:  # a server may list what it likes
+            raise SourceError(f"{origin.where}: {name}", "files below the data set", "one outside", "do not use this source")
         kind = _SUFFIXES.get(path.suffix.lower())
         if name == CARD_NAME:
             card = True
@@ -125,7 +127,7 @@ def files_of(shard: Shard, origin: Origin, include: Sequence[str] = ()) -> list[
         for name in origin.names_in(shard.folder)
         if PurePosixPath(name).suffix.lower() in suffixes and (not include or _included(name, include))
     ]
-    files = names[shard.start : shard.stop]
+    files = sorted(names, key=target_name)[shard.start : shard.stop]
     if len(files) != shard.stop - shard.start:
         raise SourceError(f"{origin.where}: {shard.folder}", "the files of before", "fewer", "start over into another folder")
     return files
@@ -147,6 +149,7 @@ def _runs(folder: str, files: Sequence[tuple[str, int]], where: str) -> Iterator
         other = targets.setdefault(target_name(name), name)
         if other != name:
             raise SourceError(f"{where}: {name}", "one image per PNG", f"{other} too", "rename one of them")
+    files = sorted(files, key=lambda file: target_name(file[0]))  # the order that the target's files have
     for start in range(0, len(files), FILES_PER_SHARD):
         run = files[start : start + FILES_PER_SHARD]
         yield Shard(f"{folder}#{start:08d}", sum(size for _, size in run), folder, start, start + len(run))

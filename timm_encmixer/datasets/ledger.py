@@ -94,20 +94,19 @@ class Ledger:
             raise file_error(self.root, "a folder to write", error) from error
 
     def _begin(self, job: Mapping[str, Any]) -> bool:
-        finished = (self.folder / "manifest.json").is_file()
-        known = read_manifest(self.root / MANIFEST, where=str(self.root)) if finished else self.job()
+        finished, known = (self.root / MANIFEST).is_file(), self.known()
         if known is not None:
             differing = [name for name, value in job.items() if known.get(name) != value]
-            if differing:
+            if differing and (finished or self.done()):
                 got = f"another {' and another '.join(differing)}"
                 raise SourceError(str(self.root), "the job that it was begun with", got, "choose another target, or delete it")
         (self.folder / "shards").mkdir(parents=True, exist_ok=True)
         self._tidy()
-        if known is None:
-            with replacing_file(self.folder / "job.json", overwrite=True) as temporary:
-                temporary.write_text(_json(job), encoding="utf-8")
         if finished:
             self._remove_journal()
+        else:
+            with replacing_file(self.folder / "job.json", overwrite=True) as temporary:
+                temporary.write_text(_json(job), encoding="utf-8")
         return finished
 
     def _tidy(self) -> None:
@@ -173,6 +172,14 @@ class Ledger:
             shutil.rmtree(self.folder / name, ignore_errors=True)
         for path in (self.folder / "job.json", self.folder / "lock", self.stop_file, *self.folder.glob("progress-*")):
             path.unlink(missing_ok=True)
+
+    def known(self) -> dict[str, Any] | None:
+        """Return the job that was finished or begun here, None when there is none.
+
+        Raises:
+            SourceError: The manifest is of another version.
+        """
+        return read_manifest(self.root / MANIFEST, where=str(self.root)) if (self.root / MANIFEST).is_file() else self.job()
 
     def job(self) -> dict[str, Any] | None:
         """Return the job of a run that has begun here, None when there is none or it is over."""

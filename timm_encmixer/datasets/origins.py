@@ -58,11 +58,20 @@ class LocalFolder:
         def fail(error: OSError) -> None:
             raise file_error(error.filename or self.root, "a folder to read", error) from error
 
-        for folder, folders, names in os.walk(self.root, onerror=fail):
+        seen = set()
+        for folder, folders, names in os.walk(self.root, onerror=fail, followlinks=True):
+            real = os.path.realpath(folder)  # of a text, once per folder
+            if real in seen:
+                raise SourceError(folder, "a tree of folders", "a link to a folder that is in it already", "remove the link")
+            seen.add(real)
             folders[:] = sorted(name for name in folders if not _hidden(name))
             for name in sorted(name for name in names if not _hidden(name)):
                 path = Path(folder) / name
-                yield path.relative_to(self.root).as_posix(), path.stat().st_size
+                try:
+                    size = path.stat().st_size
+                except OSError as error:
+                    raise file_error(path, "a file to read", error) from error
+                yield path.relative_to(self.root).as_posix(), size
 
     def names_in(self, folder: str) -> list[str]:
         """Return the names of the files of one folder."""
