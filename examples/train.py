@@ -28,7 +28,7 @@ from timm.scheduler import create_scheduler_v2
 from timm.utils import ModelEmaV3
 from torch.utils.data import Subset
 
-from timm_encmixer.distributed import check_launch  # importing it registers convmixer_256_8_ks5_p4 too
+from timm_encmixer.distributed import check_launch, exit_on_error  # importing it registers convmixer_256_8_ks5_p4 too
 
 LOG_HEAD = "epoch,px,loss,held_out_accuracy,learning_rate,seconds\n"
 
@@ -229,4 +229,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with exit_on_error():
+        main()

@@ -34,6 +34,7 @@ from timm_encmixer.bundled import BUNDLED_FOLDER, bundled_images
 from timm_encmixer.datasets.cells import ENCRYPT, PLAIN_LEVEL, CellCodec, make_codec, png_encoder
 from timm_encmixer.datasets.samples import ShardWork
 from timm_encmixer.datasets.tables import convert_parquet
+from timm_encmixer.distributed import leave
 
 LAUNCH = "--multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no --main_process_port 0"
 ROUNDS = 9
@@ -108,6 +109,7 @@ def worker(args: argparse.Namespace) -> None:
     seconds = time.perf_counter() - start
     if join_processes().is_main_process:
         print(json.dumps({"seconds": seconds, "images": counts.images, "mib": (peak_kib() - before) / 1024}))
+    leave()
 
 
 def peak_kib() -> int:

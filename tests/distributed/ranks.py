@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 import timm_encmixer as te
 from timm_encmixer.bundled import bundled_images
 from timm_encmixer.data import MemoryImages, PlainPixels
-from timm_encmixer.distributed import on_every_process, same_everywhere
+from timm_encmixer.distributed import leave, on_every_process, same_everywhere
 from timm_encmixer.errors import EncMixerError
 
 SAMPLES = 101  # divides by nothing here
@@ -147,6 +147,7 @@ def main(key_file: str, plain: str, out: Path) -> None:
     )
     accelerator.wait_for_everyone()
     print(f"RESULT {json.dumps(result)}", flush=True)
+    leave()
 
 
 if __name__ == "__main__":

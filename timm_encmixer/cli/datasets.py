@@ -130,8 +130,11 @@ def _key_of_main(path: str | None) -> Any:
 
 
 def _report(value: dict[str, Any], as_json: bool) -> None:
+    """Print on the main process what was done, and leave the run."""
+    from timm_encmixer.distributed import leave
     from timm_encmixer.distributed.processes import joined_state
 
     if joined_state().is_main_process:
         shown = {name: len(item) if isinstance(item, (list, tuple)) and not as_json else item for name, item in value.items()}
         report(shown, as_json, lambda: ", ".join(f"{name.replace('_', ' ')} {item}" for name, item in shown.items()))
+    leave()

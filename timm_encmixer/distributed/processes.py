@@ -116,17 +116,28 @@ def gather(values: Sequence[T]) -> list[T]:
 def exit_on_error() -> Iterator[None]:
     """Around a script's main part: the package's errors become one line on stderr and exit code 2, on all processes.
 
-    An error that all processes raised together is printed by the main process alone.
+    An error that all processes raised together is printed by the main process alone. At the end the processes leave together.
     """
     try:
         yield
+        leave()
     except EncMixerError as error:
         state = joined_state()
         if state.is_main_process or not error.shared:
             print(f"encmixer: error: {error}", file=sys.stderr, flush=True)  # noqa: T201
         if error.shared:
-            state.wait_for_everyone()  # the launcher stops the others as soon as one has left
+            leave()  # the launcher stops the others as soon as one has left
         sys.exit(BAD_INPUT)
+
+
+def leave() -> None:
+    """Leave the run, if there is one, when all processes are ready to.
+
+    A process that exits while others still use the connection may be aborted by its own threads ("terminate called").
+    """
+    if PartialState._shared_state and PartialState().num_processes > 1:
+        PartialState().wait_for_everyone()
+        PartialState().destroy_process_group()
 
 
 def _processes_asked_for() -> int:
