@@ -214,7 +214,8 @@ def _remote(url: str) -> RemoteFolder:
 
 
 def _hidden(name: str) -> bool:
-    return name.startswith((".", "__"))
+    # ".." leads out of the data set: not left out, but refused by whoever reads the names.
+    return name.startswith((".", "__")) and name != ".."
 
 
 def _in_folder(files: Iterator[tuple[str, int]], folder: str) -> list[str]:
