@@ -55,6 +55,18 @@ def sync_file(path: Path) -> None:
         os.fsync(file.fileno())
 
 
+def place_file(new: Path, target: Path) -> None:
+    """Sync a file that was written elsewhere on the target's file system, and give it its name and folder.
+
+    Raises:
+        OSError: The operating system refused.
+    """
+    sync_file(new)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    new.replace(target)
+    sync_folder(target.parent)
+
+
 @contextlib.contextmanager
 def replacing_file(path: Path, *, overwrite: bool = False, mode: int | None = None, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success sync it and rename it to `path`.

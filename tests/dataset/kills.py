@@ -1,10 +1,15 @@
-"""Kill the encryption of a data set at random moments, finish it, and compare with an undisturbed run, byte for byte.
+"""Kill the encryption of a data set at random moments or at every step, finish it, and compare with an undisturbed run.
 
 Real processes and real SIGKILLs; the children are forked from a process that has torch loaded, so that a kill takes a fraction
 of a second and many moments can be tried. With two processes they are two ranks of one gloo group, as `accelerate launch`
 makes them, and die together, as its agent sees to.
 
+A random moment is a random while after a random number of finished shards, whatever the machine's speed; one that comes after
+the end of the run does not count. A step is a change to the target's files: a file opened for writing, renamed or removed, a
+folder made or removed; the process dies before it.
+
 Run: python tests/dataset/kills.py --processes 2 --kills 30 --model ENCRYPTED --key FILE --src PARQUET --out FOLDER
+     python tests/dataset/kills.py --every-step --model ENCRYPTED --key FILE --src PARQUET --out FOLDER
 """
 
 from __future__ import annotations
@@ -22,22 +27,31 @@ import time
 import traceback
 from pathlib import Path
 
+import pandas  # noqa: F401  # loaded before the forks, as what follows: pyarrow.array looks for it
+import pyarrow.parquet  # noqa: F401
 import torch
 
 torch.set_num_threads(1)  # children are forked: no thread pool may exist yet
 
 import timm_encmixer as te  # noqa: E402
-from timm_encmixer.datasets import cells, tables  # noqa: E402, F401  # loaded before the forks
+from timm_encmixer.datasets import cells, tables  # noqa: E402, F401
+
+TRIES = 20  # at a kill, for a moment before the end of the run
+LONGEST_SECONDS = 60  # of a run
+CHANGES = frozenset(("os.mkdir", "os.rmdir", "os.remove", "os.rename", "os.link", "os.truncate"))
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
-def child(rank: int, processes: int, port: int, args: argparse.Namespace, dst: Path) -> None:
+def child(rank: int, port: int, args: argparse.Namespace, dst: Path, die_before: int) -> None:
     """Encrypt, as one rank; never returns."""
-    if processes > 1:
-        world = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes}
+    if args.processes > 1:
+        world = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": args.processes, "LOCAL_WORLD_SIZE": args.processes}
         os.environ.update({name: str(value) for name, value in world.items()})
         os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), ACCELERATE_USE_CPU="true")
     status = 0
     try:
+        if die_before:
+            die_before_step(die_before, dst)
         te.encrypt_dataset(args.src, dst, args.key, str(args.model), progress=False)
     except BaseException:
         traceback.print_exc()
@@ -46,7 +60,23 @@ def child(rank: int, processes: int, port: int, args: argparse.Namespace, dst: P
     os._exit(status)
 
 
-def start(args: argparse.Namespace, dst: Path) -> list[int]:
+def die_before_step(number: int, dst: Path) -> None:
+    """Kill this process just before it changes the files of `dst` for the so-manieth time."""
+    steps = 0
+
+    def watch(event: str, details: tuple) -> None:
+        nonlocal steps
+        if event not in CHANGES and not (event == "open" and details[2] & WRITING):
+            return
+        if any(os.fsdecode(detail).startswith(str(dst)) for detail in details if isinstance(detail, (str, bytes, os.PathLike))):
+            steps += 1
+            if steps == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(watch)
+
+
+def start(args: argparse.Namespace, dst: Path, die_before: int = 0) -> list[int]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -54,7 +84,7 @@ def start(args: argparse.Namespace, dst: Path) -> list[int]:
     for rank in range(args.processes):
         pid = os.fork()
         if pid == 0:
-            child(rank, args.processes, port, args, dst)
+            child(rank, port, args, dst, die_before)
         pids.append(pid)
     return pids
 
@@ -72,20 +102,76 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def finished_shards(dst: Path) -> dict[str, tuple[int, int]]:
-    """Name, inode and time of every shard that the journal says is done."""
-    done = {}
-    for entry in (dst / ".encmixer" / "shards").glob("[!.]*.json"):
-        name = json.loads(entry.read_text())["name"]
-        stat = (dst / name).stat()
-        done[name] = (stat.st_ino, stat.st_mtime_ns)
-    return done
+def journal(dst: Path) -> list[Path]:
+    return list((dst / ".encmixer" / "shards").glob("[!.]*.json"))
+
+
+def files_of(entry: dict, dst: Path) -> list[str]:
+    """The files of a finished shard; a run of images is a whole folder here."""
+    if not entry["is_run"]:
+        return [entry["name"]]
+    return [path.relative_to(dst).as_posix() for path in (dst / entry["name"].rpartition("#")[0]).glob("*.png")]
+
+
+def stamps(dst: Path, entries: list[dict]) -> dict[str, tuple[int, int]]:
+    """Inode and time of every file of the shards that the journal says are done."""
+    stats = {name: (dst / name).stat() for entry in entries for name in files_of(entry, dst)}
+    return {name: (stat.st_ino, stat.st_mtime_ns) for name, stat in stats.items()}
+
+
+def kill_at_a_moment(args: argparse.Namespace, dst: Path, moments: random.Random, whole: Path, seconds: float) -> bool:
+    """Return whether the run was still at work."""
+    ends = sorted(path.stat().st_mtime for path in whole.glob("*.parquet"))
+    shard_seconds = (ends[-1] - ends[0]) / (len(ends) - 1)
+    for _ in range(TRIES):
+        shutil.rmtree(dst, ignore_errors=True)
+        finished = moments.randrange(len(ends))
+        pause = moments.uniform(0, shard_seconds if finished else seconds)
+        pids = start(args, dst)
+        end = time.monotonic() + LONGEST_SECONDS
+        while len(journal(dst)) < finished and not (dst / ".encmixer" / "manifest.json").exists():
+            assert time.monotonic() < end, "a run that is not killed does not end"
+            time.sleep(0.001)
+        time.sleep(pause)
+        moments.shuffle(pids)
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for pid in pids:
+            os.waitpid(pid, 0)
+        if not (dst / ".encmixer" / "manifest.json").exists():
+            return True
+    return False
+
+
+def kill_before_step(args: argparse.Namespace, dst: Path, step: int) -> bool:
+    """Return whether the run had so many steps."""
+    shutil.rmtree(dst, ignore_errors=True)
+    (pid,) = start(args, dst, step)
+    _, status = os.waitpid(pid, 0)
+    assert status in (0, signal.SIGKILL), status
+    return status != 0
+
+
+def check(args: argparse.Namespace, dst: Path, whole: dict[str, bytes], kill: str) -> int:
+    """Finish what was killed, compare with the undisturbed run, and return how many shards the killed run had finished."""
+    entries = [json.loads(entry.read_text()) for entry in journal(dst)]
+    done = stamps(dst, entries)
+    for name in done:
+        assert (dst / name).read_bytes() == whole[name], f"{kill}: a done shard is not whole"
+    finish(args, dst)
+    assert stamps(dst, entries) == done, f"{kill}: whole shards were made again"
+    result = contents(dst)
+    differing = sorted(name for name in {*result, *whole} if result.get(name) != whole.get(name))
+    assert not differing, f"{kill}: the result differs from that of an undisturbed run in {differing}"
+    return len(entries)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--kills", type=int, default=30)
+    parser.add_argument("--every-step", action="store_true", help="kill one process before each of its steps, instead")
     parser.add_argument("--seed", type=int, default=0)
     for name in ("model", "key", "src", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
@@ -94,28 +180,18 @@ def main() -> None:
     finish(args, args.out / "warm")
     seconds = finish(args, args.out / "whole")
     whole = contents(args.out / "whole")
-    interrupted = kept = 0
-    for kill in range(args.kills):
-        dst = args.out / "killed"
-        shutil.rmtree(dst, ignore_errors=True)
-        pids = start(args, dst)
-        time.sleep(moments.uniform(0, seconds))
-        moments.shuffle(pids)
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        for pid in pids:
-            os.waitpid(pid, 0)
-        done = finished_shards(dst)
-        interrupted += not (dst / ".encmixer" / "manifest.json").exists()
-        before = {name: (dst / name).read_bytes() for name in done}
-        assert all(whole[name] == content for name, content in before.items()), f"kill {kill}: a done shard is not whole"
-        finish(args, dst)
-        after = {name: ((dst / name).stat().st_ino, (dst / name).stat().st_mtime_ns) for name in done}
-        assert after == done, f"kill {kill}: whole shards were made again"
-        assert contents(dst) == whole, f"kill {kill}: the result differs from an undisturbed run"
-        kept += len(done)
-    print(json.dumps({"kills": args.kills, "interrupted": interrupted, "shards_kept": kept, "seconds_of_a_run": seconds}))
+    dst = args.out / "killed"
+    kills = kept = 0
+    while args.every_step or kills < args.kills:
+        if args.every_step:
+            killed = kill_before_step(args, dst, kills + 1)
+        else:
+            killed = kill_at_a_moment(args, dst, moments, args.out / "whole", seconds)
+        if not killed:
+            break
+        kills += 1
+        kept += check(args, dst, whole, f"kill {kills}")
+    print(json.dumps({"kills": kills, "shards_kept": kept, "seconds_of_a_run": seconds}))
 
 
 if __name__ == "__main__":

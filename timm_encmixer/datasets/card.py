@@ -7,7 +7,6 @@ from typing import Any
 
 from huggingface_hub import DatasetCard
 
-from timm_encmixer.atomic import replacing_file
 from timm_encmixer.card_section import CARD_NAME, place_section, read_card
 from timm_encmixer.config_file import RECORD_NAME
 from timm_encmixer.datasets.layout import Layout
@@ -41,8 +40,8 @@ def write_card(origin: Origin, layout: Layout, ledger: Ledger, manifest: Mapping
         place_section(card, _section(manifest))
     else:
         place_section(card, "Decrypted with `timm-encmixer`: the images are the plain model's input, no longer ciphertext.")
-    with replacing_file(ledger.root / CARD_NAME, overwrite=True) as temporary:
-        temporary.write_text(str(card), encoding="utf-8")
+    with ledger.writing(CARD_NAME) as new:
+        new.write_text(str(card), encoding="utf-8")
 
 
 def _drop_sizes(data: Any) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 
-from timm_encmixer.atomic import file_error, sync_file, sync_folder
+from timm_encmixer.atomic import file_error, place_file, sync_folder
 from timm_encmixer.config_file import RECORD_NAME
 from timm_encmixer.datasets.card import write_card
 from timm_encmixer.datasets.cells import DECRYPT, ENCRYPT, CellCodec, make_codec
@@ -229,10 +229,7 @@ class _Run:
         with self.origin.local(shard.name, scratch) as path:
             _CONVERT[self.plan.layout.kind](path, new, work, self.plan.job["options"]["image_columns"])
         entry = Entry(shard.name, new.stat().st_size, sha256_of(new), work.samples, work.images, work.bad)
-        sync_file(new)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        new.replace(target)
-        sync_folder(target.parent)
+        place_file(new, target)
         return entry
 
     def _place_images(self, shard: Shard, scratch: Path, work: ShardWork) -> Entry:

@@ -2,7 +2,7 @@
 
     DST/.encmixer/job.json       what is being made: record, source, options; written first
     DST/.encmixer/shards/*.json  one per finished shard, written after the shard itself has its name
-    DST/.encmixer/tmp/           shards that are being written
+    DST/.encmixer/tmp/           files that are being written
     DST/.encmixer/manifest.json  all of it, written last, when the rest goes away
 
 `datasets` and timm do not look into hidden folders. Source of the idea: write-ahead journals; docs/datasets.md.
@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from timm_encmixer.atomic import file_error, replacing_file
+from timm_encmixer.atomic import file_error, place_file, replacing_file
 from timm_encmixer.errors import FileAccessError, SourceError, TargetExistsError
 from timm_encmixer.hub_files import sha256_of
 
@@ -152,6 +152,20 @@ class Ledger:
         """Note a finished shard, after its files have got their names."""
         with replacing_file(self._entry_file(entry.name), overwrite=True) as temporary:
             temporary.write_text(_json(asdict(entry)), encoding="utf-8")
+
+    @contextlib.contextmanager
+    def writing(self, name: str) -> Iterator[Path]:
+        """Yield a path in the scratch folder that becomes the data set's file `name`; a kill leaves nothing outside of it.
+
+        Raises:
+            OSError: The operating system refused.
+        """
+        new = self.scratch / "file"
+        try:
+            yield new
+            place_file(new, self.root / name)
+        finally:
+            new.unlink(missing_ok=True)
 
     def summary(self, job: Mapping[str, Any], shards: Sequence[str]) -> dict[str, Any]:
         """Return the manifest: the job, its shards in the source's order, and their sums."""

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from timm_encmixer.atomic import replacing_file
 from timm_encmixer.datasets.layout import IMAGES, target_name
 from timm_encmixer.datasets.ledger import Ledger
 from timm_encmixer.datasets.origins import Origin
@@ -31,11 +30,9 @@ def copy_side_file(origin: Origin, name: str, ledger: Ledger, *, kind: str, salt
     Raises:
         DataError: It is not what its name says.
     """
-    target = ledger.root / name
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with origin.local(name, ledger.scratch) as source, replacing_file(target, overwrite=True) as temporary:
+    with origin.local(name, ledger.scratch) as source, ledger.writing(name) as new:
         try:
-            _rewriter(name, kind, salt)(source, temporary)
+            _rewriter(name, kind, salt)(source, new)
         except (ValueError, csv.Error) as error:
             got = (str(error).splitlines() or ["something else"])[0]
             raise DataError(f"{origin.where}/{name}", "the text that its name promises", got, "mend or remove it") from error
