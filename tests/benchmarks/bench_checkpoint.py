@@ -3,19 +3,17 @@
     python tests/benchmarks/bench_checkpoint.py [FOLDER]
 
 Files of 200 MB and 2 GB are written to FOLDER (a temporary one by default) and removed. Memory is how far the resident set
-of a fresh process, mapped files included, rises during its first call above what it was before, sampled every millisecond.
+of a fresh process, mapped files included, rises during its first call above what it was before.
 """
 
 from __future__ import annotations
 
-import gc
 import os
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,37 +21,17 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from peak_memory import grown_bytes
+
 import timm_encmixer as te
 
 SIZES = {"200 MB": 200_000_000, "2 GB": 2_000_000_000}
 NORMALISATION = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), "first_conv": "stem.0"}
 
 
-def resident_bytes() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def grown(function: Callable[[], None]) -> int:
-    """Return how far the process's own memory rises above what it was before the call."""
-    gc.collect()
-    before, peak, done = resident_bytes(), 0, threading.Event()
-
-    def watch() -> None:
-        nonlocal peak
-        while not done.is_set():
-            peak = max(peak, resident_bytes())
-            time.sleep(0.001)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    function()
-    done.set()
-    watcher.join()
-    return peak - before
-
-
 def first_call(source: Path, target: Path) -> int:
-    """Return `grown` of the first encryption in a fresh process."""
+    """Return `grown_bytes` of the first encryption in a fresh process."""
     command = [sys.executable, __file__, "--memory", str(source), str(target)]
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
@@ -75,7 +53,7 @@ def main() -> None:
     if sys.argv[1:2] == ["--memory"]:
         _, _, source, target = sys.argv
         te.encrypt_checkpoint  # noqa: B018  imports the module, which is not the call's own memory
-        print(grown(lambda: te.encrypt_checkpoint(source, target, key, **NORMALISATION)))
+        print(grown_bytes(lambda: te.encrypt_checkpoint(source, target, key, **NORMALISATION)))
         return
     with tempfile.TemporaryDirectory(dir=sys.argv[1] if len(sys.argv) > 1 else None) as name:
         folder = Path(name)

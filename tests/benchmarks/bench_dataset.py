@@ -5,19 +5,20 @@
 Needs `pip install -e ".[test]"`. The images are mosaics of the bundled photos as JPEG: 32 x 32 px for the bundled model, and
 512 x 384 px, of which a 768/32 takes 224 x 224 px. All ratios are measured side by side in this run:
 - cipher: the whole conversion of one parquet shard (read, decode, resize, encrypt, PNG, write) against the same with the
-  cipher taken out, alternating on one thread, fastest of all rounds;
+  cipher taken out, alternating on one thread, median of the rounds' ratios;
 - processes: `encrypt_dataset` on 1 and 2 processes, alternating, without the seconds that importing torch takes;
-- memory: the highest resident size of a fresh process above that at its start, for data sets of growing size.
+- memory: how far the resident set of a fresh process rises above its start, for data sets of growing size and shards.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import io
 import json
 import os
-import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -29,6 +30,9 @@ import timm
 import torch
 from PIL import Image
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from peak_memory import grown_bytes
+
 import timm_encmixer as te
 from timm_encmixer.bundled import BUNDLED_FOLDER, bundled_images
 from timm_encmixer.datasets.cells import ENCRYPT, PLAIN_LEVEL, CellCodec, make_codec, png_encoder
@@ -37,11 +41,18 @@ from timm_encmixer.datasets.tables import convert_parquet
 from timm_encmixer.distributed import leave
 
 LAUNCH = "--multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no --main_process_port 0"
-ROUNDS = 9
+ROUNDS = 31
+KINDS = 500  # of mosaics; a data set repeats them
 
 
+@functools.cache
+def photos_of_the_package() -> list[Image.Image]:
+    return bundled_images()[0]
+
+
+@functools.lru_cache(maxsize=KINDS)
 def mosaic(number: int, columns: int, rows: int) -> bytes:
-    photos = bundled_images()[0]
+    photos = photos_of_the_package()
     image = Image.new("RGB", (32 * columns, 32 * rows))
     for place in range(columns * rows):
         photo = photos[(number * 37 + place) % len(photos)]
@@ -58,44 +69,48 @@ def shards(folder: Path, count: int, rows: int, grid: tuple[int, int]) -> Path:
     folder.mkdir(parents=True)
     kind = pyarrow.struct({"bytes": pyarrow.binary(), "path": pyarrow.string()})
     for shard in range(count):
-        cells = [{"bytes": mosaic(shard * rows + row, *grid), "path": None} for row in range(rows)]
+        cells = [{"bytes": mosaic((shard * rows + row) % KINDS, *grid), "path": None} for row in range(rows)]
         table = pyarrow.table({"image": pyarrow.array(cells, kind), "label": [row % 10 for row in range(rows)]})
         parquet.write_table(table, folder / f"train-{shard:05d}.parquet")
     return folder
 
 
-def fastest(jobs: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    best = dict.fromkeys(jobs, float("inf"))
+def seconds_of(jobs: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Return what each job took in each round, each first in every other round."""
+    seconds: dict[str, list[float]] = {name: [] for name in jobs}
     for number in range(rounds):
         for name in list(jobs) if number % 2 else list(jobs)[::-1]:
             start = time.perf_counter()
             jobs[name]()
-            best[name] = min(best[name], time.perf_counter() - start)
-    return best
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def ratio(seconds: dict[str, list[float]], one: str, other: str) -> float:
+    """Return the median of the rounds' ratios: what slows the machine for a while slows both sides of a round."""
+    return statistics.median(a / b for a, b in zip(seconds[one], seconds[other], strict=True))
 
 
 def cipher_cost(name: str, shard: Path, rows: int, codec: CellCodec, scratch: Path) -> None:
+    with_cipher, without, compressed = "encrypted", "cipher taken out", "PNG at level 1"
     codecs = {
-        "encrypted": codec,
-        "cipher taken out": dataclasses.replace(codec, transform=lambda batch: batch),
-        "PNG at level 1": dataclasses.replace(codec, encode=png_encoder(PLAIN_LEVEL)),
+        with_cipher: codec,
+        without: dataclasses.replace(codec, transform=lambda batch: batch),
+        compressed: dataclasses.replace(codec, encode=png_encoder(PLAIN_LEVEL)),
     }
 
-    def convert(one: CellCodec) -> Callable[[], object]:
-        return lambda: convert_parquet(shard, scratch / "out.parquet", ShardWork("shard", one), ())
+    def convert(label: str) -> Callable[[], object]:
+        return lambda: convert_parquet(shard, scratch / f"{label}.parquet", ShardWork("shard", codecs[label]), ())
 
-    best = fastest({label: convert(one) for label, one in codecs.items()}, ROUNDS)
-    ratio = best["cipher taken out"] / best["encrypted"]
-    rates = {label: rows / seconds for label, seconds in best.items()}
-    print(f"{name}: {rates['encrypted']:.0f} images/s, cipher taken out {rates['cipher taken out']:.0f} images/s (one process)")
-    print(f"  throughput with / without cipher {ratio:.3f}   (limit 0.95)")
-    sizes = {}
-    for label in ("encrypted", "PNG at level 1"):
-        convert(codecs[label])()
-        sizes[label] = (scratch / "out.parquet").stat().st_size
+    seconds = seconds_of({label: convert(label) for label in (with_cipher, without)}, ROUNDS)
+    rates = {label: rows / statistics.median(took) for label, took in seconds.items()}
+    print(f"{name}: {rates[with_cipher]:.0f} images/s, cipher taken out {rates[without]:.0f} images/s (one process, median)")
+    print(f"  throughput with / without cipher {ratio(seconds, without, with_cipher):.3f}   (limit 0.95)")
+    seconds = seconds_of({label: convert(label) for label in (with_cipher, compressed)}, ROUNDS // 3)
+    sizes = {label: (scratch / f"{label}.parquet").stat().st_size for label in (with_cipher, compressed)}
     print(
-        f"  with PNG compression at level 1 instead of 0: {best['encrypted'] / best['PNG at level 1']:.2f} of the throughput, "
-        f"{sizes['PNG at level 1'] / sizes['encrypted']:.3f} of the size"
+        f"  with PNG compression at level 1 instead of 0: {ratio(seconds, with_cipher, compressed):.2f} of the throughput, "
+        f"{sizes[compressed] / sizes[with_cipher]:.3f} of the size"
     )
 
 
@@ -104,16 +119,17 @@ def worker(args: argparse.Namespace) -> None:
     from timm_encmixer.datasets import join_processes
 
     join_processes().wait_for_everyone()
-    before, start = peak_kib(), time.perf_counter()
-    counts = te.encrypt_dataset(args.src, args.dst, args.key, str(args.model), progress=False)
-    seconds = time.perf_counter() - start
+    done: dict[str, float] = {}
+
+    def encrypt() -> None:
+        start = time.perf_counter()
+        done["images"] = te.encrypt_dataset(args.src, args.dst, args.key, str(args.model), progress=False).images
+        done["seconds"] = time.perf_counter() - start
+
+    grown = grown_bytes(encrypt)
     if join_processes().is_main_process:
-        print(json.dumps({"seconds": seconds, "images": counts.images, "mib": (peak_kib() - before) / 1024}))
+        print(json.dumps({**done, "mib": grown / 2**20}))
     leave()
-
-
-def peak_kib() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def run_worker(processes: int, src: Path, dst: Path, key: Path, model: Path) -> dict[str, float]:
@@ -129,10 +145,6 @@ def run_worker(processes: int, src: Path, dst: Path, key: Path, model: Path) -> 
     )
     value: dict[str, float] = json.loads(next(line for line in result.stdout.splitlines() if line.startswith("{")))
     return value
-
-
-def print_memory(run: dict[str, float], count: int) -> None:
-    print(f"memory: {run['images']:6.0f} images, shards {count:2d}: {run['mib']:.0f} MiB above the start   (limit 512)")
 
 
 def main() -> None:
@@ -167,18 +179,14 @@ def main() -> None:
         print(f"processes: 1 gives {rates[1]:.0f} images/s, 2 give {rates[2]:.0f} images/s")
         print(f"  2 processes / 1 process {rates[2] / rates[1]:.2f}   (limit 1.7)")
 
-        for count in (1, 4, 16):
-            part = root / f"part-{count}"
+        shards(root / "whole", 1, 32_000, (1, 1))
+        for count, files in ((1, src), (4, src), (16, src), (1, root / "whole")):
+            part = root / f"part-{files.name}-{count}"
             part.mkdir()
-            for shard in sorted(src.glob("*.parquet"))[:count]:
+            for shard in sorted(files.glob("*.parquet"))[:count]:
                 (part / shard.name).symlink_to(shard)
-            run = run_worker(1, part, root / f"memory-{count}", root / "key", root / "small")
-            print(
-                f"memory: {run['images']:6.0f} images in {count:2d} shards: {run['mib']:.0f} MiB above the start   (limit 512)"
-            )
-        whole = shards(root / "whole", 1, 32_000, (1, 1))
-        run = run_worker(1, whole, root / "memory-whole", root / "key", root / "small")
-        print_memory(run, 1)
+            run = run_worker(1, part, root / f"dst-{part.name}", root / "key", root / "small")
+            print(f"memory: {run['images']:6.0f} images, shards {count:2d}: {run['mib']:.0f} MiB above the start   (limit 512)")
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from timm_encmixer.transforms import ClientTransform
 ENCRYPT, DECRYPT = "encrypt", "decrypt"
 CIPHERTEXT_LEVEL, PLAIN_LEVEL = 0, 1  # of PNG's compression: ciphertext hardly compresses (docs/adr/0008)
 BATCH_CELLS = 64
+_GROUP_BYTES = 1 << 20  # of pixels to convert at a time: few enough to stay in the processor's cache
 
 Cell = bytes
 Result = bytes | ImageError
@@ -47,7 +48,7 @@ class CellCodec:
     def __call__(self, cells: Sequence[Cell], names: Sequence[str]) -> list[Result]:
         """Return a PNG for each cell, or the error of one that cannot be converted."""
         results: list[Result] = [b""] * len(cells)
-        by_shape: dict[torch.Size, list[tuple[int, Tensor]]] = {}
+        waiting: dict[torch.Size, list[tuple[int, Tensor]]] = {}  # decoded images, by shape
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # open_plain makes it an error
             for index, (cell, name) in enumerate(zip(cells, names, strict=True)):
@@ -55,19 +56,26 @@ class CellCodec:
                     pixels = self.decode(cell, name)
                 except ImageError as error:
                     results[index] = error
-                else:
-                    by_shape.setdefault(pixels.shape, []).append((index, pixels))
-        for group in by_shape.values():
-            try:
-                batch = torch.stack([pixels.permute(1, 2, 0) for _, pixels in group])  # as decoders lay images out
-                converted = self.transform(batch.permute(0, 3, 1, 2))
-            except ImageError as error:  # the size: it is the same for the whole group
-                for index, _ in group:
-                    results[index] = ImageError(names[index], error.expected, error.got, error.remedy)
-                continue
-            for (index, _), pixels in zip(group, converted.permute(0, 2, 3, 1).numpy(), strict=True):
-                results[index] = self.encode(pixels)
+                    continue
+                group = waiting.setdefault(pixels.shape, [])
+                group.append((index, pixels))
+                if len(group) * pixels.nbytes >= _GROUP_BYTES:
+                    self._convert(waiting.pop(pixels.shape), names, results)
+        for group in waiting.values():
+            self._convert(group, names, results)
         return results
+
+    def _convert(self, group: Sequence[tuple[int, Tensor]], names: Sequence[str], results: list[Result]) -> None:
+        """Put the results for decoded images of one shape in their places."""
+        try:
+            batch = torch.stack([pixels.permute(1, 2, 0) for _, pixels in group])  # as decoders lay images out
+            converted = self.transform(batch.permute(0, 3, 1, 2))
+        except ImageError as error:  # the size: it is the same for the whole group
+            for index, _ in group:
+                results[index] = ImageError(names[index], error.expected, error.got, error.remedy)
+            return
+        for (index, _), pixels in zip(group, converted.permute(0, 2, 3, 1).numpy(), strict=True):
+            results[index] = self.encode(pixels)
 
 
 def make_codec(action: str, key: SecretKey, scheme: Scheme, *, resize: bool, level: int | None = None) -> CellCodec:
