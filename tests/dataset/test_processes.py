@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import resource
 import signal
 import subprocess
@@ -84,10 +83,14 @@ def test_a_process_that_dies_ends_the_run_and_the_next_one_finishes_it(model, ke
     run = subprocess.Popen(
         [*command(2), *arguments(src, tmp_path / "ct", key_file, model)], env=env(), stderr=subprocess.PIPE, text=True
     )
+    launcher, found = psutil.Process(run.pid), []
+    while len(found) < 2:  # before they are at work, as looking takes a while
+        assert run.poll() is None
+        found = ranks(launcher)
     while not list((tmp_path / "ct" / ".encmixer" / "tmp").glob("*/new/*")):
         assert run.poll() is None
-        time.sleep(0.01)
-    os.kill(ranks(psutil.Process(run.pid))[-1].pid, signal.SIGKILL)
+        time.sleep(0.001)
+    found[-1].kill()
     begin = time.monotonic()
     _, text = run.communicate(timeout=60)
     assert time.monotonic() - begin < 30

@@ -1,4 +1,4 @@
-"""Run by test_ranks.py on one process and on two: what the processes see, as JSON of one line per process."""
+"""Run by test_ranks.py on one process and on two: what each process sees, as JSON in a file of its own."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def main(key_file: str, plain: str, out: Path) -> None:
         b"".join(Path(f"/proc/self/{name}").read_bytes() for name in ("environ", "cmdline"))
     )
     accelerator.wait_for_everyone()
-    print(f"RESULT {json.dumps(result)}", flush=True)
+    (out / f"result-{accelerator.process_index}.json").write_text(json.dumps(result))
     leave()
 
 

@@ -93,7 +93,7 @@ def test_adam_keeps_the_path_for_signed_permutations_only(key_file, tmp_path):
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_third_party_fine_tunes_what_it_cannot_see(processes, key, key_file, tmp_path):
     out = tmp_path / "out"
-    options = ["--key", key_file, "--out", out, "--limit", 600, "--epochs", 2]
+    options = ["--key", key_file, "--out", out, "--limit", 320, "--epochs", 2]
     launch(processes, EXAMPLES / "finetune_encrypted.py", *options)
     result = json.loads((out / "result.json").read_text())
     right = result["right"]

@@ -124,7 +124,8 @@ def exit_on_error() -> Iterator[None]:
     except EncMixerError as error:
         state = joined_state()
         if state.is_main_process or not error.shared:
-            print(f"encmixer: error: {error}", file=sys.stderr, flush=True)  # noqa: T201
+            sys.stderr.write(f"encmixer: error: {error}\n")  # in one piece: other processes write there too
+            sys.stderr.flush()
         if error.shared:
             leave()  # the launcher stops the others as soon as one has left
         sys.exit(BAD_INPUT)
