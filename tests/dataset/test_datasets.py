@@ -80,10 +80,10 @@ def test_a_second_run_keeps_everything_and_another_job_is_refused(model, key, ke
     again = te.encrypt_dataset(src, tmp_path / "ct", key_file, model, progress=False)
     assert (again.written, again.kept, again.images) == (0, first.shards, first.images)
     assert tree(tmp_path / "ct") == before
-    with pytest.raises(SourceError, match="another options"):
+    with pytest.raises(SourceError, match="different options"):
         te.encrypt_dataset(src, tmp_path / "ct", key_file, model, resize=False, progress=False)
     (src / "train-00007.parquet").write_bytes((src / "test-00000-of-00001.parquet").read_bytes())
-    with pytest.raises(SourceError, match="another source_digest"):
+    with pytest.raises(SourceError, match="different source_digest"):
         te.encrypt_dataset(src, tmp_path / "ct", key_file, model, progress=False)
     with pytest.raises(KeyMismatchError):
         te.encrypt_dataset(src, tmp_path / "ct2", other_key, model, progress=False)

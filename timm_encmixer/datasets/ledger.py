@@ -98,7 +98,7 @@ class Ledger:
         if known is not None:
             differing = [name for name, value in job.items() if known.get(name) != value]
             if differing and (finished or self.done()):
-                got = f"another {' and another '.join(differing)}"
+                got = f"different {' and different '.join(differing)}"
                 raise SourceError(str(self.root), "the job that it was begun with", got, "choose another target, or delete it")
         (self.folder / "shards").mkdir(parents=True, exist_ok=True)
         self._tidy()
