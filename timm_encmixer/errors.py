@@ -101,6 +101,10 @@ class LeakError(EncMixerError, ValueError):
     """A file that is about to leave this machine holds a secret, or plain weights."""
 
 
+class AuditError(EncMixerError, ValueError):
+    """An audit was asked for something that it does not have."""
+
+
 class ProcessError(EncMixerError, RuntimeError):
     """The processes of a distributed run were started wrongly, or were given different things."""
 

@@ -1,0 +1,41 @@
+"""Compute the public statistics that `encmixer audit` uses where it is given no public photos.
+
+    python examples/public_statistics.py --data ../shared/data/cifar10 --out timm_encmixer/audit/public-statistics.safetensors
+
+They are means and covariances of blocks of 4 px, of CIFAR-10 training images as the bundled model's preprocessing leaves them.
+No image can be seen in them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import timm
+import torch
+
+import timm_encmixer as te
+from timm_encmixer.audit.statistics import image_statistics
+from timm_encmixer.bundled import BUNDLED_MODEL
+from timm_encmixer.data import open_images
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="folder or Hub data set of public photos")
+    parser.add_argument("--split", default="train")
+    parser.add_argument("--count", type=int, default=20_000, help="images, the first so many of a fixed random order")
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+
+    model = te.encrypt_model(timm.create_model(BUNDLED_MODEL), te.SecretKey.generate())  # for its record only
+    preprocess = te.create_transform(model.encmixer.without_fingerprint(), key=te.SecretKey.generate()).preprocess
+    photos = open_images(args.data, split=args.split)
+    order = torch.randperm(len(photos), generator=torch.Generator().manual_seed(0))[: args.count].tolist()
+    statistics = image_statistics(torch.stack([preprocess(photos[index][0]) for index in order]), model.encmixer.patch_size)
+    statistics.save(args.out)
+    print(f"{args.out}: blocks of {statistics.patch_size} px from {statistics.images} images")
+
+
+if __name__ == "__main__":
+    main()

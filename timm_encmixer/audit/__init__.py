@@ -1,0 +1,28 @@
+"""The audit: real attacks on a model and its images, and a report of what each attacker gets (docs/audit.md)."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from timm_encmixer.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from timm_encmixer.audit.report import Report as Report
+    from timm_encmixer.audit.suite import ATTACKS as ATTACKS
+    from timm_encmixer.audit.suite import run as run
+
+_HOMES = {"ATTACKS": "suite", "Report": "report", "run": "suite"}
+__all__ = ["ATTACKS", "Report", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] not in ("scipy", "skimage", "foolbox", "matplotlib", "jinja2"):
+            raise
+        remedy = 'pip install "timm-encmixer[audit]"'
+        raise MissingExtraError("encmixer audit", f"the package {error.name}", "none installed", remedy) from error

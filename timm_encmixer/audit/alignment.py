@@ -1,0 +1,66 @@
+"""Alignment of second-order statistics by an orthogonal matrix: Procrustes iterations from many starting points.
+
+Given C[k] = A S[k] A^T for several k (within a block, and between neighbours), finds A: the eigenvectors of a random mixture of
+the symmetric parts give A up to signs, the other matrices the signs, and A <- polar(sum_k C[k] A S[k]^T + C[k]^T A S[k]) the rest.
+
+Source: our own; the polar factor is the solution of the orthogonal Procrustes problem (Schoenemann, Psychometrika 1966).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from timm_encmixer.audit.assignment import best_signs
+
+
+def polar(matrix: Tensor) -> Tensor:
+    """Return the orthogonal matrix nearest to a square matrix."""
+    left, _, right = torch.linalg.svd(matrix)
+    return left @ right
+
+
+def inverse_root(covariance: Tensor, ridge: float = 0.0) -> Tensor:
+    """Return (covariance + ridge)^(-1/2) for a symmetric matrix without negative eigenvalues."""
+    values, vectors = torch.linalg.eigh(covariance)
+    return (vectors * (values.clamp(min=1e-12) + ridge).rsqrt()) @ vectors.T
+
+
+def align(target: Tensor, reference: Tensor, *, starts: int, iterations: int, generator: torch.Generator) -> Tensor:
+    """Return the orthogonal A, shape (D, D), for which target[k] is nearest to A reference[k] A^T; both (K, D, D).
+
+    A is determined up to its sign at best.
+    """
+    best: tuple[float, Tensor] | None = None
+    for start in range(starts):
+        weights = torch.rand(len(target), generator=generator, dtype=torch.float64) * 2 - 0.5
+        if start == 0:
+            weights = torch.zeros(len(target), dtype=torch.float64)
+            weights[0] = 1
+        found = _refine(_start(target, reference, weights), target, reference, iterations)
+        score = float(((found @ reference @ found.T) * target).sum())
+        if best is None or score > best[0]:
+            best = score, found
+    assert best is not None  # there is a first start
+    return best[1]
+
+
+def _start(target: Tensor, reference: Tensor, weights: Tensor) -> Tensor:
+    bases = []
+    for matrices in (target, reference):
+        mixture = (weights[:, None, None] * matrices).sum(dim=0)
+        bases.append(torch.linalg.eigh(mixture + mixture.T)[1])
+    turned = [basis.T @ matrices @ basis for basis, matrices in zip(bases, (target, reference), strict=True)]
+    signs = best_signs((turned[0] * turned[1]).sum(dim=0).numpy())
+    return (bases[0] * torch.from_numpy(signs)) @ bases[1].T
+
+
+def _refine(found: Tensor, target: Tensor, reference: Tensor, iterations: int) -> Tensor:
+    for _ in range(iterations):
+        pull = (target @ found @ reference.mT + target.mT @ found @ reference).sum(dim=0)
+        nearer = polar(pull)
+        if float((nearer - found).norm()) < 1e-9:
+            break
+        found = nearer
+    return found
+

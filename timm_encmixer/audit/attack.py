@@ -1,0 +1,189 @@
+"""The base of all attacks: it hands out material, runs the attack, and measures the result itself (as in foolbox)."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from timm_encmixer.audit.material import MATERIAL, Held
+from timm_encmixer.audit.measures import Measurement, measure
+from timm_encmixer.audit.recovery import Recovery
+from timm_encmixer.audit.target import Target, Truth
+
+BUDGETS = ("quick", "full")
+BROKEN, PARTLY, HOLDS, NOT_RUN = "broken", "partly broken", "holds", "not run"
+BROKEN_SHARE, BROKEN_DB = 0.9, 30.0
+PARTLY_SHARE, PARTLY_DB = 0.3, 22.0
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What is varied from run to run of one attack; the last value gives the attack's result.
+
+    Args:
+        setting: Name that `Target.hold` or the attack knows.
+        label: What to write at the axis.
+        quick: Values for the quick budget; those beyond what there is are replaced by all there is.
+        full: Values for the full budget.
+        amount: More of it helps the attacker, so the least that breaks the cipher is worth reporting.
+    """
+
+    setting: str
+    label: str
+    quick: tuple[float, ...]
+    full: tuple[float, ...]
+    amount: bool = True
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What an attack may spend, and its source of chance."""
+
+    budget: str
+    seed: int
+
+    @property
+    def generator(self) -> torch.Generator:
+        """A fresh generator of this run."""
+        return torch.Generator().manual_seed(self.seed)
+
+    @property
+    def rng(self) -> np.random.Generator:
+        """A fresh numpy generator of this run."""
+        return np.random.default_rng(self.seed)
+
+    def pick(self, quick: int, full: int) -> int:
+        """Return the one of two numbers that the budget allows."""
+        return full if self.budget == "full" else quick
+
+
+@dataclass(frozen=True)
+class Result:
+    """One attack's result; docs/audit.md describes each field. `reason` says why an attack was not run."""
+
+    name: str
+    attacker: str
+    material: list[str]
+    source: str
+    verdict: str
+    finding: str
+    recovered: float | None = None
+    psnr_db: float | None = None
+    ssim: float | None = None
+    accuracy: float | None = None
+    seconds: float = 0.0
+    needed: float | None = None
+    curve_label: str = ""
+    curve: list[dict[str, float | None]] = field(default_factory=list)
+    details: dict[str, float] = field(default_factory=dict)
+    reason: str | None = None
+    pictures: dict[str, Tensor] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object; pictures are files of their own."""
+        return {name: value for name, value in vars(self).items() if name not in ("name", "pictures")}
+
+
+class Attack(ABC):
+    """One attacker. Subclasses say who it is and implement `attack`; calling one runs and measures it."""
+
+    name: ClassVar[str]
+    attacker: ClassVar[str]  # who can do it, in plain words
+    material: ClassVar[tuple[str, ...]]  # what they hold: names in MATERIAL
+    source: ClassVar[str]  # paper, or "our own"
+    curve: ClassVar[Curve | None] = None
+    findings: ClassVar[Mapping[str, str]]  # by verdict, what it means for the model's owner
+    ciphers: ClassVar[tuple[str, ...] | None] = None  # parts of ciphers that it is about; None for all
+
+    @abstractmethod
+    def attack(self, held: Held, effort: Effort) -> Recovery:
+        """Do it, with what the attacker holds."""
+
+    def obstacle(self, target: Target) -> str | None:
+        """Return why this attack cannot be run on a target, None if it can."""
+        lacking = target.lacking(self.material)
+        if lacking:
+            return f"there is no material: {', '.join(MATERIAL[name] for name in lacking)}"
+        parts = target.scheme.cipher.split("+")
+        if self.ciphers is not None and not set(parts) <= set(self.ciphers):
+            return f"it is about {' and '.join(self.ciphers)} only"
+        return None
+
+    def details(self, target: Target) -> dict[str, float]:
+        """Return further facts that the target has counted during the attack."""
+        return {}
+
+    def __call__(self, target: Target, truth: Truth, effort: Effort) -> Result:
+        """Run the attack at each point of its curve, and measure each."""
+        obstacle = self.obstacle(target)
+        words = [MATERIAL[name] for name in self.material]
+        if obstacle is not None:
+            return Result(self.name, self.attacker, words, self.source, NOT_RUN, f"Not run: {obstacle}.", reason=obstacle)
+        start = time.perf_counter()
+        points: list[tuple[float, Measurement]] = []
+        for value in self._values(target, effort):
+            setting = {} if self.curve is None else {self.curve.setting: value}
+            with torch.random.fork_rng():
+                torch.manual_seed(effort.seed)
+                recovery = self.attack(target.hold(self.material, setting), effort)
+            counted = self.details(target)
+            measured = measure(recovery, truth, target)
+            measured.details.update(counted)
+            points.append((value, measured))
+        last, verdict = points[-1][1], verdict_of(points[-1][1])
+        breaking = [value for value, measured in points if verdict_of(measured) == BROKEN]
+        return Result(
+            self.name,
+            self.attacker,
+            words,
+            self.source,
+            verdict,
+            self.findings[verdict],
+            recovered=last.recovered,
+            psnr_db=last.psnr_db,
+            ssim=last.ssim,
+            accuracy=last.accuracy,
+            seconds=time.perf_counter() - start,
+            needed=min(breaking) if breaking and self.curve is not None and self.curve.amount else None,
+            curve_label=self.curve.label if self.curve is not None else "",
+            curve=[_point(value, measured) for value, measured in points] if self.curve is not None else [],
+            details=last.details,
+            pictures=last.pictures,
+        )
+
+    def _values(self, target: Target, effort: Effort) -> list[float]:
+        if self.curve is None:
+            return [0.0]
+        values = self.curve.full if effort.budget == "full" else self.curve.quick
+        if self.curve.setting not in ("ciphertexts", "image_pairs", "labelled"):
+            return list(values)
+        there = len(target.images)
+        return sorted({min(value, there) for value in values})
+
+
+def verdict_of(measured: Measurement) -> str:
+    """Return the verdict of one measurement by the thresholds of docs/audit.md."""
+    decibels = measured.psnr_db if measured.psnr_db is not None else 0.0
+    if measured.recovered >= BROKEN_SHARE or decibels >= BROKEN_DB:
+        return BROKEN
+    if measured.recovered >= PARTLY_SHARE or decibels >= PARTLY_DB:
+        return PARTLY
+    return HOLDS
+
+
+def _point(value: float, measured: Measurement) -> dict[str, float | None]:
+    return {
+        "x": value,
+        "recovered": measured.recovered,
+        "psnr_db": measured.psnr_db,
+        "ssim": measured.ssim,
+        "accuracy": measured.accuracy,
+        **measured.details,
+    }

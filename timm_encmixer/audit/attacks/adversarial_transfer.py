@@ -1,0 +1,57 @@
+"""Somebody who has the plain model and makes images that it misreads."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import Tensor, nn
+
+from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack, Effort
+from timm_encmixer.audit.material import Held
+from timm_encmixer.audit.recovery import AdversarialImages
+from timm_encmixer.scheme import Preprocessing
+
+EPSILON = 4  # of 255
+STEPS = 10
+
+
+class AdversarialTransfer(Attack):
+    """Projected gradient descent on the public plain model; the images go through the keyed pipeline as anybody's would."""
+
+    name = "adversarial_transfer"
+    attacker = "somebody who has public weights that the model was made from, and sends images to whoever encrypts them"
+    material = ("base_model", "labelled")
+    source = "Madry et al. (arXiv 1706.06083), with foolbox (Rauber et al., arXiv 1707.04131)"
+    findings = {
+        BROKEN: "Fools the keyed pipeline as easily as the plain model: it computes the same function.",
+        PARTLY: "Fools the keyed pipeline with part of what fools the plain model.",
+        HOLDS: "Does not fool the keyed pipeline with what fools the plain model.",
+    }
+
+    def attack(self, held: Held, effort: Effort) -> AdversarialImages:
+        """Make them."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the libraries that foolbox imports
+            from foolbox import PyTorchModel
+            from foolbox.attacks import LinfPGD
+        images, labels = (tensor[: effort.pick(50, 200)] for tensor in held.labelled)
+        assert held.scheme.plain is not None  # the record of an encrypted model
+        model = PyTorchModel(_WithNormalisation(held.base_model, held.scheme.plain).eval(), bounds=(0, 1), device="cpu")
+        made = []
+        for batch, answers in zip(images.split(50), labels.split(50), strict=True):
+            _, found, _ = LinfPGD(steps=STEPS)(model, batch.float() / 255, answers, epsilons=(EPSILON - 0.5) / 255)
+            made.append((found * 255).round().to(torch.uint8))
+        return AdversarialImages(torch.cat(made), EPSILON)
+
+
+class _WithNormalisation(nn.Module):
+    def __init__(self, model: nn.Module, plain: Preprocessing) -> None:
+        super().__init__()
+        self.model = model
+        for name in ("mean", "std"):
+            self.register_buffer(name, torch.tensor(getattr(plain, name)).reshape(1, -1, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        normalised = (images - self.get_buffer("mean")) / self.get_buffer("std")
+        return self.model(normalised.contiguous(memory_format=torch.channels_last))  # type: ignore[no-any-return]

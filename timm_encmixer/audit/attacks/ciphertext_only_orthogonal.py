@@ -1,0 +1,44 @@
+"""Somebody who collects ciphertext images, against any orthogonal map of a block."""
+
+from __future__ import annotations
+
+import torch
+
+from timm_encmixer.audit.alignment import align, inverse_root
+from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack, Curve, Effort
+from timm_encmixer.audit.material import Held
+from timm_encmixer.audit.recovery import RecoveredKey
+from timm_encmixer.audit.statistics import common, image_statistics
+
+RIDGE = 0.5  # of the mean variance: how far small variances are raised before covariances are compared
+
+
+class CiphertextOnlyOrthogonal(Attack):
+    """Covariances within blocks and between neighbours, aligned with those of public photos."""
+
+    name = "ciphertext_only_orthogonal"
+    attacker = "somebody who collects ciphertext images"
+    material = ("ciphertexts", "public_statistics")
+    source = "our own: orthogonal Procrustes iterations on second-order statistics"
+    curve = Curve("ciphertexts", "ciphertext images", (25, 50, 100, 250), (10, 25, 50, 100, 250, 500, 1000, 2000))
+    findings = {
+        BROKEN: "Reads every image: the matrix follows from ciphertexts and statistics of public photos.",
+        PARTLY: "Sees what images show: a rough matrix follows from ciphertexts and statistics of public photos.",
+        HOLDS: "Does not get the matrix from this many ciphertexts.",
+    }
+
+    def attack(self, held: Held, effort: Effort) -> RecoveredKey:
+        """Whiten in part, align, and let the light decide the sign."""
+        seen = image_statistics(held.ciphertexts, held.scheme.patch_size)
+        targets, references = common(seen, held.public_statistics)
+        ridge = RIDGE * float(references[0].diagonal().mean())
+        left, right = inverse_root(targets[0], ridge), inverse_root(references[0], ridge)
+        matrix = align(
+            left @ targets @ left,
+            right @ references @ right,
+            starts=effort.pick(12, 32),
+            iterations=200,
+            generator=effort.generator,
+        )
+        upside_down = float((matrix.T @ seen.light) @ held.public_statistics.light) < 0
+        return RecoveredKey(-matrix if upside_down and held.scheme.cipher != "shuffle" else torch.clone(matrix))

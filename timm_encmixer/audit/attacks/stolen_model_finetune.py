@@ -1,0 +1,81 @@
+"""A thief who has the encrypted model and some labelled plain images, and makes it read plain images again."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack, Curve, Effort
+from timm_encmixer.audit.material import Held
+from timm_encmixer.audit.recovery import RecoveredModels
+from timm_encmixer.audit.target import classify
+from timm_encmixer.audit.training import fit
+from timm_encmixer.models import scheme_of
+from timm_encmixer.patch_stem import find_stem
+from timm_encmixer.transforms import normalise
+
+
+class StolenModelFinetune(Attack):
+    """Retrains the stem alone, and the whole model, on plain images; compared with training from scratch on the same."""
+
+    name = "stolen_model_finetune"
+    attacker = "a thief who has the encrypted model and some labelled plain images"
+    material = ("encrypted_model", "labelled")
+    source = "fine-tuning attack on access control: Kiya et al. (arXiv 2201.11006)"
+    curve = Curve("labelled", "labelled plain images", (100, 250), (100, 250, 500, 2000))
+    findings = {
+        BROKEN: "Has a model as good as yours for the price of this many labelled images.",
+        PARTLY: "Has an impaired model; compare it with the one trained from scratch on the same images.",
+        HOLDS: "Has no use of the model with this many images.",
+    }
+
+    def attack(self, held: Held, effort: Effort) -> RecoveredModels:
+        """Train three models."""
+        images, labels = held.labelled
+        inputs = normalise(images)
+        epochs = max(4, min(40, effort.pick(1500, 12000) // len(images)))
+        classifiers: dict[str, Callable[[Tensor], Tensor]] = {}
+        for name, rate in (("stem only", 1e-2), ("whole model", 2e-3)):
+            model, stem = _stolen(held)
+            _forget(stem)
+            chosen = list(stem.parameters()) if name == "stem only" else list(model.parameters())
+            fit(model, chosen, inputs, labels, epochs=epochs, learning_rate=rate, seed=effort.seed)
+            classifiers[f"accuracy, {name}"] = _classifier(model)
+        model, _ = _stolen(held)
+        model.apply(_reset)
+        fit(
+            model,
+            list(model.parameters()),
+            inputs,
+            labels,
+            epochs=epochs,
+            learning_rate=5e-3,
+            seed=effort.seed,
+            frozen_statistics=False,
+        )
+        return RecoveredModels(classifiers, {"accuracy, from scratch": _classifier(model)})
+
+
+def _stolen(held: Held) -> tuple[nn.Module, nn.Conv2d]:
+    model = copy.deepcopy(held.encrypted_model)
+    scheme = scheme_of(model)
+    assert scheme is not None  # an encrypted model
+    return model, find_stem(model, scheme.stem)[1]
+
+
+def _forget(stem: nn.Conv2d) -> None:
+    """Start the stem anew: a random kernel of the stolen one's size, and its bias, which does not depend on the key."""
+    with torch.no_grad():
+        stem.weight.copy_(torch.randn_like(stem.weight) * stem.weight.std())
+
+
+def _reset(module: nn.Module) -> None:
+    if hasattr(module, "reset_parameters"):
+        module.reset_parameters()
+
+
+def _classifier(model: nn.Module) -> Callable[[Tensor], Tensor]:
+    return lambda plain: classify(model, plain)

@@ -1,0 +1,94 @@
+"""Somebody who has nothing but the encrypted model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from timm_encmixer.audit.assignment import assign
+from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack, Effort
+from timm_encmixer.audit.attacks.ciphertext_only_shuffle import symmetries
+from timm_encmixer.audit.block_map import apply, signed_permutation
+from timm_encmixer.audit.material import Held
+from timm_encmixer.audit.recovery import RecoveredKey
+from timm_encmixer.audit.statistics import correlation
+from timm_encmixer.audit.target import classify, stem_rows
+
+POWERS = (0.35, 0.5)
+
+
+class WeightsOnly(Attack):
+    """The stem's own second-order statistics, matched with those that natural images lead to.
+
+    Filters that were trained on photos are smooth, so their correlations between positions resemble a power of the
+    covariance of photo blocks, with the mean brightness held back. A tabu search matches the two. What that leaves open
+    (mirrors, channel orders, signs) is decided by the model: it is surest of its answers under the right key.
+    """
+
+    name = "weights_only"
+    attacker = "somebody who has nothing but the encrypted model"
+    material = ("encrypted_model", "public_statistics", "photos")
+    source = "our own"
+    findings = {
+        BROKEN: "Has the whole key from the encrypted weights alone: keeping the plain weights private does not help.",
+        PARTLY: "Gets part of the key from the encrypted weights alone.",
+        HOLDS: "Does not get the key from the encrypted weights.",
+    }
+
+    def attack(self, held: Held, effort: Effort) -> RecoveredKey:
+        """Match, then let the model's confidence choose."""
+        rows = stem_rows(held.encrypted_model)
+        rows = rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-12)
+        seen = rows.T @ rows
+        parts = held.scheme.cipher.split("+")
+        found = []
+        for power in POWERS:
+            prior = smooth_filters(held.public_statistics.within, power)
+            if "orthogonal" in parts:
+                found.append(torch.linalg.eigh(seen)[1] @ torch.linalg.eigh(prior)[1].T)
+                continue
+            order = assign(
+                correlation(seen).numpy(),
+                correlation(prior).numpy(),
+                moves="shuffle" in parts,
+                signed="negpos" in parts,
+                starts=effort.pick(24, 96),
+                iterations=2500,
+                rng=effort.rng,
+            )
+            found.append(signed_permutation(torch.from_numpy(order.order), torch.from_numpy(order.sign)))
+        global_signs = (1,) if held.scheme.cipher == "shuffle" else (1, -1)
+        variants = [sign * matrix @ turn for matrix in found for turn in symmetries(held.scheme) for sign in global_signs]
+        return RecoveredKey(surest(held, variants))
+
+
+def smooth_filters(covariance: Tensor, power: float) -> Tensor:
+    """Return what trained filters' second-order statistics look like: the covariance of blocks, cut off and flattened.
+
+    Args:
+        covariance: Of photo blocks, shape (D, D).
+        power: Between 0 (white) and 1 (as images are).
+
+    Returns:
+        The covariance with its largest eigenvalue lowered to the second largest, to that power.
+    """
+    values, vectors = torch.linalg.eigh(covariance)
+    return (vectors * values.clamp(min=1e-12, max=float(values[-2])) ** power) @ vectors.T
+
+
+def surest(held: Held, variants: Sequence[Tensor]) -> Tensor:
+    """Return the key under which the model is surest of its answers on public photos; a tournament in three rounds."""
+    remaining = list(variants)
+    for photos, keep in ((4, 32), (12, 6), (32, 1)):
+        shown = held.photos[:: max(1, len(held.photos) // photos)]
+        sure = [_confidence(held, matrix, shown) for matrix in remaining]
+        order = sorted(range(len(remaining)), key=lambda index: -sure[index])
+        remaining = [remaining[index] for index in order[:keep]]
+    return remaining[0]
+
+
+def _confidence(held: Held, matrix: Tensor, photos: Tensor) -> float:
+    logits = classify(held.encrypted_model, apply(matrix, photos, held.scheme.patch_size))
+    return float(logits.log_softmax(dim=1).amax(dim=1).mean())

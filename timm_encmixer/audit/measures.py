@@ -1,0 +1,218 @@
+"""Measuring what was recovered, on images that no attack has met. The definitions are those of docs/audit.md."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field
+
+import torch
+from skimage.metrics import structural_similarity
+from torch import Tensor
+
+from timm_encmixer.audit.block_map import apply, invert, signed_permutation, unit
+from timm_encmixer.audit.recovery import (
+    AdversarialImages,
+    GuessedKeys,
+    PartialKey,
+    RecoveredImages,
+    RecoveredKey,
+    RecoveredModels,
+    Recovery,
+)
+from timm_encmixer.audit.target import Target, Truth, accuracy, classify, encrypt_images, stem_outputs
+from timm_encmixer.ciphers import BlockCipher
+
+ROW_COSINE = 0.9  # a row of A counts as right from here on; for permutations that means exactly right
+SHOWN = 6
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """How much was recovered.
+
+    Args:
+        recovered: Share, 0 to 1.
+        psnr_db: Mean over images of the peak signal-to-noise ratio, in dB; None where no images were recovered.
+        ssim: Mean structural similarity, -1 to 1; likewise.
+        accuracy: Share of right answers; None without labels.
+        details: Further figures by name.
+        pictures: Rows of pictures by name, floats in [0, 1], shape (n, C, H, W).
+    """
+
+    recovered: float
+    psnr_db: float | None = None
+    ssim: float | None = None
+    accuracy: float | None = None
+    details: dict[str, float] = field(default_factory=dict)
+    pictures: dict[str, Tensor] = field(default_factory=dict)
+
+
+@functools.singledispatch
+def measure(recovery: Recovery, truth: Truth, target: Target) -> Measurement:
+    """Measure what an attack handed in.
+
+    Raises:
+        TypeError: It is none of the kinds of recovery.py.
+    """
+    raise TypeError(f"an attack returned {type(recovery).__name__}")
+
+
+@measure.register
+def _key(recovery: RecoveredKey, truth: Truth, target: Target) -> Measurement:
+    """`recovered` is the share of rows of A whose estimate has a cosine of at least ROW_COSINE with the true one."""
+    estimate = recovery.matrix.double()
+    estimate = estimate / estimate.norm(dim=1, keepdim=True).clamp(min=1e-12)
+    right = ((estimate * truth.matrix).sum(dim=1) >= ROW_COSINE).double().mean()
+    patch = truth.cipher.scheme.patch_size
+    images = invert(recovery.matrix, truth.ciphertexts, patch).clamp(0, 1)
+    share = None
+    if truth.labels is not None:
+        share = accuracy(
+            lambda plain: classify(truth.encrypted_model, apply(recovery.matrix, plain, patch)), truth.images, truth.labels
+        )
+    return Measurement(float(right), *_fidelity(images, truth), share, pictures=_pictures(images, truth))
+
+
+@measure.register
+def _images(recovery: RecoveredImages, truth: Truth, target: Target) -> Measurement:
+    """`recovered` is the mean SSIM, or for thumbnails the mean squared correlation with the plain blocks' mean brightness."""
+    features = recovery.sees == "features"
+    seen = stem_outputs(truth.encrypted_model, truth.ciphertexts) if features else truth.ciphertexts
+    images = recovery.reconstruct(seen).float().clamp(0, 1)
+    recovered, details = None, {}
+    if recovery.thumbnail:
+        patch = truth.cipher.scheme.patch_size
+        recovered = _thumbnail_likeness(images, truth.images, patch)
+        images = images.repeat_interleave(patch, 2).repeat_interleave(patch, 3).expand(-1, truth.images.shape[1], -1, -1)
+    fidelity = _fidelity(images, truth)
+    share = None if truth.labels is None else accuracy(target.classify_plain, images, truth.labels)
+    recovered = max(0.0, fidelity[1]) if recovered is None else recovered
+    return Measurement(recovered, *fidelity, share, details, pictures=_pictures(images, truth))
+
+
+@measure.register
+def _models(recovery: RecoveredModels, truth: Truth, target: Target) -> Measurement:
+    """`recovered` is the best classifier's accuracy above guessing, as a share of the plain model's."""
+    assert truth.labels is not None  # attacks that need labels do not run without
+    details = {name: accuracy(c, truth.images, truth.labels) for name, c in recovery.classifiers.items()}
+    best = max(details.values())
+    details |= {name: accuracy(c, truth.images, truth.labels) for name, c in recovery.control.items()}
+    return Measurement(_above_guessing(best, truth), accuracy=best, details=details)
+
+
+@measure.register
+def _guesses(recovery: GuessedKeys, truth: Truth, target: Target) -> Measurement:
+    """`recovered` is the best guess's accuracy above guessing, as a share of the plain model's."""
+    assert truth.labels is not None  # as above
+    scheme = truth.cipher.scheme.without_fingerprint()
+    shares = [
+        accuracy(
+            lambda plain, k=key: classify(truth.encrypted_model, encrypt_images(BlockCipher(k, scheme), plain)),  # type: ignore[misc]
+            truth.images,
+            truth.labels,
+        )
+        for key in recovery.keys
+    ]
+    mean = sum(shares) / len(shares)
+    return Measurement(
+        _above_guessing(max(shares), truth), accuracy=max(shares), details={"mean": mean, "lowest": min(shares)}
+    )
+
+
+@measure.register
+def _partial(recovery: PartialKey, truth: Truth, target: Target) -> Measurement:
+    """`recovered` as for guesses, for keys that agree with the true one; the mean over several."""
+    assert truth.labels is not None  # as above
+    patch, generator = truth.cipher.scheme.patch_size, torch.Generator().manual_seed(target.seed)
+    shares = []
+    for _ in range(recovery.tries):
+        near = _near(truth, recovery.agreement, generator)
+        shares.append(
+            accuracy(
+                lambda plain, a=near: classify(truth.encrypted_model, apply(a, plain, patch)),  # type: ignore[misc]
+                truth.images,
+                truth.labels,
+            )
+        )
+    mean = sum(shares) / len(shares)
+    return Measurement(_above_guessing(mean, truth), accuracy=mean, details={"highest": max(shares)})
+
+
+@measure.register
+def _adversarial(recovery: AdversarialImages, truth: Truth, target: Target) -> Measurement:
+    """`recovered` is the share of images that fool the plain model that also fool the keyed pipeline.
+
+    Raises:
+        ValueError: An image is further from its original than `epsilon`.
+    """
+    assert target.labels is not None  # as above
+    made, count = recovery.images, len(recovery.images)
+    originals, labels = target.images[:count], target.labels[:count]
+    if int((made.int() - originals.int()).abs().max()) > recovery.epsilon:
+        raise ValueError("an adversarial image is further from its original than allowed")
+    right = target.classify_plain(originals).argmax(dim=1) == labels
+    fooled = (target.classify_plain(made).argmax(dim=1) != labels) & right
+    keyed = classify(truth.encrypted_model, encrypt_images(truth.cipher, made)).argmax(dim=1)
+    transferred = float((fooled & (keyed != labels)).sum() / fooled.sum().clamp(min=1))
+    details = {"fooled on the plain model": float(fooled.sum() / right.sum().clamp(min=1))}
+    share = float((keyed == labels).double().mean())
+    pictures = {"original": unit(originals[fooled][:SHOWN]), "adversarial, misread": unit(made[fooled][:SHOWN])}
+    return Measurement(transferred, accuracy=share, details=details, pictures=pictures if bool(fooled.any()) else {})
+
+
+def _above_guessing(share: float, truth: Truth) -> float:
+    assert truth.plain_accuracy is not None  # there are labels
+    room = max(truth.plain_accuracy - truth.guessing, 1e-9)
+    return min(1.0, max(0.0, (share - truth.guessing) / room))
+
+
+def _fidelity(images: Tensor, truth: Truth) -> tuple[float, float]:
+    """Return mean PSNR in dB, at most 100 an image, and mean SSIM of images in [0, 1]."""
+    plain = unit(truth.images).double()
+    error = (images.double() - plain).square().mean(dim=(1, 2, 3)).clamp(min=1e-10)
+    window = min(7, *(side - 1 + side % 2 for side in plain.shape[-2:]))
+    similarity = [
+        structural_similarity(a.numpy(), b.numpy(), channel_axis=0, data_range=1.0, win_size=window)
+        for a, b in zip(plain, images.double(), strict=True)
+    ]
+    return float((-10 * error.log10()).mean()), float(sum(similarity) / len(similarity))
+
+
+def _thumbnail_likeness(thumbnails: Tensor, images: Tensor, patch: int) -> float:
+    """Return the mean over images of r squared between a thumbnail and the plain blocks' mean brightness."""
+    true = torch.nn.functional.avg_pool2d(unit(images).double().mean(dim=1, keepdim=True), patch).flatten(1)
+    made = thumbnails.double().mean(dim=1).flatten(1)
+    true, made = (rows - rows.mean(dim=1, keepdim=True) for rows in (true, made))
+    scale = (true.square().sum(dim=1) * made.square().sum(dim=1)).clamp(min=1e-12)
+    return float(((true * made).sum(dim=1).square() / scale).mean())
+
+
+def _near(truth: Truth, agreement: float, generator: torch.Generator) -> Tensor:
+    """Return a matrix that agrees with A on a share of its rows; the others are permuted among themselves and re-signed.
+
+    For a cipher without negation only the places change. A general rotation is mixed on the other rows by a random rotation.
+    """
+    size = len(truth.matrix)
+    wrong = torch.randperm(size, generator=generator)[round(agreement * size) :]
+    near = truth.matrix.clone()
+    if len(wrong) < 2:
+        return near
+    parts = truth.cipher.scheme.cipher.split("+")
+    if "orthogonal" in parts:
+        gaussian = torch.randn(len(wrong), len(wrong), generator=generator, dtype=torch.float64)
+        near[wrong] = torch.linalg.qr(gaussian)[0] @ near[wrong]
+        return near
+    order = torch.arange(len(wrong)).roll(1) if "shuffle" in parts else torch.arange(len(wrong))
+    sign = torch.where(torch.rand(len(wrong), generator=generator) < 0.5, -1, 1) if "negpos" in parts else torch.ones(len(wrong))
+    if "shuffle" not in parts:
+        sign = -torch.ones(len(wrong))
+    near[wrong] = signed_permutation(order, sign) @ near[wrong]
+    return near
+
+
+def _pictures(images: Tensor, truth: Truth) -> dict[str, Tensor]:
+    return {
+        "original": unit(truth.images[:SHOWN]),
+        "ciphertext": truth.ciphertexts[:SHOWN].float().clamp(0, 1),
+        "recovered": images[:SHOWN].float(),
+    }

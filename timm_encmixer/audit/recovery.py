@@ -1,0 +1,67 @@
+"""What an attack may hand in. Each kind is measured by the base class against the truth (measures.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from timm_encmixer.keys import SecretKey
+
+
+@dataclass(frozen=True)
+class RecoveredKey:
+    """An estimate of the cipher's matrix A, orthogonal, shape (D, D)."""
+
+    matrix: Tensor
+
+
+@dataclass(frozen=True)
+class RecoveredImages:
+    """A way from what the attacker sees to plain images.
+
+    Args:
+        reconstruct: Takes ciphertexts (N, C, H, W), or stem outputs (N, dim, H/P, W/P) where `sees` says so; returns images
+            in [0, 1] of shape (N, C, H, W), or block maps (N, 1, H/P, W/P) for a thumbnail.
+        sees: "ciphertexts" or "features".
+        thumbnail: The result is one grey value per block.
+    """
+
+    reconstruct: Callable[[Tensor], Tensor]
+    sees: str = "ciphertexts"
+    thumbnail: bool = False
+
+
+@dataclass(frozen=True)
+class RecoveredModels:
+    """Classifiers of plain uint8 images (N, C, H, W) to logits, by name; `control` are those made without the stolen model."""
+
+    classifiers: Mapping[str, Callable[[Tensor], Tensor]]
+    control: Mapping[str, Callable[[Tensor], Tensor]]
+
+
+@dataclass(frozen=True)
+class GuessedKeys:
+    """Keys tried by somebody who has none."""
+
+    keys: Sequence[SecretKey]
+
+
+@dataclass(frozen=True)
+class PartialKey:
+    """Asks the base class for keys that agree with the true one on a share of its positions, 0 to 1."""
+
+    agreement: float
+    tries: int
+
+
+@dataclass(frozen=True)
+class AdversarialImages:
+    """Plain uint8 images made to be misread, one for each of the first labelled images, at most `epsilon` of 255 away."""
+
+    images: Tensor
+    epsilon: int
+
+
+Recovery = RecoveredKey | RecoveredImages | RecoveredModels | GuessedKeys | PartialKey | AdversarialImages

@@ -1,0 +1,281 @@
+"""`run`: every attack that the given material allows, on one model."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from timm_encmixer.audit.attack import BUDGETS, NOT_RUN, Attack, Effort
+from timm_encmixer.audit.attacks.adversarial_transfer import AdversarialTransfer
+from timm_encmixer.audit.attacks.chosen_plaintext import ChosenPlaintext
+from timm_encmixer.audit.attacks.ciphertext_only_orthogonal import CiphertextOnlyOrthogonal
+from timm_encmixer.audit.attacks.ciphertext_only_shuffle import CiphertextOnlyShuffle
+from timm_encmixer.audit.attacks.inverse_network import InverseNetwork
+from timm_encmixer.audit.attacks.key_reuse import KeyReuse
+from timm_encmixer.audit.attacks.known_plaintext import KnownPlaintext
+from timm_encmixer.audit.attacks.public_base_weights import FinetunedBaseWeights, PublicBaseWeights
+from timm_encmixer.audit.attacks.random_key import NearbyKey, RandomKey
+from timm_encmixer.audit.attacks.server_view import ServerView
+from timm_encmixer.audit.attacks.stolen_model_finetune import StolenModelFinetune
+from timm_encmixer.audit.attacks.thumbnail import Thumbnail
+from timm_encmixer.audit.attacks.weights_only import WeightsOnly
+from timm_encmixer.audit.photos import sample_photos
+from timm_encmixer.audit.report import Report
+from timm_encmixer.audit.statistics import BlockStatistics, image_statistics
+from timm_encmixer.audit.target import Target
+from timm_encmixer.bundled import BUNDLED_MODEL, bundled_images
+from timm_encmixer.data import UNLABELLED, LabelledImages, MemoryImages, open_images
+from timm_encmixer.errors import AuditError, DataError, MissingKeyError
+from timm_encmixer.image_io import to_channels
+from timm_encmixer.keys import SecretKey
+from timm_encmixer.models import decrypt_model, encrypt_model, scheme_of
+from timm_encmixer.scheme import DEFAULT_CIPHER, Preprocessing, Scheme
+from timm_encmixer.sources import load_model, provenance_of
+from timm_encmixer.transforms import plain_transform
+
+_ATTACKS: tuple[type[Attack], ...] = (
+    WeightsOnly,
+    CiphertextOnlyShuffle,
+    CiphertextOnlyOrthogonal,
+    PublicBaseWeights,
+    FinetunedBaseWeights,
+    KnownPlaintext,
+    ChosenPlaintext,
+    KeyReuse,
+    InverseNetwork,
+    ServerView,
+    Thumbnail,
+    RandomKey,
+    NearbyKey,
+    StolenModelFinetune,
+    AdversarialTransfer,
+)
+ATTACKS: dict[str, type[Attack]] = {attack.name: attack for attack in _ATTACKS}
+_TEST_IMAGES = {"quick": 250, "full": 1000}
+_ATTACKED_IMAGES = {"quick": 250, "full": 2000}
+_PUBLIC_IMAGES = 10_000
+_LEAST_IMAGES = 4
+
+
+def run(
+    model: nn.Module | str = BUNDLED_MODEL,
+    *,
+    images: LabelledImages | str | os.PathLike[str] | None = None,
+    public_images: LabelledImages | str | os.PathLike[str] | None = None,
+    attacks: Iterable[str] | None = None,
+    key: SecretKey | None = None,
+    cipher: str = DEFAULT_CIPHER,
+    base: nn.Module | str | None = None,
+    budget: str = "quick",
+    seed: int = 0,
+    split: str | None = None,
+    public_split: str | None = None,
+    progress: bool = True,
+) -> Report:
+    """Attack a model and its images, and measure what each attacker gets.
+
+    Half of the images are what attackers may meet (up to 250, or 2,000 with the full budget); recovery is measured on the other
+    half (up to 250, or 1,000). The same arguments give the same figures; only the seconds differ.
+
+    Args:
+        model: A model, or what `encmixer model info` takes. A plain one is encrypted here with `cipher`.
+        images: Labelled images, a folder (with or without class folders), a parquet folder or a Hub data set; None takes the
+            500 images that come with the package.
+        public_images: Public photos that are not among `images`, likewise; None takes the statistics that come with the
+            package, which are of blocks of 4 px.
+        attacks: Names in `ATTACKS`; None runs all.
+        key: The model's key; needed when it is encrypted. For a plain model None takes a fixed public key.
+        cipher: For a plain model.
+        base: Plain weights that are public and that `model` was made from; None takes the model's own where they are public.
+        budget: "quick" or "full".
+        seed: For everything that is left to chance.
+        split: Split of a table of images; None takes test, else validation, else train.
+        public_split: Split of a table of public photos; None takes train, else as for `split`.
+        progress: Show progress bars on a terminal.
+
+    Returns:
+        The report; `save` writes it.
+
+    Raises:
+        AuditError: Unknown attack or budget.
+        MissingKeyError: An encrypted model without its key.
+        KeyMismatchError: It is encrypted with another key.
+        DataError: No images, too few, or labels that the model does not have.
+    """
+    names = list(ATTACKS) if attacks is None else list(attacks)
+    for name in names:
+        if name not in ATTACKS:
+            raise AuditError("attacks", f"names among {', '.join(ATTACKS)}", repr(name), "see docs/audit.md")
+    if budget not in BUDGETS:
+        raise AuditError("budget", f"one of {', '.join(BUDGETS)}", repr(budget), "choose one of these")
+    label = model if isinstance(model, str) else type(model).__name__
+    target = make_target(
+        load_model(model) if isinstance(model, str) else model,
+        images=_opened(images, split),
+        public_images=None if public_images is None else _opened(public_images, public_split, prefer=("train",)),
+        key=key,
+        cipher=cipher,
+        base=load_model(base) if isinstance(base, str) else base,
+        budget=budget,
+        seed=seed,
+        progress=progress,
+    )
+    truth = target.truth()
+    results = {}
+    bar = tqdm(names, desc="audit", unit="attack", disable=None if progress else True)
+    for name in bar:
+        bar.set_postfix_str(name)
+        results[name] = ATTACKS[name]()(target, truth, Effort(budget, seed))
+    return Report(
+        model=label,
+        cipher=target.scheme.cipher,
+        patch_size=target.scheme.patch_size,
+        in_chans=target.scheme.in_chans,
+        input_size=target.plain.input_size,
+        budget=budget,
+        seed=seed,
+        attacked_images=len(target.images),
+        test_images=len(target.test_images),
+        labelled=target.labels is not None,
+        public=_public_words(public_images, target),
+        plain_accuracy=truth.plain_accuracy,
+        guessing=truth.guessing,
+        results=results,
+    )
+
+
+def make_target(
+    model: nn.Module,
+    *,
+    images: LabelledImages,
+    public_images: LabelledImages | None,
+    key: SecretKey | None,
+    cipher: str,
+    base: nn.Module | None,
+    budget: str,
+    seed: int,
+    progress: bool = False,
+) -> Target:
+    """Prepare what is attacked; the arguments are those of `run`."""
+    model.eval()
+    scheme = scheme_of(model)
+    if scheme is not None and key is None:
+        raise MissingKeyError("key", "the key of the encrypted model", "none", "an owner audits their own model: pass its key")
+    key = key or audit_key(seed)
+    plain_model = decrypt_model(model, key) if scheme is not None else model
+    encrypted = model if scheme is not None else encrypt_model(model, key, cipher=cipher)
+    scheme = scheme_of(encrypted)
+    assert scheme is not None  # encrypted just now
+    assert scheme.plain is not None
+    if base is None and scheme_of(model) is None and provenance_of(_cfg(plain_model)).public:
+        base = plain_model
+    count = min(len(images), _ATTACKED_IMAGES[budget] + _TEST_IMAGES[budget])
+    if count < _LEAST_IMAGES:
+        raise DataError("images", f"at least {_LEAST_IMAGES}, for half of them are kept to measure on", f"{count}", "give more")
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[:count].tolist()
+    pixels, labels = _pixels(images, order, scheme, progress)
+    tested = min(_TEST_IMAGES[budget], count // 2)
+    statistics = _statistics(public_images, scheme, seed, progress)
+    target = Target(
+        plain_model,
+        key,
+        scheme,
+        pixels[tested:],
+        None if labels is None else labels[tested:],
+        pixels[:tested],
+        None if labels is None else labels[:tested],
+        statistics,
+        _photos(public_images, scheme, seed),
+        base,
+        seed,
+    )
+    if labels is not None:
+        classes = target.classify_plain(pixels[:1]).shape[-1]
+        if int(labels.min()) < 0 or int(labels.max()) >= classes:
+            got = f"{int(labels.min())} to {int(labels.max())}"
+            raise DataError("images", f"labels from 0 to {classes - 1}, as the model has", got, "use the model's own data")
+    return target
+
+
+def audit_key(seed: int) -> SecretKey:
+    """Return the public key that a plain model is audited with, so that figures can be had again."""
+    return SecretKey(hashlib.sha256(f"timm-encmixer/audit-key/{seed}".encode()).digest())
+
+
+def obstacles(report_names: Iterable[str], report: Report) -> dict[str, str]:
+    """Return why each of these attacks was not run, for those that were not."""
+    return {name: report.results[name].finding for name in report_names if report.results[name].verdict == NOT_RUN}
+
+
+def _cfg(model: nn.Module) -> dict[str, Any]:
+    return dict(getattr(model, "pretrained_cfg", None) or {})
+
+
+def _opened(
+    source: LabelledImages | str | os.PathLike[str] | None, split: str | None, prefer: Sequence[str] = ()
+) -> LabelledImages:
+    if source is None:
+        images, labels, _ = bundled_images()
+        return MemoryImages(images, labels)
+    return source if isinstance(source, LabelledImages) else open_images(os.fspath(source), split=split, prefer=prefer)
+
+
+def _pixels(images: LabelledImages, order: Sequence[int], scheme: Scheme, progress: bool) -> tuple[Tensor, Tensor | None]:
+    """Return preprocessed uint8 images (N, C, H, W) and labels, None if any image has none."""
+    assert scheme.plain is not None  # the record of an encrypted model
+    transform = _Preprocess(scheme.plain)
+    bar = tqdm(order, desc="reading images", unit="image", disable=None if progress else True, leave=False)
+    samples = [images[index] for index in bar]
+    labels = torch.tensor([int(label) for _, label in samples])
+    pixels = torch.stack([transform(image) for image, _ in samples])
+    return pixels, None if bool((labels == UNLABELLED).any()) else labels
+
+
+class _Preprocess:
+    def __init__(self, plain: Preprocessing) -> None:
+        self._transform, self._channels = plain_transform(plain), plain.input_size[0]
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        tensor: Tensor = self._transform(to_channels(image, self._channels))
+        return tensor
+
+
+def _chosen(images: LabelledImages, count: int, seed: int) -> list[int]:
+    chosen: list[int] = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[:count].tolist()
+    return chosen
+
+
+def _statistics(public: LabelledImages | None, scheme: Scheme, seed: int, progress: bool) -> BlockStatistics | None:
+    if public is None:
+        bundled = BlockStatistics.load()
+        fits = (bundled.patch_size, len(bundled.mean)) == (scheme.patch_size, scheme.block_size)
+        return bundled if fits else None
+    pixels, _ = _pixels(public, _chosen(public, _PUBLIC_IMAGES, seed), scheme, progress)
+    return image_statistics(pixels, scheme.patch_size)
+
+
+def _photos(public: LabelledImages | None, scheme: Scheme, seed: int) -> Tensor | None:
+    assert scheme.plain is not None  # the record of an encrypted model
+    if public is not None:
+        return _pixels(public, _chosen(public, 32, seed), scheme, False)[0]
+    channels, height, width = scheme.plain.input_size
+    photos = sample_photos(height, width)
+    if channels == 1:
+        return photos.float().mean(dim=1, keepdim=True).round().to(torch.uint8)
+    return photos if channels == 3 else None
+
+
+def _public_words(source: LabelledImages | str | os.PathLike[str] | None, target: Target) -> str:
+    if target.public_statistics is None:
+        return "none: the statistics that come with the package are of blocks of another size"
+    count = target.public_statistics.images
+    if source is None:
+        return f"the statistics that come with the package, of {count} CIFAR-10 training images"
+    return f"{count} images{'' if isinstance(source, LabelledImages) else f' of {os.fspath(source)}'}"

@@ -1,0 +1,237 @@
+"""The thing under attack: model, key and images. It hands each attacker what that attacker holds, and keeps the truth."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from timm_encmixer.audit.block_map import matrix_of, unit
+from timm_encmixer.audit.material import Held
+from timm_encmixer.audit.statistics import BlockStatistics
+from timm_encmixer.audit.training import fit
+from timm_encmixer.ciphers import BlockCipher
+from timm_encmixer.ciphers.blocks import split
+from timm_encmixer.keys import SecretKey
+from timm_encmixer.models import encrypt_model, scheme_of, stem_of
+from timm_encmixer.scheme import Preprocessing, Scheme
+from timm_encmixer.stem import recentre
+from timm_encmixer.transforms import normalise, normalised_plain
+
+_BATCH = 50
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What only the base class sees."""
+
+    cipher: BlockCipher
+    matrix: Tensor  # A, shape (D, D), float64
+    images: Tensor  # uint8, shape (N, C, H, W), used by no attack
+    labels: Tensor | None
+    ciphertexts: Tensor  # floats
+    plain_model: nn.Module
+    encrypted_model: nn.Module
+    plain_accuracy: float | None
+    guessing: float  # accuracy of one who knows nothing
+
+
+@dataclass
+class Target:
+    """A model owner's secrets and images, and the material that comes of them.
+
+    Args:
+        plain_model: In evaluation mode, with its `pretrained_cfg`.
+        key: The secret key.
+        scheme: The encrypted model's record.
+        images: Plain uint8 images that an attacker may meet, shape (N, C, H, W).
+        labels: Their labels, None where they have none.
+        test_images: Plain uint8 images that no attacker meets; what is recovered is measured on these.
+        test_labels: Likewise.
+        public_statistics: Of public photos, None where there are none for these blocks.
+        photos: A few public photos, None where there are none.
+        base_model: Public plain weights that `plain_model` was made from; None where there are none.
+        seed: For what the owner does by chance.
+    """
+
+    plain_model: nn.Module
+    key: SecretKey
+    scheme: Scheme
+    images: Tensor
+    labels: Tensor | None
+    test_images: Tensor
+    test_labels: Tensor | None
+    public_statistics: BlockStatistics | None
+    photos: Tensor | None
+    base_model: nn.Module | None
+    seed: int = 0
+    oracle_images: int = field(default=0, init=False)  # asked for since the last `hold`
+
+    def __post_init__(self) -> None:
+        self._cipher = BlockCipher(self.key, self.scheme)
+        self._ciphertexts = encrypt_images(self._cipher, self.images)
+        self._encrypted = encrypt_model(self.plain_model, self.key, cipher=self.scheme.cipher)
+
+    @property
+    def plain(self) -> Preprocessing:
+        """The plain model's preprocessing."""
+        assert self.scheme.plain is not None  # the record of an encrypted model
+        return self.scheme.plain
+
+    def truth(self) -> Truth:
+        """Return what recovery is measured against."""
+        classes = self.classify_plain(self.test_images[:1]).shape[-1]
+        plain_accuracy = None
+        if self.test_labels is not None:
+            plain_accuracy = accuracy(self.classify_plain, self.test_images, self.test_labels)
+        return Truth(
+            self._cipher,
+            matrix_of(self._cipher),
+            self.test_images,
+            self.test_labels,
+            encrypt_images(self._cipher, self.test_images),
+            self.plain_model,
+            self._encrypted,
+            plain_accuracy,
+            1 / classes,
+        )
+
+    def classify_plain(self, images: Tensor) -> Tensor:
+        """Return the plain model's logits of uint8 images or floats in [0, 1]."""
+        return classify_plain(self.plain_model, images, self.plain)
+
+    def lacking(self, material: tuple[str, ...]) -> list[str]:
+        """Return which of this material there is none of."""
+        have = {
+            "public_statistics": self.public_statistics,
+            "photos": self.photos,
+            "base_model": self.base_model,
+            "labelled": self.labels,
+        }
+        return [name for name in material if name in have and have[name] is None]
+
+    def hold(self, material: tuple[str, ...], setting: Mapping[str, float]) -> Held:
+        """Return what an attacker holds.
+
+        Args:
+            material: Names in `MATERIAL`.
+            setting: How much of it: `ciphertexts`, `image_pairs`, `labelled` and `known_blocks` by number; `noise` is added
+                to the owner's stem, in standard deviations of its weights; `epochs` is how long the owner fine-tunes.
+        """
+        self.oracle_images = 0
+        public = self.scheme.without_fingerprint()
+        return Held(public, setting, {name: self._give(name, setting) for name in material if name != "nothing"})
+
+    def _give(self, name: str, setting: Mapping[str, float]) -> Any:
+        count = int(setting.get(name, len(self.images)))
+        makers: dict[str, Callable[[], Any]] = {
+            "ciphertexts": lambda: self._ciphertexts[:count],
+            "public_statistics": lambda: self.public_statistics,
+            "photos": lambda: self.photos,
+            "encrypted_model": lambda: self._owned(setting.get("noise", 0.0), int(setting.get("epochs", 0))),
+            "base_model": lambda: self.base_model,
+            "known_blocks": lambda: self._known_blocks(count),
+            "image_pairs": lambda: (unit(self.images[:count]), self._ciphertexts[:count]),
+            "oracle": lambda: self._oracle,
+            "labelled": lambda: (self.images[:count], None if self.labels is None else self.labels[:count]),
+            "features": self._features,
+            "other_model": self._other_model,
+        }
+        return makers[name]()
+
+    def _owned(self, noise: float, epochs: int) -> nn.Module:
+        """Return the encrypted model; after noise on its stem, or fine-tuning, in the owner's hands."""
+        if not noise and not epochs:
+            return self._encrypted
+        generator = torch.Generator().manual_seed(self.seed)
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)
+            changed = fit_copy(self, epochs) if epochs else clone(self.plain_model)
+        weight, _ = stem_of(changed)
+        with torch.no_grad():
+            weight += noise * weight.std() * torch.randn(weight.shape, generator=generator)
+        return encrypt_model(changed, self.key, cipher=self.scheme.cipher)
+
+    def _known_blocks(self, count: int) -> tuple[Tensor, Tensor]:
+        patch = self.scheme.patch_size
+        per_image = math.prod(side // patch for side in self.images.shape[-2:])
+        used = slice(0, math.ceil(count / per_image))
+        pair = unit(self.images[used]), self._ciphertexts[used]
+        plain, encrypted = (split(batch.double(), patch).flatten(0, 2)[:count] - 0.5 for batch in pair)
+        return plain, encrypted
+
+    def _oracle(self, images: Tensor) -> Tensor:
+        self.oracle_images += len(images)
+        return encrypt_images(self._cipher, images)
+
+    def _features(self) -> Tensor:
+        return stem_outputs(self._encrypted, self._ciphertexts)
+
+    def _other_model(self) -> tuple[Tensor, Tensor]:
+        """A stem that has nothing to do with this model's, with public weights, under the same key."""
+        generator = torch.Generator().manual_seed(self.seed)
+        rows = torch.randn(2 * self.scheme.block_size, self.scheme.block_size, generator=generator, dtype=torch.float64)
+        return rows, self._cipher.rotate_rows(rows)
+
+
+def clone(model: nn.Module) -> nn.Module:
+    """Return a deep copy of a plain model, in evaluation mode."""
+    import copy
+
+    return copy.deepcopy(model).eval()
+
+
+def fit_copy(target: Target, epochs: int) -> nn.Module:
+    """Return the owner's model after fine-tuning on the labelled images."""
+    model = clone(target.plain_model)
+    assert target.labels is not None  # only asked for where there are labels
+    inputs = normalised_plain(target.images, target.plain)
+    fit(model, list(model.parameters()), inputs, target.labels, epochs=epochs, learning_rate=1e-3, seed=target.seed)
+    return model
+
+
+def encrypt_images(cipher: BlockCipher, images: Tensor) -> Tensor:
+    """Return ciphertexts of uint8 images as floats; through uint8 where the cipher has that."""
+    return unit(cipher.encrypt(images)) if cipher.scheme.exact else cipher.encrypt(unit(images))
+
+
+def stem_rows(model: nn.Module) -> Tensor:
+    """Return a model's stem as rows (dim, D), float64: as it is when encrypted, re-centred on mid-grey when plain."""
+    weight, bias = stem_of(model)
+    if scheme_of(model) is not None:
+        return weight.double().flatten(1)
+    cfg: Any = model.pretrained_cfg
+    return recentre(weight, bias, cfg["mean"], cfg["std"])[0].flatten(1)
+
+
+@torch.inference_mode()
+def stem_outputs(model: nn.Module, ciphertexts: Tensor) -> Tensor:
+    """Return what an encrypted model's stem convolution gives for ciphertexts, shape (N, dim, H/P, W/P)."""
+    weight, bias = stem_of(model)
+    patch = weight.shape[-1]
+    return torch.cat([nn.functional.conv2d(normalise(b), weight, bias, stride=patch) for b in ciphertexts.split(_BATCH)])
+
+
+def classify(model: nn.Module, ciphertexts: Tensor) -> Tensor:
+    """Return an encrypted model's logits of ciphertexts."""
+    return _logits(model, ciphertexts, normalise)
+
+
+def classify_plain(model: nn.Module, images: Tensor, plain: Preprocessing) -> Tensor:
+    """Return a plain model's logits of uint8 images or floats in [0, 1]."""
+    return _logits(model, images, lambda batch: normalised_plain(unit(batch) * 255, plain))
+
+
+def accuracy(classifier: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor) -> float:
+    """Return the share of right answers."""
+    return float((classifier(images).argmax(dim=1) == labels).double().mean())
+
+
+@torch.inference_mode()
+def _logits(model: nn.Module, images: Tensor, prepare: Callable[[Tensor], Tensor]) -> Tensor:
+    batches = (prepare(batch).contiguous(memory_format=torch.channels_last) for batch in images.split(_BATCH))
+    return torch.cat([model(batch) for batch in batches])
