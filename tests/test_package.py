@@ -39,11 +39,21 @@ DIRECTION = [
     {"image_files", "evaluation"},
     {"pull", "push", "verification"},
     {"publish", "demo", "datasets"},
+    {"audit"},
     {"cli"},
     {"__main__"},
 ]
 RANK = {name: rank for rank, names in enumerate(DIRECTION) for name in names}
 WITHIN = {
+    "audit": [
+        {"assignment", "statistics", "block_map", "training", "photos", "recovery"},
+        {"alignment", "material"},
+        {"target"},
+        {"measures"},
+        {"attack"},
+        {"attacks", "report"},
+        {"suite"},
+    ],
     "ciphers": [
         {"derive", "blocks", "formats"},
         {"signed_permutation", "rotation"},

@@ -73,7 +73,7 @@ _HOMES = {
     "seal_model": "seal",
     "share_key": "distributed",
 }
-_PACKAGES = ("datasets", "distributed")
+_PACKAGES = ("audit", "datasets", "distributed")
 __all__ = [*_HOMES]
 __version__ = "0.1.0"
 

@@ -165,7 +165,5 @@ def _table(src: str, split: str | None, preferred: Sequence[str], labelled: bool
     ]
     if len(images) != 1 or (labelled and not labels):
         expected = "one image column and a class label column" if labelled else "one image column"
-        raise DataError(
-            src, expected, ", ".join(f"{n}: {k}" for n, k in kinds.items()), remedy
-        )
+        raise DataError(src, expected, ", ".join(f"{n}: {k}" for n, k in kinds.items()), remedy)
     return TableImages(table, images[0], labels[0] if labels else None)

@@ -63,4 +63,3 @@ def _refine(found: Tensor, target: Tensor, reference: Tensor, iterations: int) -
             break
         found = nearer
     return found
-

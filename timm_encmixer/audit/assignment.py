@@ -103,7 +103,9 @@ def _tabu(
         both = a * b
         swaps = 2 * (product + product.T - diagonal[:, None] - diagonal) + 4 * both
         choices = [swaps]
-        if signed:  # a swap may go with a change of sign of the first, the second or both; a change alone stands on the diagonal
+        if (
+            signed
+        ):  # a swap may go with a change of sign of the first, the second or both; a change alone stands on the diagonal
             first = swaps - 4 * (product + both)
             choices += [first, first.T, first + first.T - swaps + 8 * both]
         gains = np.max(choices, axis=0)

@@ -114,9 +114,7 @@ def _guesses(recovery: GuessedKeys, truth: Truth, target: Target) -> Measurement
         for key in recovery.keys
     ]
     mean = sum(shares) / len(shares)
-    return Measurement(
-        _above_guessing(max(shares), truth), accuracy=max(shares), details={"mean": mean, "lowest": min(shares)}
-    )
+    return Measurement(_above_guessing(max(shares), truth), accuracy=max(shares), details={"mean": mean, "lowest": min(shares)})
 
 
 @measure.register
@@ -203,7 +201,9 @@ def _near(truth: Truth, agreement: float, generator: torch.Generator) -> Tensor:
         near[wrong] = torch.linalg.qr(gaussian)[0] @ near[wrong]
         return near
     order = torch.arange(len(wrong)).roll(1) if "shuffle" in parts else torch.arange(len(wrong))
-    sign = torch.where(torch.rand(len(wrong), generator=generator) < 0.5, -1, 1) if "negpos" in parts else torch.ones(len(wrong))
+    sign = (
+        torch.where(torch.rand(len(wrong), generator=generator) < 0.5, -1, 1) if "negpos" in parts else torch.ones(len(wrong))
+    )
     if "shuffle" not in parts:
         sign = -torch.ones(len(wrong))
     near[wrong] = signed_permutation(order, sign) @ near[wrong]

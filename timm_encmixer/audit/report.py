@@ -40,34 +40,19 @@ class Report:
         return {"version": SCHEMA_VERSION, **own, "attacks": {name: r.to_dict() for name, r in self.results.items()}}
 
     def save(self, out: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Write the folder `out`: audit.json, audit.md, audit.html (self-contained) and the pictures as PNG files.
-
-        Nothing in it comes from the key but the images and figures that the attacks recovered.
+        """Write the folder `out` with audit.json. Nothing in it comes from the key but figures.
 
         Raises:
             TargetExistsError: `out` is there and `overwrite` is false, or holds other files.
             FileAccessError: It cannot be written.
         """
-        from timm_encmixer.audit.rendering import render
-
-        files = render(self)
         folder = Path(out)
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise file_error(folder, "a folder to write", error) from error
-        with replacing_folder(folder, overwrite=overwrite, owned=owned_names()) as temporary:
+        with replacing_folder(folder, overwrite=overwrite, owned=frozenset({"audit.json"})) as temporary:
             (temporary / "audit.json").write_text(json.dumps(self.to_dict(), indent=2) + "\n")
-            for name, content in files.items():
-                (temporary / name).write_bytes(content)
-
-
-def owned_names() -> frozenset[str]:
-    """Return every file name that `Report.save` may write."""
-    from timm_encmixer.audit.suite import ATTACKS
-
-    pictures = {f"{name}{kind}.png" for name in ATTACKS for kind in ("", "-curve")}
-    return frozenset({"audit.json", "audit.md", "audit.html", "portrait.png"} | pictures)
 
 
 def table(report: Report) -> str:

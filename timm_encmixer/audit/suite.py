@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from timm_encmixer.audit.attack import BUDGETS, NOT_RUN, Attack, Effort
+from timm_encmixer.audit.attack import BUDGETS, Attack, Effort
 from timm_encmixer.audit.attacks.adversarial_transfer import AdversarialTransfer
 from timm_encmixer.audit.attacks.chosen_plaintext import ChosenPlaintext
 from timm_encmixer.audit.attacks.ciphertext_only_orthogonal import CiphertextOnlyOrthogonal
@@ -37,7 +37,7 @@ from timm_encmixer.image_io import to_channels
 from timm_encmixer.keys import SecretKey
 from timm_encmixer.models import decrypt_model, encrypt_model, scheme_of
 from timm_encmixer.scheme import DEFAULT_CIPHER, Preprocessing, Scheme
-from timm_encmixer.sources import load_model, provenance_of
+from timm_encmixer.sources import find_source, load_model, provenance_of
 from timm_encmixer.transforms import plain_transform
 
 _ATTACKS: tuple[type[Attack], ...] = (
@@ -116,8 +116,13 @@ def run(
     if budget not in BUDGETS:
         raise AuditError("budget", f"one of {', '.join(BUDGETS)}", repr(budget), "choose one of these")
     label = model if isinstance(model, str) else type(model).__name__
+    if isinstance(model, str):
+        public_weights = find_source(model).provenance.public
+        model = load_model(model)
+        if base is None and public_weights and scheme_of(model) is None:
+            base = model
     target = make_target(
-        load_model(model) if isinstance(model, str) else model,
+        model,
         images=_opened(images, split),
         public_images=None if public_images is None else _opened(public_images, public_split, prefer=("train",)),
         key=key,
@@ -207,11 +212,6 @@ def make_target(
 def audit_key(seed: int) -> SecretKey:
     """Return the public key that a plain model is audited with, so that figures can be had again."""
     return SecretKey(hashlib.sha256(f"timm-encmixer/audit-key/{seed}".encode()).digest())
-
-
-def obstacles(report_names: Iterable[str], report: Report) -> dict[str, str]:
-    """Return why each of these attacks was not run, for those that were not."""
-    return {name: report.results[name].finding for name in report_names if report.results[name].verdict == NOT_RUN}
 
 
 def _cfg(model: nn.Module) -> dict[str, Any]:

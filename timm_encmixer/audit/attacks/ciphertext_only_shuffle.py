@@ -65,7 +65,7 @@ def decide(matrix: Tensor, seen: BlockStatistics, public: BlockStatistics, schem
 
     best = max((matrix @ turn for turn in symmetries(scheme)), key=agreement)
     upside_down = float((best.T @ seen.light) @ public.light) < 0
-    return -best if upside_down and "shuffle" != scheme.cipher else best
+    return -best if upside_down and scheme.cipher != "shuffle" else best
 
 
 def symmetries(scheme: Scheme) -> Iterator[Tensor]:

@@ -22,7 +22,9 @@ class PublicBaseWeights(Attack):
     attacker = "somebody who has the encrypted model and public weights that it was made from"
     material = ("encrypted_model", "base_model")
     source = "our own"
-    curve = Curve("noise", "noise on the stem, in standard deviations of its weights", (4, 2, 1, 0.5, 0), (8, 4, 2, 1, 0.5, 0), False)
+    curve = Curve(
+        "noise", "noise on the stem, in standard deviations of its weights", (4, 2, 1, 0.5, 0), (8, 4, 2, 1, 0.5, 0), False
+    )
     findings = {
         BROKEN: "Has the key at once: never encrypt a model whose plain weights, or relatives of them, are public.",
         PARTLY: "Gets part of the key: the public weights are distant relatives.",

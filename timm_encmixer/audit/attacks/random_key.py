@@ -34,7 +34,9 @@ class NearbyKey(Attack):
     attacker = "somebody who has the encrypted model and knows three quarters of the key's positions"
     material = ("encrypted_model", "labelled")
     source = "Iijima and Kiya (arXiv 2207.11939), section 4, on wrong keys; our own for keys in part"
-    curve = Curve("agreement", "share of right positions", (1, 0.9, 0.5, 0.25, 0.75), (1, 0.95, 0.9, 0.8, 0.5, 0.25, 0, 0.75), False)
+    curve = Curve(
+        "agreement", "share of right positions", (1, 0.9, 0.5, 0.25, 0.75), (1, 0.95, 0.9, 0.8, 0.5, 0.25, 0, 0.75), False
+    )
     findings = {
         BROKEN: "Uses the model as if with the whole key: it can be found piece by piece.",
         PARTLY: "Gets an impaired use of the model: accuracy returns gradually, so a key can be found piece by piece.",

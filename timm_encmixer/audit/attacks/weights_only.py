@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from timm_encmixer.audit.assignment import assign
 from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack, Effort
@@ -79,16 +79,35 @@ def smooth_filters(covariance: Tensor, power: float) -> Tensor:
 
 
 def surest(held: Held, variants: Sequence[Tensor]) -> Tensor:
-    """Return the key under which the model is surest of its answers on public photos; a tournament in three rounds."""
+    """Return the key under which public photos look to the model most like what it was trained on; in three rounds."""
     remaining = list(variants)
-    for photos, keep in ((4, 32), (12, 6), (32, 1)):
+    for photos, keep in ((12, 96), (48, 12), (96, 1)):
         shown = held.photos[:: max(1, len(held.photos) // photos)]
-        sure = [_confidence(held, matrix, shown) for matrix in remaining]
-        order = sorted(range(len(remaining)), key=lambda index: -sure[index])
+        likeness = [_likeness(held, matrix, shown) for matrix in remaining]
+        order = sorted(range(len(remaining)), key=lambda index: -likeness[index])
         remaining = [remaining[index] for index in order[:keep]]
     return remaining[0]
 
 
-def _confidence(held: Held, matrix: Tensor, photos: Tensor) -> float:
-    logits = classify(held.encrypted_model, apply(matrix, photos, held.scheme.patch_size))
-    return float(logits.log_softmax(dim=1).amax(dim=1).mean())
+def _likeness(held: Held, matrix: Tensor, photos: Tensor) -> float:
+    """Return how near the inputs of BatchNorm layers are to the statistics that these keep from training.
+
+    The first half of them counts, which sees texture; the rest sees what photos are of. How sure the model is of its answers
+    is added; without such layers it is all there is.
+    """
+    gaps: list[Tensor] = []
+
+    def compare(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        mean, variance = module.get_buffer("running_mean"), module.get_buffer("running_var") + module.eps  # type: ignore[operator]
+        seen = inputs[0].transpose(0, 1).flatten(1)
+        gaps.append(((seen.mean(dim=1) - mean).square() / variance + (seen.var(dim=1) / variance).log().square()).mean())
+
+    layers = [m for m in held.encrypted_model.modules() if isinstance(m, nn.BatchNorm2d) and m.track_running_stats]
+    hooks = [layer.register_forward_pre_hook(compare) for layer in layers[: (len(layers) + 1) // 2]]
+    try:
+        logits = classify(held.encrypted_model, apply(matrix, photos, held.scheme.patch_size))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    sureness = float(logits.log_softmax(dim=1).amax(dim=1).mean())
+    return sureness - float(torch.stack(gaps).mean()) if gaps else sureness
