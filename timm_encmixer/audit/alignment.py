@@ -1,7 +1,8 @@
 """Alignment of second-order statistics by an orthogonal matrix: Procrustes iterations from many starting points.
 
-Given C[k] = A S[k] A^T for several k (within a block, and between neighbours), finds A: the eigenvectors of a random mixture of
-the symmetric parts give A up to signs, the other matrices the signs, and A <- polar(sum_k C[k] A S[k]^T + C[k]^T A S[k]) the rest.
+Given C[k] = A S[k] A^T for several k (within a block, and between neighbours), finds A: the eigenvectors of a random mixture
+of the symmetric parts give A up to signs, the other matrices give the signs, and A <- polar(sum_k C[k] A S[k]^T + C[k]^T A S[k])
+the rest.
 
 Source: our own; the polar factor is the solution of the orthogonal Procrustes problem (Schoenemann, Psychometrika 1966).
 """
@@ -17,13 +18,15 @@ from timm_encmixer.audit.assignment import best_signs
 def polar(matrix: Tensor) -> Tensor:
     """Return the orthogonal matrix nearest to a square matrix."""
     left, _, right = torch.linalg.svd(matrix)
-    return left @ right
+    nearest: Tensor = left @ right
+    return nearest
 
 
 def inverse_root(covariance: Tensor, ridge: float = 0.0) -> Tensor:
     """Return (covariance + ridge)^(-1/2) for a symmetric matrix without negative eigenvalues."""
     values, vectors = torch.linalg.eigh(covariance)
-    return (vectors * (values.clamp(min=1e-12) + ridge).rsqrt()) @ vectors.T
+    root: Tensor = (vectors * (values.clamp(min=1e-12) + ridge).rsqrt()) @ vectors.T
+    return root
 
 
 def align(target: Tensor, reference: Tensor, *, starts: int, iterations: int, generator: torch.Generator) -> Tensor:
@@ -52,7 +55,8 @@ def _start(target: Tensor, reference: Tensor, weights: Tensor) -> Tensor:
         bases.append(torch.linalg.eigh(mixture + mixture.T)[1])
     turned = [basis.T @ matrices @ basis for basis, matrices in zip(bases, (target, reference), strict=True)]
     signs = best_signs((turned[0] * turned[1]).sum(dim=0).numpy())
-    return (bases[0] * torch.from_numpy(signs)) @ bases[1].T
+    start: Tensor = (bases[0] * torch.from_numpy(signs)) @ bases[1].T
+    return start
 
 
 def _refine(found: Tensor, target: Tensor, reference: Tensor, iterations: int) -> Tensor:

@@ -79,7 +79,7 @@ def _images(recovery: RecoveredImages, truth: Truth, target: Target) -> Measurem
     features = recovery.sees == "features"
     seen = stem_outputs(truth.encrypted_model, truth.ciphertexts) if features else truth.ciphertexts
     images = recovery.reconstruct(seen).float().clamp(0, 1)
-    recovered, details = None, {}
+    recovered = None
     if recovery.thumbnail:
         patch = truth.cipher.scheme.patch_size
         recovered = _thumbnail_likeness(images, truth.images, patch)
@@ -87,7 +87,7 @@ def _images(recovery: RecoveredImages, truth: Truth, target: Target) -> Measurem
     fidelity = _fidelity(images, truth)
     share = None if truth.labels is None else accuracy(target.classify_plain, images, truth.labels)
     recovered = max(0.0, fidelity[1]) if recovered is None else recovered
-    return Measurement(recovered, *fidelity, share, details, pictures=_pictures(images, truth))
+    return Measurement(recovered, *fidelity, share, pictures=_pictures(images, truth))
 
 
 @measure.register
@@ -170,7 +170,9 @@ def _fidelity(images: Tensor, truth: Truth) -> tuple[float, float]:
     error = (images.double() - plain).square().mean(dim=(1, 2, 3)).clamp(min=1e-10)
     window = min(7, *(side - 1 + side % 2 for side in plain.shape[-2:]))
     similarity = [
-        structural_similarity(a.numpy(), b.numpy(), channel_axis=0, data_range=1.0, win_size=window)
+        structural_similarity(  # type: ignore[no-untyped-call]
+            a.numpy(), b.numpy(), channel_axis=0, data_range=1.0, win_size=window
+        )
         for a, b in zip(plain, images.double(), strict=True)
     ]
     return float((-10 * error.log10()).mean()), float(sum(similarity) / len(similarity))

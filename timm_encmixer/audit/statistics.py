@@ -1,7 +1,7 @@
 """Second-order statistics of image blocks: what natural photos have in common, and what every cipher of the family keeps.
 
-With u - 1/2 = A (v - 1/2) the covariances of ciphertext blocks are A S A^T for the covariances S of plain blocks, within a block
-and between neighbours. Those of any public photos are nearly the same S.
+With u - 1/2 = A (v - 1/2) the covariances of ciphertext blocks are A S A^T for the covariances S of plain blocks, within a
+block and between neighbours. Those of any public photos are nearly the same S.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def image_statistics(images: Tensor, patch: int) -> BlockStatistics:
     """Return the statistics of images (N, C, H, W), uint8 or floats in [0, 1], cut into blocks of `patch` pixels."""
 
     def blocks() -> list[Tensor]:
-        return [split(_unit(batch), patch) - 0.5 for batch in images.split(_BATCH)]
+        return [split(_unit(batch), patch) - 0.5 for batch in torch.split(images, _BATCH)]
 
     statistics = block_statistics(blocks())
     return BlockStatistics(statistics.mean, statistics.covariances, statistics.light, patch, len(images))

@@ -12,24 +12,24 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from timm_encmixer.audit.adversarial_transfer import AdversarialTransfer
 from timm_encmixer.audit.attack import BUDGETS, Attack, Effort
-from timm_encmixer.audit.attacks.adversarial_transfer import AdversarialTransfer
-from timm_encmixer.audit.attacks.chosen_plaintext import ChosenPlaintext
-from timm_encmixer.audit.attacks.ciphertext_only_orthogonal import CiphertextOnlyOrthogonal
-from timm_encmixer.audit.attacks.ciphertext_only_shuffle import CiphertextOnlyShuffle
-from timm_encmixer.audit.attacks.inverse_network import InverseNetwork
-from timm_encmixer.audit.attacks.key_reuse import KeyReuse
-from timm_encmixer.audit.attacks.known_plaintext import KnownPlaintext
-from timm_encmixer.audit.attacks.public_base_weights import FinetunedBaseWeights, PublicBaseWeights
-from timm_encmixer.audit.attacks.random_key import NearbyKey, RandomKey
-from timm_encmixer.audit.attacks.server_view import ServerView
-from timm_encmixer.audit.attacks.stolen_model_finetune import StolenModelFinetune
-from timm_encmixer.audit.attacks.thumbnail import Thumbnail
-from timm_encmixer.audit.attacks.weights_only import WeightsOnly
+from timm_encmixer.audit.chosen_plaintext import ChosenPlaintext
+from timm_encmixer.audit.ciphertext_only_orthogonal import CiphertextOnlyOrthogonal
+from timm_encmixer.audit.ciphertext_only_shuffle import CiphertextOnlyShuffle
+from timm_encmixer.audit.inverse_network import InverseNetwork
+from timm_encmixer.audit.key_reuse import KeyReuse
+from timm_encmixer.audit.known_plaintext import KnownPlaintext
 from timm_encmixer.audit.photos import sample_photos
+from timm_encmixer.audit.public_base_weights import FinetunedBaseWeights, PublicBaseWeights
+from timm_encmixer.audit.random_key import NearbyKey, RandomKey
 from timm_encmixer.audit.report import Report
+from timm_encmixer.audit.server_view import ServerView
 from timm_encmixer.audit.statistics import BlockStatistics, image_statistics
+from timm_encmixer.audit.stolen_model_finetune import StolenModelFinetune
 from timm_encmixer.audit.target import Target
+from timm_encmixer.audit.thumbnail import Thumbnail
+from timm_encmixer.audit.weights_only import WeightsOnly
 from timm_encmixer.bundled import BUNDLED_MODEL, bundled_images
 from timm_encmixer.data import UNLABELLED, LabelledImages, MemoryImages, open_images
 from timm_encmixer.errors import AuditError, DataError, MissingKeyError

@@ -213,7 +213,7 @@ def stem_outputs(model: nn.Module, ciphertexts: Tensor) -> Tensor:
     """Return what an encrypted model's stem convolution gives for ciphertexts, shape (N, dim, H/P, W/P)."""
     weight, bias = stem_of(model)
     patch = weight.shape[-1]
-    return torch.cat([nn.functional.conv2d(normalise(b), weight, bias, stride=patch) for b in ciphertexts.split(_BATCH)])
+    return torch.cat([nn.functional.conv2d(normalise(b), weight, bias, stride=patch) for b in torch.split(ciphertexts, _BATCH)])
 
 
 def classify(model: nn.Module, ciphertexts: Tensor) -> Tensor:
@@ -233,5 +233,5 @@ def accuracy(classifier: Callable[[Tensor], Tensor], images: Tensor, labels: Ten
 
 @torch.inference_mode()
 def _logits(model: nn.Module, images: Tensor, prepare: Callable[[Tensor], Tensor]) -> Tensor:
-    batches = (prepare(batch).contiguous(memory_format=torch.channels_last) for batch in images.split(_BATCH))
+    batches = (prepare(batch).contiguous(memory_format=torch.channels_last) for batch in torch.split(images, _BATCH))
     return torch.cat([model(batch) for batch in batches])

@@ -41,17 +41,17 @@ def fit(
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.01)
     steps = epochs * -(-len(inputs) // batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps)
-    model.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    model.to(memory_format=torch.channels_last).train()
     torch.set_flush_denormal(True)  # trained weights lead to denormal gradients, which are five times slower
     for _ in range(epochs):
-        for chosen in torch.randperm(len(inputs), generator=generator).split(batch_size):
+        for chosen in torch.split(torch.randperm(len(inputs), generator=generator), batch_size):
             batch = inputs[chosen]
             if mirror:
                 turned = torch.rand(len(batch), generator=generator) < 0.5
                 batch = torch.where(turned[:, None, None, None], batch.flip(-1), batch)
             loss = nn.functional.cross_entropy(model(batch.contiguous(memory_format=torch.channels_last)), targets[chosen])
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
     torch.set_flush_denormal(False)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 
@@ -21,7 +23,7 @@ class ChosenPlaintext(Attack):
     attacker = "somebody who can have images of their choice encrypted"
     material = ("oracle",)
     source = "our own; any linear map is read off its values on a basis"
-    findings = {
+    findings: ClassVar[Mapping[str, str]] = {
         BROKEN: "Has the key after one look.",
         PARTLY: "Gets part of the key.",
         HOLDS: "Does not get the key.",

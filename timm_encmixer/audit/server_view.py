@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -23,7 +26,7 @@ class ServerView(Attack):
     attacker = "whoever runs the encrypted model, with nothing but the outputs of its stem"
     material = ("features", "public_statistics")
     source = "our own"
-    findings = {
+    findings: ClassVar[Mapping[str, str]] = {
         BROKEN: "Reads every image that is sent for inference.",
         PARTLY: "Sees what the images show that are sent for inference.",
         HOLDS: "Does not get images from the stem's outputs.",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -21,7 +24,7 @@ class InverseNetwork(Attack):
         "evaluated in Sirichotedumrong and Kiya (arXiv 2010.06198)"
     )
     curve = Curve("image_pairs", "images both plain and encrypted", (1, 10, 100), (1, 10, 100, 1000))
-    findings = {
+    findings: ClassVar[Mapping[str, str]] = {
         BROKEN: "Reads every image, without knowing the method.",
         PARTLY: "Sees what images show, without knowing the method.",
         HOLDS: "Does not learn to read images from this many pairs.",
@@ -44,14 +47,14 @@ class InverseNetwork(Attack):
             chosen = torch.randint(len(plain), (16,), generator=generator)
             loss = nn.functional.mse_loss(network(encrypted[chosen].float() - 0.5), plain[chosen] - 0.5)
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
         network.eval()
 
         @torch.inference_mode()
         def reconstruct(seen: Tensor) -> Tensor:
-            return torch.cat([network(batch.float() - 0.5) + 0.5 for batch in seen.split(50)])
+            return torch.cat([network(batch.float() - 0.5) + 0.5 for batch in torch.split(seen, 50)])
 
         return RecoveredImages(reconstruct)
 
@@ -69,6 +72,7 @@ class _Split(nn.Module):
 
 class _Blocks(nn.Sequential):
     def __init__(self, channels: int, size: int, patch: int) -> None:
-        super().__init__(nn.Conv2d(channels, 2 * size, patch, stride=patch), nn.GELU(), nn.Conv2d(2 * size, size, 1))
-        nn.init.zeros_(self[2].weight)
-        nn.init.zeros_(self[2].bias)
+        last = nn.Conv2d(2 * size, size, 1)
+        for parameter in last.parameters():
+            nn.init.zeros_(parameter)
+        super().__init__(nn.Conv2d(channels, 2 * size, patch, stride=patch), nn.GELU(), last)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from timm_encmixer.audit.alignment import align, inverse_root
 from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack, Curve, Effort
 from timm_encmixer.audit.material import Held
@@ -19,7 +22,7 @@ class CiphertextOnlyOrthogonal(Attack):
     material = ("ciphertexts", "public_statistics")
     source = "our own: orthogonal Procrustes iterations on second-order statistics"
     curve = Curve("ciphertexts", "ciphertext images", (25, 50, 100, 250), (10, 25, 50, 100, 250, 500, 1000, 2000))
-    findings = {
+    findings: ClassVar[Mapping[str, str]] = {
         BROKEN: "Reads every image: the matrix follows from ciphertexts and statistics of public photos.",
         PARTLY: "Sees what images show: a rough matrix follows from ciphertexts and statistics of public photos.",
         HOLDS: "Does not get the matrix from this many ciphertexts.",

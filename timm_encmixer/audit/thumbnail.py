@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -26,7 +29,7 @@ class Thumbnail(Attack):
         "block means: well known; principal components: our own, in the spirit of the feature reconstruction attack of "
         "Chang and Li (arXiv 2004.13263)"
     )
-    findings = {
+    findings: ClassVar[Mapping[str, str]] = {
         BROKEN: "Sees a thumbnail of every image, one grey pixel per block; at 224 px a face can be recognised.",
         PARTLY: "Sees a blurred thumbnail of every image, one grey pixel per block.",
         HOLDS: "Sees nothing in the brightness of blocks.",

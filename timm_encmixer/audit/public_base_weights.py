@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
@@ -20,12 +23,12 @@ class PublicBaseWeights(Attack):
 
     name = "public_base_weights"
     attacker = "somebody who has the encrypted model and public weights that it was made from"
-    material = ("encrypted_model", "base_model")
+    material: ClassVar[tuple[str, ...]] = ("encrypted_model", "base_model")
     source = "our own"
     curve = Curve(
         "noise", "noise on the stem, in standard deviations of its weights", (4, 2, 1, 0.5, 0), (8, 4, 2, 1, 0.5, 0), False
     )
-    findings = {
+    findings: ClassVar[Mapping[str, str]] = {
         BROKEN: "Has the key at once: never encrypt a model whose plain weights, or relatives of them, are public.",
         PARTLY: "Gets part of the key: the public weights are distant relatives.",
         HOLDS: "Does not get the key: these weights are no relatives.",

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from timm_encmixer.audit.assignment import assign
 from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack, Effort
-from timm_encmixer.audit.attacks.ciphertext_only_shuffle import symmetries
 from timm_encmixer.audit.block_map import apply, signed_permutation
+from timm_encmixer.audit.ciphertext_only_shuffle import symmetries
 from timm_encmixer.audit.material import Held
 from timm_encmixer.audit.recovery import RecoveredKey
 from timm_encmixer.audit.statistics import correlation
@@ -31,7 +32,7 @@ class WeightsOnly(Attack):
     attacker = "somebody who has nothing but the encrypted model"
     material = ("encrypted_model", "public_statistics", "photos")
     source = "our own"
-    findings = {
+    findings: ClassVar[Mapping[str, str]] = {
         BROKEN: "Has the whole key from the encrypted weights alone: keeping the plain weights private does not help.",
         PARTLY: "Gets part of the key from the encrypted weights alone.",
         HOLDS: "Does not get the key from the encrypted weights.",
@@ -75,7 +76,8 @@ def smooth_filters(covariance: Tensor, power: float) -> Tensor:
         The covariance with its largest eigenvalue lowered to the second largest, to that power.
     """
     values, vectors = torch.linalg.eigh(covariance)
-    return (vectors * values.clamp(min=1e-12, max=float(values[-2])) ** power) @ vectors.T
+    prior: Tensor = (vectors * values.clamp(min=1e-12, max=float(values[-2])) ** power) @ vectors.T
+    return prior
 
 
 def surest(held: Held, variants: Sequence[Tensor]) -> Tensor:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -25,7 +26,7 @@ class StolenModelFinetune(Attack):
     material = ("encrypted_model", "labelled")
     source = "fine-tuning attack on access control: Kiya et al. (arXiv 2201.11006)"
     curve = Curve("labelled", "labelled plain images", (100, 250), (100, 250, 500, 2000))
-    findings = {
+    findings: ClassVar[Mapping[str, str]] = {
         BROKEN: "Has a model as good as yours for the price of this many labelled images.",
         PARTLY: "Has an impaired model; compare it with the one trained from scratch on the same images.",
         HOLDS: "Has no use of the model with this many images.",
@@ -56,8 +57,9 @@ def _stolen(held: Held) -> tuple[nn.Module, nn.Conv2d]:
 
 
 def _reset(module: nn.Module) -> None:
-    if hasattr(module, "reset_parameters"):
-        module.reset_parameters()
+    reset = getattr(module, "reset_parameters", None)
+    if callable(reset):
+        reset()
 
 
 def _classifier(model: nn.Module) -> Callable[[Tensor], Tensor]:

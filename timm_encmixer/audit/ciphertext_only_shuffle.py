@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -33,7 +34,7 @@ class CiphertextOnlyShuffle(Attack):
     )
     curve = Curve("ciphertexts", "ciphertext images", (25, 50, 100, 250), (10, 25, 50, 100, 250, 500, 1000, 2000))
     ciphers = ("shuffle", "negpos")
-    findings = {
+    findings: ClassVar[Mapping[str, str]] = {
         BROKEN: "Reads every image: the whole key follows from ciphertexts and statistics of public photos.",
         PARTLY: "Reads images in part: most of the key follows from ciphertexts and statistics of public photos.",
         HOLDS: "Does not get the key from this many ciphertexts.",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack, Curve, Effort
 from timm_encmixer.audit.material import Held
 from timm_encmixer.audit.recovery import GuessedKeys, PartialKey
@@ -16,7 +19,7 @@ class RandomKey(Attack):
     material = ("encrypted_model", "labelled")
     source = "Iijima and Kiya (arXiv 2207.11939), section 4"
     curve = Curve("keys", "random keys tried", (1, 10), (1, 10, 100), amount=False)
-    findings = {
+    findings: ClassVar[Mapping[str, str]] = {
         BROKEN: "Uses the model: some wrong keys are as good as the right one.",
         PARTLY: "Gets an impaired use of the model: the best wrong keys keep part of its accuracy.",
         HOLDS: "Cannot use the model: even the best of these keys is not far from guessing.",
@@ -37,7 +40,7 @@ class NearbyKey(Attack):
     curve = Curve(
         "agreement", "share of right positions", (1, 0.9, 0.5, 0.25, 0.75), (1, 0.95, 0.9, 0.8, 0.5, 0.25, 0, 0.75), False
     )
-    findings = {
+    findings: ClassVar[Mapping[str, str]] = {
         BROKEN: "Uses the model as if with the whole key: it can be found piece by piece.",
         PARTLY: "Gets an impaired use of the model: accuracy returns gradually, so a key can be found piece by piece.",
         HOLDS: "Cannot use the model: a key that is right in part is worth little.",

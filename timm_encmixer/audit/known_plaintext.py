@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack, Curve, Effort
-from timm_encmixer.audit.attacks.public_base_weights import match_rows
 from timm_encmixer.audit.material import Held
+from timm_encmixer.audit.public_base_weights import match_rows
 from timm_encmixer.audit.recovery import RecoveredKey
 
 
@@ -16,7 +19,7 @@ class KnownPlaintext(Attack):
     material = ("known_blocks",)
     source = "our own"
     curve = Curve("known_blocks", "known blocks", (4, 8, 16, 32, 64, 128, 256), (4, 8, 16, 32, 64, 128, 256, 1024, 4096))
-    findings = {
+    findings: ClassVar[Mapping[str, str]] = {
         BROKEN: "Has the key from a few blocks, which is a small piece of one image.",
         PARTLY: "Gets part of the key.",
         HOLDS: "Does not get the key from this many blocks.",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +25,7 @@ class AdversarialTransfer(Attack):
     attacker = "somebody who has public weights that the model was made from, and sends images to whoever encrypts them"
     material = ("base_model", "labelled")
     source = "Madry et al. (arXiv 1706.06083), with foolbox (Rauber et al., arXiv 1707.04131)"
-    findings = {
+    findings: ClassVar[Mapping[str, str]] = {
         BROKEN: "Fools the keyed pipeline as easily as the plain model: it computes the same function.",
         PARTLY: "Fools the keyed pipeline with part of what fools the plain model.",
         HOLDS: "Does not fool the keyed pipeline with what fools the plain model.",
@@ -33,13 +35,13 @@ class AdversarialTransfer(Attack):
         """Make them."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the libraries that foolbox imports
-            from foolbox import PyTorchModel
             from foolbox.attacks import LinfPGD
+            from foolbox.models import PyTorchModel
         images, labels = (tensor[: effort.pick(50, 200)] for tensor in held.labelled)
         assert held.scheme.plain is not None  # the record of an encrypted model
         model = PyTorchModel(_WithNormalisation(held.base_model, held.scheme.plain).eval(), bounds=(0, 1), device="cpu")
         made = []
-        for batch, answers in zip(images.split(50), labels.split(50), strict=True):
+        for batch, answers in zip(torch.split(images, 50), torch.split(labels, 50), strict=True):
             _, found, _ = LinfPGD(steps=STEPS)(model, batch.float() / 255, answers, epsilons=(EPSILON - 0.5) / 255)
             made.append((found * 255).round().to(torch.uint8))
         return AdversarialImages(torch.cat(made), EPSILON)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack, Effort
-from timm_encmixer.audit.attacks.public_base_weights import match_rows
 from timm_encmixer.audit.material import Held
+from timm_encmixer.audit.public_base_weights import match_rows
 from timm_encmixer.audit.recovery import RecoveredKey
 
 
@@ -15,7 +18,7 @@ class KeyReuse(Attack):
     attacker = "somebody who has another model under the same key (and cipher, block side and channels) with public weights"
     material = ("other_model",)
     source = "our own"
-    findings = {
+    findings: ClassVar[Mapping[str, str]] = {
         BROKEN: "Has this model's key from the other one: give each model a key of its own.",
         PARTLY: "Gets part of the key from the other model.",
         HOLDS: "Does not get the key from the other model.",
