@@ -36,7 +36,7 @@ class AdversarialTransfer(Attack):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the libraries that foolbox imports
             from foolbox.attacks import LinfPGD
-            from foolbox.models import PyTorchModel
+            from foolbox.models.pytorch import PyTorchModel
         images, labels = (tensor[: effort.pick(50, 200)] for tensor in held.labelled)
         assert held.scheme.plain is not None  # the record of an encrypted model
         model = PyTorchModel(_WithNormalisation(held.base_model, held.scheme.plain).eval(), bounds=(0, 1), device="cpu")

@@ -1,8 +1,8 @@
 """Alignment of second-order statistics by an orthogonal matrix: Procrustes iterations from many starting points.
 
 Given C[k] = A S[k] A^T for several k (within a block, and between neighbours), finds A: the eigenvectors of a random mixture
-of the symmetric parts give A up to signs, the other matrices give the signs, and A <- polar(sum_k C[k] A S[k]^T + C[k]^T A S[k])
-the rest.
+of the symmetric parts give A up to signs, the other matrices give the signs, and the iterations
+A <- polar(sum_k C[k] A S[k]^T + C[k]^T A S[k]) the rest.
 
 Source: our own; the polar factor is the solution of the orthogonal Procrustes problem (Schoenemann, Psychometrika 1966).
 """

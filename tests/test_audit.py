@@ -1,0 +1,198 @@
+"""The audit: each attack first breaks what it must break and fails on what it cannot; the base measures, the attack does not."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from conftest import assert_no_secret
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+import timm_encmixer as te
+from timm_encmixer.audit import ATTACKS, run
+from timm_encmixer.audit.assignment import assign
+from timm_encmixer.audit.attack import BROKEN, HOLDS, NOT_RUN, Effort
+from timm_encmixer.audit.block_map import apply, invert, matrix_of
+from timm_encmixer.audit.measures import measure
+from timm_encmixer.audit.recovery import RecoveredKey
+from timm_encmixer.audit.suite import audit_key, make_target
+from timm_encmixer.bundled import bundled_images
+from timm_encmixer.data import UNLABELLED, MemoryImages, open_images
+from timm_encmixer.errors import AuditError, DataError, MissingKeyError
+
+QUICK = Effort("quick", 0)
+KEY_ATTACKS = ["ciphertext_only_shuffle", "public_base_weights", "known_plaintext", "chosen_plaintext", "key_reuse"]
+DEFAULT = te.Scheme(patch_size=4).cipher
+
+
+@pytest.fixture(scope="module")
+def targets(plain_model):
+    """By cipher, made when first asked for."""
+    images, labels, _ = bundled_images()
+    made = {}
+
+    def target(cipher):
+        if cipher not in made:
+            made[cipher] = make_target(
+                plain_model,
+                images=MemoryImages(images, labels),
+                public_images=None,
+                key=None,
+                cipher=cipher,
+                base=plain_model,
+                budget="quick",
+                seed=0,
+            )
+        return made[cipher]
+
+    return target
+
+
+@pytest.mark.parametrize("cipher", te.CIPHERS)
+@pytest.mark.parametrize("name", KEY_ATTACKS)
+def test_attacks_on_the_key_break_every_cipher_that_they_are_about(targets, cipher, name):
+    target = targets(cipher)
+    result = ATTACKS[name]()(target, target.truth(), QUICK)
+    if (cipher, name) == ("orthogonal", "ciphertext_only_shuffle"):
+        assert result.verdict == NOT_RUN
+        return
+    assert result.verdict == BROKEN
+    assert result.recovered == 1.0
+    assert result.accuracy == target.truth().plain_accuracy
+    assert result.psnr_db > 50
+
+
+@pytest.mark.parametrize("cipher", te.CIPHERS)
+def test_ciphertexts_alone_show_images_under_every_cipher(targets, cipher):
+    target = targets(cipher)
+    truth = target.truth()
+    aligned = ATTACKS["ciphertext_only_orthogonal"]()(target, truth, QUICK)
+    assert aligned.verdict == BROKEN
+    assert aligned.psnr_db > 30
+    server = ATTACKS["server_view"]()(target, truth, QUICK)
+    assert server.psnr_db > 25
+    thumbnail = ATTACKS["thumbnail"]()(target, truth, QUICK)
+    assert thumbnail.recovered > 0.95
+
+
+def noise(shape):
+    return torch.rand(shape, generator=torch.Generator().manual_seed(0))
+
+
+def aes(shape):
+    count = torch.Size(shape).numel()
+    stream = Cipher(algorithms.AES(bytes(32)), modes.CTR(bytes(16))).encryptor().update(bytes(count))
+    return torch.frombuffer(bytearray(stream), dtype=torch.uint8).reshape(shape).float() / 255
+
+
+@pytest.mark.parametrize("unbreakable", [noise, aes])
+@pytest.mark.parametrize("name", ["ciphertext_only_shuffle", "ciphertext_only_orthogonal", "thumbnail"])
+def test_ciphertext_only_attacks_fail_on_what_shows_nothing(targets, monkeypatch, unbreakable, name):
+    target = targets(DEFAULT)
+    truth = target.truth()
+    monkeypatch.setattr(target, "_ciphertexts", unbreakable(target._ciphertexts.shape))
+    if name == "thumbnail":
+        object.__setattr__(truth, "ciphertexts", unbreakable(truth.ciphertexts.shape))
+    result = ATTACKS[name]()(target, truth, QUICK)
+    assert result.verdict == HOLDS
+    assert result.recovered < 0.2
+
+
+def test_weights_that_are_no_relatives_give_no_key(targets, plain_model, monkeypatch):
+    import copy
+
+    target = targets(DEFAULT)
+    stranger = copy.deepcopy(plain_model)
+    torch.nn.init.normal_(stranger.stem[0].weight, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(target, "base_model", stranger)
+    result = ATTACKS["public_base_weights"]()(target, target.truth(), QUICK)
+    assert result.verdict == HOLDS
+    assert result.recovered < 0.2
+
+
+def test_other_keys_are_of_no_use_and_adversarial_images_are(targets):
+    target = targets(DEFAULT)
+    truth = target.truth()
+    guesses = ATTACKS["random_key"]()(target, truth, QUICK)
+    assert guesses.verdict == HOLDS
+    transfer = ATTACKS["adversarial_transfer"]()(target, truth, QUICK)
+    assert transfer.recovered == 1.0
+    assert transfer.details["fooled on the plain model"] > 0.2
+
+
+def test_the_base_measures_and_no_attack_sees_more_than_it_names(targets):
+    target = targets(DEFAULT)
+    truth = target.truth()
+    assert measure(RecoveredKey(truth.matrix), truth, target).recovered == 1.0
+    assert measure(RecoveredKey(-truth.matrix), truth, target).recovered == 0.0
+    shifted = torch.roll(truth.matrix, 1, dims=0)
+    assert measure(RecoveredKey(shifted), truth, target).recovered < 0.1
+    held = target.hold(("ciphertexts",), {"ciphertexts": 3})
+    assert len(held.ciphertexts) == 3
+    assert held.scheme.fingerprint is None
+    with pytest.raises(LookupError, match="does not hold"):
+        _ = held.labelled
+    met = {image.numpy().tobytes() for image in target.images}
+    assert not met & {image.numpy().tobytes() for image in target.test_images}
+
+
+def test_a_matrix_does_what_the_cipher_does(key, pixels):
+    for cipher in te.CIPHERS:
+        block_cipher = te.BlockCipher(key, te.Scheme(cipher=cipher, patch_size=4))
+        matrix, plain = matrix_of(block_cipher), pixels[:4].double() / 255
+        assert torch.allclose(apply(matrix, plain, 4), block_cipher.encrypt(plain), atol=1e-12)
+        assert torch.allclose(invert(matrix, block_cipher.encrypt(plain), 4), plain, atol=1e-12)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_assignment_finds_a_hidden_order_and_its_score_is_what_it_says(signed):
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    places = rng.random((20, 3))
+    reference = np.exp(-4 * np.linalg.norm(places[:, None] - places, axis=2))
+    order, sign = rng.permutation(20), np.where(rng.random(20) < 0.5, -1, 1) if signed else np.ones(20, int)
+    target = np.outer(sign, sign) * reference[np.ix_(order, order)]
+    found = assign(target, reference, moves=True, signed=signed, starts=8, iterations=500, rng=rng)
+    off = 1 - np.eye(20)
+    score = (target * np.outer(found.sign, found.sign) * reference[np.ix_(found.order, found.order)] * off).sum()
+    assert found.score == pytest.approx(score)
+    assert found.score == pytest.approx((target * target * off).sum(), rel=1e-6)
+    assert (found.order == order).all()
+    assert abs((found.sign * sign).sum()) == 20
+
+
+def test_two_runs_give_the_same_report_without_the_key(tmp_path):
+    names = ["ciphertext_only_orthogonal", "thumbnail", "inverse_network"]
+    reports = [run(attacks=names, progress=False).to_dict() for _ in range(2)]
+    for report in reports:
+        for attack in report["attacks"].values():
+            attack.pop("seconds")
+    assert reports[0] == reports[1]
+    secret = te.SecretKey.generate()
+    run(attacks=["known_plaintext"], key=secret, progress=False).save(tmp_path / "out")
+    written = json.loads((tmp_path / "out" / "audit.json").read_text())
+    assert written["attacks"]["known_plaintext"]["verdict"] == BROKEN
+    assert_no_secret(secret, tmp_path / "out")
+
+
+def test_bad_input(plain_model, key, photos, tmp_path):
+    with pytest.raises(AuditError, match="attacks: expected names among weights_only"):
+        run(attacks=["nonsense"])
+    with pytest.raises(AuditError, match="budget"):
+        run(budget="endless")
+    with pytest.raises(MissingKeyError, match="an owner audits their own model"):
+        run(te.encrypt_model(plain_model, key))
+    with pytest.raises(DataError, match="at least 4"):
+        run(plain_model, images=MemoryImages(photos[:3], [0, 0, 0]))
+    with pytest.raises(DataError, match="labels from 0 to 9"):
+        run(plain_model, images=MemoryImages(photos[:8], [10] * 8))
+    for index, photo in enumerate(photos[:8]):
+        photo.save(tmp_path / f"{index}.png")
+    loose = open_images(str(tmp_path))
+    assert {label for _, label in loose} == {UNLABELLED}
+    report = run(plain_model, images=loose, attacks=["known_plaintext", "random_key"], progress=False)
+    assert report.results["known_plaintext"].accuracy is None
+    assert report.results["random_key"].verdict == NOT_RUN
+    assert audit_key(0) != audit_key(1)
