@@ -20,8 +20,8 @@ class InverseNetwork(Attack):
     attacker = "somebody who has images both plain and encrypted and trains a network on them"
     material = ("image_pairs",)
     source = (
-        "inverse transformation networks: Madono et al. (arXiv 2001.07761), Ito et al. (IEEE Access 2021); "
-        "evaluated in Sirichotedumrong and Kiya (arXiv 2010.06198)"
+        "inverse transformation network attacks as evaluated by Sirichotedumrong and Kiya (arXiv 2010.06198), on networks for "
+        "scrambled blocks as in Madono et al. (arXiv 2001.07761)"
     )
     curve = Curve("image_pairs", "images both plain and encrypted", (1, 10, 100), (1, 10, 100, 1000))
     findings: ClassVar[Mapping[str, str]] = {
