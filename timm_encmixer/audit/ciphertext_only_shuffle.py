@@ -49,7 +49,7 @@ class CiphertextOnlyShuffle(Attack):
             correlation(held.public_statistics.within).numpy(),
             moves="shuffle" in parts,
             signed="negpos" in parts,
-            starts=effort.pick(4, 12),
+            starts=effort.pick(16, 48),
             iterations=1000,
             rng=effort.rng,
         )
