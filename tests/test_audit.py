@@ -20,9 +20,10 @@ from timm_encmixer.audit.block_map import apply, invert, matrix_of
 from timm_encmixer.audit.measures import measure
 from timm_encmixer.audit.recovery import RecoveredKey
 from timm_encmixer.audit.suite import audit_key, make_target
-from timm_encmixer.bundled import bundled_images
+from timm_encmixer.bundled import BUNDLED_FOLDER, bundled_images
 from timm_encmixer.data import UNLABELLED, MemoryImages, open_images
 from timm_encmixer.errors import AuditError, DataError, MissingKeyError
+from timm_encmixer.provenance import Provenance
 
 QUICK = Effort("quick", 0)
 KEY_ATTACKS = ["ciphertext_only_shuffle", "public_base_weights", "known_plaintext", "chosen_plaintext", "key_reuse"]
@@ -44,6 +45,7 @@ def targets(plain_model):
                 key=None,
                 cipher=cipher,
                 base=plain_model,
+                public_weights=True,
                 budget="quick",
                 seed=0,
             )
@@ -164,6 +166,24 @@ def test_the_base_measures_and_no_attack_sees_more_than_it_names(targets):
         _ = held.labelled
     met = {image.numpy().tobytes() for image in target.images}
     assert not met & {image.numpy().tobytes() for image in target.test_images}
+
+
+def test_the_owners_own_files_are_attacked_and_their_public_origin_is_known(key, tmp_path):
+    te.encrypt_checkpoint(BUNDLED_FOLDER, tmp_path / "own", key, cipher="negpos", provenance=Provenance(public=True))
+    images, labels, _ = bundled_images()
+    options = {"images": MemoryImages(images[::20], labels[::20]), "attacks": ["public_base_weights"], "progress": False}
+    report = run(str(tmp_path / "own"), key=key, **options)
+    assert report.cipher == "negpos"
+    assert report.results["public_base_weights"].verdict == BROKEN
+    te.encrypt_checkpoint(BUNDLED_FOLDER, tmp_path / "private", key, provenance=Provenance())
+    assert run(str(tmp_path / "private"), key=key, **options).results["public_base_weights"].verdict == NOT_RUN
+
+
+def test_a_curve_names_no_more_than_there_is(targets):
+    small = dataclasses.replace(targets(DEFAULT), images=targets(DEFAULT).images[:3], labels=targets(DEFAULT).labels[:3])
+    assert small.available("known_blocks") == 3 * 64
+    result = ATTACKS["known_plaintext"]()(small, small.truth(), QUICK)
+    assert [point["x"] for point in result.curve] == [4, 8, 16, 32, 64, 128, 192]
 
 
 def test_a_matrix_does_what_the_cipher_does(key, pixels):

@@ -162,10 +162,8 @@ class Attack(ABC):
         if self.curve is None:
             return [0.0]
         values = self.curve.full if effort.budget == "full" else self.curve.quick
-        if self.curve.setting not in ("ciphertexts", "image_pairs", "labelled"):
-            return list(values)
-        there = len(target.images)
-        return sorted({min(value, there) for value in values})
+        there = target.available(self.curve.setting)
+        return list(dict.fromkeys(min(value, there) for value in values))
 
 
 def verdict_of(measured: Measurement) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import torch
 from PIL import Image
@@ -61,6 +60,7 @@ ATTACKS: dict[str, type[Attack]] = {attack.name: attack for attack in _ATTACKS}
 _TEST_IMAGES = {"quick": 250, "full": 1000}
 _ATTACKED_IMAGES = {"quick": 250, "full": 2000}
 _PUBLIC_IMAGES = 10_000
+_PHOTOS = 96
 _LEAST_IMAGES = 4
 
 
@@ -117,10 +117,9 @@ def run(
         raise AuditError("budget", f"one of {', '.join(BUDGETS)}", repr(budget), "choose one of these")
     label = model if isinstance(model, str) else type(model).__name__
     if isinstance(model, str):
-        public_weights = find_source(model).provenance.public
-        model = load_model(model)
-        if base is None and public_weights and scheme_of(model) is None:
-            base = model
+        public_weights, model = find_source(model).provenance.public, load_model(model)
+    else:
+        public_weights = provenance_of(getattr(model, "pretrained_cfg", None) or {}).public
     target = make_target(
         model,
         images=_opened(images, split),
@@ -128,6 +127,7 @@ def run(
         key=key,
         cipher=cipher,
         base=load_model(base) if isinstance(base, str) else base,
+        public_weights=public_weights,
         budget=budget,
         seed=seed,
         progress=progress,
@@ -164,11 +164,15 @@ def make_target(
     key: SecretKey | None,
     cipher: str,
     base: nn.Module | None,
+    public_weights: bool,
     budget: str,
     seed: int,
     progress: bool = False,
 ) -> Target:
-    """Prepare what is attacked; the arguments are those of `run`."""
+    """Prepare what is attacked; arguments and errors are those of `run`.
+
+    With `public_weights` the model's own plain weights are public, and are the base where `base` is None.
+    """
     model.eval()
     scheme = scheme_of(model)
     if scheme is not None and key is None:
@@ -179,7 +183,7 @@ def make_target(
     scheme = scheme_of(encrypted)
     assert scheme is not None  # encrypted just now
     assert scheme.plain is not None
-    if base is None and scheme_of(model) is None and provenance_of(_cfg(plain_model)).public:
+    if base is None and public_weights:
         base = plain_model
     count = min(len(images), _ATTACKED_IMAGES[budget] + _TEST_IMAGES[budget])
     if count < _LEAST_IMAGES:
@@ -187,17 +191,17 @@ def make_target(
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[:count].tolist()
     pixels, labels = _pixels(images, order, scheme, progress)
     tested = min(_TEST_IMAGES[budget], count // 2)
-    statistics = _statistics(public_images, scheme, seed, progress)
+    statistics, photos = _public(public_images, scheme, seed, progress)
     target = Target(
         plain_model,
         key,
-        scheme,
+        encrypted,
         pixels[tested:],
         None if labels is None else labels[tested:],
         pixels[:tested],
         None if labels is None else labels[:tested],
         statistics,
-        _photos(public_images, scheme, seed),
+        photos,
         base,
         seed,
     )
@@ -212,10 +216,6 @@ def make_target(
 def audit_key(seed: int) -> SecretKey:
     """Return the public key that a plain model is audited with, so that figures can be had again."""
     return SecretKey(hashlib.sha256(f"timm-encmixer/audit-key/{seed}".encode()).digest())
-
-
-def _cfg(model: nn.Module) -> dict[str, Any]:
-    return dict(getattr(model, "pretrained_cfg", None) or {})
 
 
 def _opened(
@@ -247,29 +247,22 @@ class _Preprocess:
         return tensor
 
 
-def _chosen(images: LabelledImages, count: int, seed: int) -> list[int]:
-    chosen: list[int] = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[:count].tolist()
-    return chosen
-
-
-def _statistics(public: LabelledImages | None, scheme: Scheme, seed: int, progress: bool) -> BlockStatistics | None:
-    if public is None:
-        bundled = BlockStatistics.load()
-        fits = (bundled.patch_size, len(bundled.mean)) == (scheme.patch_size, scheme.block_size)
-        return bundled if fits else None
-    pixels, _ = _pixels(public, _chosen(public, _PUBLIC_IMAGES, seed), scheme, progress)
-    return image_statistics(pixels, scheme.patch_size)
-
-
-def _photos(public: LabelledImages | None, scheme: Scheme, seed: int) -> Tensor | None:
+def _public(
+    public: LabelledImages | None, scheme: Scheme, seed: int, progress: bool
+) -> tuple[BlockStatistics | None, Tensor | None]:
+    """Return statistics of public photos, and a few of the photos; None where there are none for this model."""
     assert scheme.plain is not None  # the record of an encrypted model
     if public is not None:
-        return _pixels(public, _chosen(public, 32, seed), scheme, False)[0]
+        order = torch.randperm(len(public), generator=torch.Generator().manual_seed(seed))[:_PUBLIC_IMAGES].tolist()
+        pixels, _ = _pixels(public, order, scheme, progress)
+        return image_statistics(pixels, scheme.patch_size), pixels[:_PHOTOS]
+    bundled = BlockStatistics.load()
+    fits = (bundled.patch_size, len(bundled.mean)) == (scheme.patch_size, scheme.block_size)
     channels, height, width = scheme.plain.input_size
     photos = sample_photos(height, width)
     if channels == 1:
-        return photos.float().mean(dim=1, keepdim=True).round().to(torch.uint8)
-    return photos if channels == 3 else None
+        photos = photos.float().mean(dim=1, keepdim=True).round().to(torch.uint8)
+    return bundled if fits else None, photos if channels in (1, 3) else None
 
 
 def _public_words(source: LabelledImages | str | os.PathLike[str] | None, target: Target) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from timm_encmixer.ciphers import BlockCipher
 from timm_encmixer.ciphers.blocks import split
 from timm_encmixer.keys import SecretKey
 from timm_encmixer.models import encrypt_model, scheme_of, stem_of
-from timm_encmixer.scheme import Preprocessing, Scheme
+from timm_encmixer.scheme import Preprocessing
 from timm_encmixer.stem import recentre
 from timm_encmixer.transforms import normalise, normalised_plain
 
@@ -34,7 +35,6 @@ class Truth:
     images: Tensor  # uint8, shape (N, C, H, W), used by no attack
     labels: Tensor | None
     ciphertexts: Tensor  # floats
-    plain_model: nn.Module
     encrypted_model: nn.Module
     plain_accuracy: float | None
     guessing: float  # accuracy of one who knows nothing
@@ -47,7 +47,7 @@ class Target:
     Args:
         plain_model: In evaluation mode, with its `pretrained_cfg`.
         key: The secret key.
-        scheme: The encrypted model's record.
+        encrypted_model: What is published, with its record.
         images: Plain uint8 images that an attacker may meet, shape (N, C, H, W).
         labels: Their labels, None where they have none.
         test_images: Plain uint8 images that no attacker meets; what is recovered is measured on these.
@@ -60,7 +60,7 @@ class Target:
 
     plain_model: nn.Module
     key: SecretKey
-    scheme: Scheme
+    encrypted_model: nn.Module
     images: Tensor
     labels: Tensor | None
     test_images: Tensor
@@ -72,9 +72,11 @@ class Target:
     oracle_images: int = field(default=0, init=False)  # asked for since the last `hold`
 
     def __post_init__(self) -> None:
-        self._cipher = BlockCipher(self.key, self.scheme)
+        scheme = scheme_of(self.encrypted_model)
+        assert scheme is not None  # an encrypted model
+        self.scheme = scheme
+        self._cipher = BlockCipher(self.key, scheme)
         self._ciphertexts = encrypt_images(self._cipher, self.images)
-        self._encrypted = encrypt_model(self.plain_model, self.key, cipher=self.scheme.cipher)
 
     @property
     def plain(self) -> Preprocessing:
@@ -94,8 +96,7 @@ class Target:
             self.test_images,
             self.test_labels,
             encrypt_images(self._cipher, self.test_images),
-            self.plain_model,
-            self._encrypted,
+            self.encrypted_model,
             plain_accuracy,
             1 / classes,
         )
@@ -103,6 +104,13 @@ class Target:
     def classify_plain(self, images: Tensor) -> Tensor:
         """Return the plain model's logits of uint8 images or floats in [0, 1]."""
         return classify_plain(self.plain_model, images, self.plain)
+
+    def available(self, setting: str) -> float:
+        """Return how much there is of what a setting of `hold` counts; without bound for settings that count nothing."""
+        patch = self.scheme.patch_size
+        blocks = math.prod(side // patch for side in self.images.shape[-2:])
+        there = dict.fromkeys(("ciphertexts", "image_pairs", "labelled"), len(self.images))
+        return {**there, "known_blocks": len(self.images) * blocks}.get(setting, math.inf)
 
     def lacking(self, material: tuple[str, ...]) -> list[str]:
         """Return which of this material there is none of."""
@@ -146,7 +154,7 @@ class Target:
     def _owned(self, noise: float, epochs: int) -> nn.Module:
         """Return the encrypted model; after noise on its stem, or fine-tuning, in the owner's hands."""
         if not noise and not epochs:
-            return self._encrypted
+            return self.encrypted_model
         generator = torch.Generator().manual_seed(self.seed)
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
@@ -169,7 +177,7 @@ class Target:
         return encrypt_images(self._cipher, images)
 
     def _features(self) -> Tensor:
-        return stem_outputs(self._encrypted, self._ciphertexts)
+        return stem_outputs(self.encrypted_model, self._ciphertexts)
 
     def _other_model(self) -> tuple[Tensor, Tensor]:
         """A stem that has nothing to do with this model's, with public weights, under the same key."""
@@ -180,8 +188,6 @@ class Target:
 
 def clone(model: nn.Module) -> nn.Module:
     """Return a deep copy of a plain model, in evaluation mode."""
-    import copy
-
     return copy.deepcopy(model).eval()
 
 
