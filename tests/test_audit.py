@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from timm_encmixer.audit.recovery import RecoveredKey
 from timm_encmixer.audit.suite import audit_key, make_target
 from timm_encmixer.bundled import BUNDLED_FOLDER, bundled_images
 from timm_encmixer.data import UNLABELLED, MemoryImages, open_images
-from timm_encmixer.errors import AuditError, DataError, MissingKeyError
+from timm_encmixer.errors import AuditError, DataError, MissingExtraError, MissingKeyError
 from timm_encmixer.provenance import Provenance
 
 QUICK = Effort("quick", 0)
@@ -224,6 +225,13 @@ def test_two_runs_give_the_same_report_without_the_key(tmp_path):
     written = json.loads((tmp_path / "out" / "audit.json").read_text())
     assert written["attacks"]["known_plaintext"]["verdict"] == BROKEN
     assert_no_secret(secret, tmp_path / "out")
+
+
+@pytest.mark.parametrize("package", ["scipy", "skimage", "foolbox"])
+def test_a_missing_extra_names_its_remedy(monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingExtraError, match=r'pip install "timm-encmixer\[audit\]"'):
+        _ = te.audit.run
 
 
 def test_bad_input(plain_model, key, photos, tmp_path):

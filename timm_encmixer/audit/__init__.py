@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING, Any
 
 from timm_encmixer.errors import MissingExtraError
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from timm_encmixer.audit.suite import ATTACKS as ATTACKS
     from timm_encmixer.audit.suite import run as run
 
+_EXTRA = ("scipy", "skimage", "foolbox")
 _HOMES = {"ATTACKS": "suite", "Report": "report", "run": "suite"}
 __all__ = ["ATTACKS", "Report", "run"]
 
@@ -19,10 +21,8 @@ __all__ = ["ATTACKS", "Report", "run"]
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    except ImportError as error:
-        if (error.name or "").partition(".")[0] not in ("scipy", "skimage", "foolbox", "matplotlib", "jinja2"):
-            raise
-        remedy = 'pip install "timm-encmixer[audit]"'
-        raise MissingExtraError("encmixer audit", f"the package {error.name}", "none installed", remedy) from error
+    for package in _EXTRA:
+        if importlib.util.find_spec(package) is None:
+            remedy = 'pip install "timm-encmixer[audit]"'
+            raise MissingExtraError("audit", f"the package {package}", "none installed", remedy)
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
