@@ -6,15 +6,9 @@ import torch
 from conftest import normalised
 
 import timm_encmixer as te
+from timm_encmixer.audit.block_map import invert, matrix_of
+from timm_encmixer.audit.public_base_weights import match_rows
 from timm_encmixer.stem import recentre
-
-
-def recovered_rows(plain_rows: torch.Tensor, cipher_rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Match columns up to sign: cipher[:, i] = sign[i] * plain[:, source[i]]."""
-    unit = [rows / rows.norm(dim=0) for rows in (plain_rows, cipher_rows)]
-    similarity = unit[1].T @ unit[0]
-    source = similarity.abs().argmax(dim=1)
-    return source, similarity.gather(1, source[:, None]).squeeze(1).sign()
 
 
 def test_public_weights_give_the_whole_key(plain_model, key, pixels):
@@ -23,20 +17,17 @@ def test_public_weights_give_the_whole_key(plain_model, key, pixels):
     plain_stem, encrypted_stem = plain_model.stem[0], encrypted.stem[0]
     cfg = plain_model.pretrained_cfg
     centred, _ = recentre(plain_stem.weight.detach(), plain_stem.bias.detach(), cfg["mean"], cfg["std"])
-    source, sign = recovered_rows(centred.flatten(1), encrypted_stem.weight.detach().double().flatten(1))
-    truth = te.BlockCipher(key, encrypted.encmixer).rotate_rows(torch.eye(48, dtype=torch.float64))
-    assert torch.equal(torch.eye(48, dtype=torch.float64)[:, source] * sign, truth)
+    found = match_rows(centred.flatten(1), encrypted_stem.weight.detach().double().flatten(1), encrypted.encmixer)
+    assert torch.equal(found, matrix_of(te.BlockCipher(key, encrypted.encmixer)))
 
 
 def test_one_known_image_gives_the_whole_key(key, pixels):
     """A plain image and its ciphertext: positions are matched over the image's 64 blocks, then another image is read."""
     cipher = te.BlockCipher(key, te.Scheme(patch_size=4))
     blocks = [_blocks(images[:4].double() / 255 - 0.5) for images in (pixels, cipher.encrypt(pixels))]
-    source, sign = recovered_rows(*blocks)
-    secret = _blocks(cipher.encrypt(pixels[10:11]).double() / 255 - 0.5)
-    read = torch.empty_like(secret)
-    read[:, source] = secret * sign
-    assert torch.allclose(read, _blocks(pixels[10:11].double() / 255 - 0.5), atol=1e-12)
+    found = match_rows(*blocks, cipher.scheme)
+    plain = pixels[10:11].double() / 255
+    assert torch.allclose(invert(found, cipher.encrypt(plain), 4), plain, atol=1e-12)
 
 
 def test_shuffle_keeps_block_means_which_are_a_thumbnail(key, pixels):

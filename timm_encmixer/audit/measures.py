@@ -190,24 +190,25 @@ def _thumbnail_likeness(thumbnails: Tensor, images: Tensor, patch: int) -> float
 def _near(truth: Truth, agreement: float, generator: torch.Generator) -> Tensor:
     """Return a matrix that agrees with A on a share of its rows; the others are permuted among themselves and re-signed.
 
-    For a cipher without negation only the places change. A general rotation is mixed on the other rows by a random rotation.
+    Only what the cipher's parts change is wrong in the others. Under `orthogonal` they are mixed by a random rotation.
     """
     size = len(truth.matrix)
     wrong = torch.randperm(size, generator=generator)[round(agreement * size) :]
     near = truth.matrix.clone()
     if len(wrong) < 2:
         return near
-    parts = truth.cipher.scheme.cipher.split("+")
+    parts, count = truth.cipher.scheme.cipher.split("+"), len(wrong)
     if "orthogonal" in parts:
-        gaussian = torch.randn(len(wrong), len(wrong), generator=generator, dtype=torch.float64)
+        gaussian = torch.randn(count, count, generator=generator, dtype=torch.float64)
         near[wrong] = torch.linalg.qr(gaussian)[0] @ near[wrong]
         return near
-    order = torch.arange(len(wrong)).roll(1) if "shuffle" in parts else torch.arange(len(wrong))
-    sign = (
-        torch.where(torch.rand(len(wrong), generator=generator) < 0.5, -1, 1) if "negpos" in parts else torch.ones(len(wrong))
-    )
-    if "shuffle" not in parts:
-        sign = -torch.ones(len(wrong))
+    order, sign = torch.arange(count), torch.ones(count)
+    if "shuffle" in parts:
+        order = order.roll(1)  # no row stays where it is
+    if parts == ["negpos"]:
+        sign = -sign  # only the other sign is wrong
+    elif "negpos" in parts:
+        sign = torch.where(torch.rand(count, generator=generator) < 0.5, -1, 1)
     near[wrong] = signed_permutation(order, sign) @ near[wrong]
     return near
 

@@ -132,7 +132,7 @@ class Target:
         """
         self.oracle_images = 0
         public = self.scheme.without_fingerprint()
-        return Held(public, setting, {name: self._give(name, setting) for name in material if name != "nothing"})
+        return Held(public, setting, {name: self._give(name, setting) for name in material})
 
     def _give(self, name: str, setting: Mapping[str, float]) -> Any:
         count = int(setting.get(name, len(self.images)))
