@@ -673,7 +673,14 @@ def test_ctrl_c_and_taking_the_run_up_again(key, key_file, tmp_path, photos):
         "--model",
         "enc",
     ]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests started in the background inherit "ignore"
+    )
     while not (tmp_path / "sent").exists() or len(list((tmp_path / "sent").iterdir())) < 10:
         assert process.poll() is None
         time.sleep(0.02)
