@@ -25,7 +25,7 @@ from timm.data import create_dataset, create_loader, resolve_model_data_config
 from timm.loss import LabelSmoothingCrossEntropy
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
-from timm.utils import ModelEmaV3
+from timm.utils import ModelEmaV3, ParseKwargs
 from torch.utils.data import Subset
 
 from timm_encmixer.distributed import check_launch, exit_on_error  # importing it registers convmixer_256_8_ks5_p4 too
@@ -40,6 +40,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--input-key", default="img")
     parser.add_argument("--target-key", default="label")
     parser.add_argument("--model", default="convmixer_256_8_ks5_p4", help="any plain timm model name")
+    parser.add_argument("--model-kwargs", nargs="*", default={}, action=ParseKwargs, help="for timm.create_model: dim=128 depth=8 ...")
+    parser.add_argument("--freeze-stem", action="store_true", help="keep a random orthogonal stem as it is: see docs/security.md")
     parser.add_argument(
         "--phases",
         nargs="+",
@@ -81,6 +83,15 @@ def write_whole(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
+def freeze_stem(model: torch.nn.Module) -> None:
+    """Give the stem orthogonal weights by chance, as large as its own, and keep training from them: they show no photo."""
+    weight = model.get_submodule(model.pretrained_cfg["first_conv"]).weight
+    with torch.no_grad():
+        drawn = torch.nn.init.orthogonal_(torch.empty(weight[0].numel(), len(weight))).T.reshape(weight.shape)
+        weight.copy_(drawn * weight.std() / drawn.std())
+    weight.requires_grad_(False)
+
+
 def resume(accelerator: Accelerator, out: Path) -> int:
     """Load the state after the last finished epoch, if there is one, and return that epoch's number."""
     latest = out / "latest.json"
@@ -111,7 +122,9 @@ def main() -> None:
     phases = [(int(epochs), int(px), float(scale)) for epochs, px, scale in (p.split(":") for p in args.phases)]
     epochs = sum(phase[0] for phase in phases)
 
-    model = timm.create_model(args.model).to(memory_format=torch.channels_last)
+    model = timm.create_model(args.model, **args.model_kwargs).to(memory_format=torch.channels_last)
+    if args.freeze_stem:
+        freeze_stem(model)
     config = resolve_model_data_config(model)
     train_set, held_out_set, test_set = (
         create_dataset(

@@ -23,7 +23,7 @@ PACKAGE = ROOT / "timm_encmixer"
 # <- checkpoint, transforms <- encmixer <- the rest <- cli).
 DIRECTION = [
     {"errors"},
-    {"atomic", "bundled", "_registration", "age_passphrase", "provenance"},
+    {"atomic", "bundled", "_registration", "age_passphrase", "provenance", "tiles"},
     {"hub_client"},
     {"keys", "scheme", "tensor_file", "hub_files"},
     {"leak_guard", "card_section", "hub_commit"},

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import timm
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from torch import nn
 
 from timm_encmixer.atomic import file_error, replacing_file
@@ -20,13 +20,13 @@ from timm_encmixer.evaluation import Evaluation, evaluate, wrong_key
 from timm_encmixer.keys import SecretKey
 from timm_encmixer.models import encrypt_model, scheme_of
 from timm_encmixer.scheme import CIPHERS, DEFAULT_CIPHER, Scheme
+from timm_encmixer.tiles import draw_rows
 
 PICTURE_NAME = "demo.png"
 LIMITS = (
     "The key is access control and visual obfuscation at no cost; it does not make images or weights confidential:",
     "many ciphertexts, one plain/encrypted pair, or the plain weights give it away. Read docs/security.md first.",
 )
-_SCALE, _GAP_PX, _LABEL_PX = 3, 4, 236
 
 
 @dataclass(frozen=True)
@@ -108,18 +108,4 @@ def draw_picture(model: nn.Module, key: SecretKey, images: list[Image.Image], cl
         "decrypted, right key": default.decrypt(ciphertext),
         "decrypted, wrong key": thief.decrypt(ciphertext),
     }
-    side = images[0].width * _SCALE
-    font = ImageFont.load_default(size=16)
-    width = _LABEL_PX + len(images) * (side + _GAP_PX)
-    canvas = Image.new("RGB", (width, 28 + len(rows) * (side + _GAP_PX)), "white")
-    draw = ImageDraw.Draw(canvas)
-    for column, name in enumerate(classes):
-        draw.text((_LABEL_PX + column * (side + _GAP_PX) + side // 2, 14), name, fill="black", font=font, anchor="mm")
-    for row, (label, batch) in enumerate(rows.items()):
-        top = 28 + row * (side + _GAP_PX)
-        draw.text((8, top + side // 2), label, fill="black", font=font, anchor="lm")
-        for column, tensor in enumerate(batch):
-            array = (tensor.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-            tile = Image.fromarray(array).resize((side, side), Image.Resampling.NEAREST)
-            canvas.paste(tile, (_LABEL_PX + column * (side + _GAP_PX), top))
-    return canvas
+    return draw_rows(rows, classes)
