@@ -40,8 +40,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--input-key", default="img")
     parser.add_argument("--target-key", default="label")
     parser.add_argument("--model", default="convmixer_256_8_ks5_p4", help="any plain timm model name")
-    parser.add_argument("--model-kwargs", nargs="*", default={}, action=ParseKwargs, help="for timm.create_model: dim=128 depth=8 ...")
-    parser.add_argument("--freeze-stem", action="store_true", help="keep a random orthogonal stem as it is: see docs/security.md")
+    parser.add_argument(
+        "--model-kwargs", nargs="*", default={}, action=ParseKwargs, help="for timm.create_model: dim=128 depth=8 ..."
+    )
+    parser.add_argument(
+        "--freeze-stem", action="store_true", help="keep a random orthogonal stem as it is: see docs/security.md"
+    )
     parser.add_argument(
         "--phases",
         nargs="+",

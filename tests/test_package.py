@@ -65,6 +65,8 @@ WITHIN = {
             "thumbnail",
             "weights_only",
         },
+        {"attacks"},
+        {"curves", "page"},
         {"report"},
         {"suite"},
     ],
@@ -82,7 +84,7 @@ WITHIN = {
         {"job", "publish"},
     ],
     "distributed": [{"processes"}, {"shared_key", "loaders", "models"}],
-    "cli": [{"options"}, {"hub", "seal", "images", "keys", "reports", "datasets"}, {"models"}, {"app"}],
+    "cli": [{"options"}, {"hub", "seal", "images", "keys", "reports", "datasets", "audit"}, {"models"}, {"app"}],
 }
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from timm_encmixer.errors import FileAccessError, TargetExistsError
 
+_NAMED = 5  # longer lists of names make no error clearer
+
 
 def file_error(path: Path | str, action: str, error: OSError) -> FileAccessError:
     """Say in one line what the operating system refused; `action` reads as in "a file to read"."""
@@ -23,6 +25,20 @@ def refuse_existing(path: Path, *, overwrite: bool, remedy: str = "choose anothe
     """Raise `TargetExistsError` when `path` exists and `overwrite` is false."""
     if not overwrite and os.path.lexists(path):
         raise TargetExistsError(str(path), "a target that does not exist yet", "an existing file or folder", remedy)
+
+
+def refuse_foreign(path: Path, owned: frozenset[str]) -> None:
+    """Raise `TargetExistsError` when a folder to be replaced holds anything but `owned` names, or is a file."""
+    if path.exists():
+        foreign = sorted(entry.name for entry in path.iterdir() if entry.name not in owned) if path.is_dir() else [path.name]
+        if foreign:
+            names = ", ".join(sorted(owned)) if len(owned) <= _NAMED else "what this command writes"
+            raise TargetExistsError(
+                str(path),
+                f"a folder of nothing but {names}",
+                foreign[0],
+                "move it away or choose another target: --force throws away only what this command wrote",
+            )
 
 
 def _temporary_beside(path: Path) -> Path:
@@ -119,15 +135,7 @@ def replacing_folder(path: Path, *, overwrite: bool = False, owned: frozenset[st
         FileAccessError: The operating system refused; nothing is left behind.
     """
     refuse_existing(path, overwrite=overwrite)
-    if path.exists():
-        foreign = sorted(entry.name for entry in path.iterdir() if entry.name not in owned) if path.is_dir() else [path.name]
-        if foreign:
-            raise TargetExistsError(
-                str(path),
-                f"a folder of nothing but {', '.join(sorted(owned))}",
-                foreign[0],
-                "move it away or choose another target: --force throws away only what this command wrote",
-            )
+    refuse_foreign(path, owned)
     temporary, aside = _temporary_beside(path), _temporary_beside(path)
     try:
         temporary.mkdir()

@@ -30,6 +30,7 @@ class AdversarialTransfer(Attack):
         PARTLY: "Fools the keyed pipeline with part of what fools the plain model.",
         HOLDS: "Does not fool the keyed pipeline with what fools the plain model.",
     }
+    advice = "Do not count on the key against adversarial examples: use a robust model."
 
     def attack(self, held: Held, effort: Effort) -> AdversarialImages:
         """Make them."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -74,6 +74,7 @@ class Result:
     source: str
     verdict: str
     finding: str
+    advice: str = ""
     recovered: float | None = None
     psnr_db: float | None = None
     ssim: float | None = None
@@ -100,6 +101,7 @@ class Attack(ABC):
     source: ClassVar[str]  # paper, or "our own"
     curve: ClassVar[Curve | None] = None
     findings: ClassVar[Mapping[str, str]]  # by verdict, what it means for the model's owner
+    advice: ClassVar[str]  # what the owner can do about it
     ciphers: ClassVar[tuple[str, ...] | None] = None  # parts of ciphers that it is about; None for all
 
     @abstractmethod
@@ -120,15 +122,15 @@ class Attack(ABC):
         """Return further facts that the target has counted during the attack."""
         return {}
 
-    def __call__(self, target: Target, truth: Truth, effort: Effort) -> Result:
-        """Run the attack at each point of its curve, and measure each."""
+    def __call__(self, target: Target, truth: Truth, effort: Effort, done: Callable[[], object] = lambda: None) -> Result:
+        """Run the attack at each point of its curve, and measure each; `done` is called after each."""
         obstacle = self.obstacle(target)
         words = [MATERIAL[name] for name in self.material]
         if obstacle is not None:
             return Result(self.name, self.attacker, words, self.source, NOT_RUN, f"Not run: {obstacle}.", reason=obstacle)
         start = time.perf_counter()
         points: list[tuple[float, Measurement]] = []
-        for value in self._values(target, effort):
+        for value in self.values(target, effort):
             setting = {} if self.curve is None else {self.curve.setting: value}
             with torch.random.fork_rng():
                 torch.manual_seed(effort.seed)
@@ -137,6 +139,7 @@ class Attack(ABC):
             measured = measure(recovery, truth, target)
             measured.details.update(counted)
             points.append((value, measured))
+            done()
         last, verdict = points[-1][1], verdict_of(points[-1][1])
         breaking = [value for value, measured in points if verdict_of(measured) == BROKEN]
         return Result(
@@ -146,6 +149,7 @@ class Attack(ABC):
             self.source,
             verdict,
             self.findings[verdict],
+            "" if verdict == HOLDS else self.advice,
             recovered=last.recovered,
             psnr_db=last.psnr_db,
             ssim=last.ssim,
@@ -158,7 +162,8 @@ class Attack(ABC):
             pictures=last.pictures,
         )
 
-    def _values(self, target: Target, effort: Effort) -> list[float]:
+    def values(self, target: Target, effort: Effort) -> list[float]:
+        """Return the points of the curve, as far as there is material; one without a meaning where there is no curve."""
         if self.curve is None:
             return [0.0]
         values = self.curve.full if effort.budget == "full" else self.curve.quick

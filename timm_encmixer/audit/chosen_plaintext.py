@@ -28,6 +28,7 @@ class ChosenPlaintext(Attack):
         PARTLY: "Gets part of the key.",
         HOLDS: "Does not get the key.",
     }
+    advice = "Never encrypt other people's images with your key where they can see the result."
 
     def attack(self, held: Held, effort: Effort) -> RecoveredKey:
         """Ask for a basis."""

@@ -27,6 +27,7 @@ class CiphertextOnlyOrthogonal(Attack):
         PARTLY: "Sees what images show: a rough matrix follows from ciphertexts and statistics of public photos.",
         HOLDS: "Does not get the matrix from this many ciphertexts.",
     }
+    advice = "Treat ciphertext images as readable: send them over TLS and store them as you would plain ones."
 
     def attack(self, held: Held, effort: Effort) -> RecoveredKey:
         """Whiten in part, align, and let the light decide the sign."""

@@ -39,6 +39,7 @@ class CiphertextOnlyShuffle(Attack):
         PARTLY: "Reads images in part: most of the key follows from ciphertexts and statistics of public photos.",
         HOLDS: "Does not get the key from this many ciphertexts.",
     }
+    advice = "Treat ciphertext images as readable: send them over TLS and store them as you would plain ones."
 
     def attack(self, held: Held, effort: Effort) -> RecoveredKey:
         """Match correlations, then decide among what they leave open."""

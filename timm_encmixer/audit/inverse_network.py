@@ -29,6 +29,7 @@ class InverseNetwork(Attack):
         PARTLY: "Sees what images show, without knowing the method.",
         HOLDS: "Does not learn to read images from this many pairs.",
     }
+    advice = "Never let an image be seen both plain and encrypted; where it has been, rotate the key."
 
     def attack(self, held: Held, effort: Effort) -> RecoveredImages:
         """Train on random blocks of the pairs."""

@@ -23,6 +23,7 @@ class KeyReuse(Attack):
         PARTLY: "Gets part of the key from the other model.",
         HOLDS: "Does not get the key from the other model.",
     }
+    advice = "Give each model a key of its own."
 
     def attack(self, held: Held, effort: Effort) -> RecoveredKey:
         """Match the other model's stems."""

@@ -24,6 +24,7 @@ class KnownPlaintext(Attack):
         PARTLY: "Gets part of the key.",
         HOLDS: "Does not get the key from this many blocks.",
     }
+    advice = "Never let an image be seen both plain and encrypted; where it has been, rotate the key."
 
     def attack(self, held: Held, effort: Effort) -> RecoveredKey:
         """Match positions by what they held in each block."""

@@ -10,6 +10,7 @@ from skimage.metrics import structural_similarity
 from torch import Tensor
 
 from timm_encmixer.audit.block_map import apply, invert, signed_permutation, unit
+from timm_encmixer.audit.photos import portrait
 from timm_encmixer.audit.recovery import (
     AdversarialImages,
     GuessedKeys,
@@ -79,15 +80,16 @@ def _images(recovery: RecoveredImages, truth: Truth, target: Target) -> Measurem
     features = recovery.sees == "features"
     seen = stem_outputs(truth.encrypted_model, truth.ciphertexts) if features else truth.ciphertexts
     images = recovery.reconstruct(seen).float().clamp(0, 1)
-    recovered = None
+    recovered, face = None, {}
     if recovery.thumbnail:
         patch = truth.cipher.scheme.patch_size
+        face = _portrait(recovery, truth)
         recovered = _thumbnail_likeness(images, truth.images, patch)
-        images = images.repeat_interleave(patch, 2).repeat_interleave(patch, 3).expand(-1, truth.images.shape[1], -1, -1)
+        images = _enlarged(images, patch, truth.images.shape[1])
     fidelity = _fidelity(images, truth)
     share = None if truth.labels is None else accuracy(target.classify_plain, images, truth.labels)
     recovered = max(0.0, fidelity[1]) if recovered is None else recovered
-    return Measurement(recovered, *fidelity, share, pictures=_pictures(images, truth))
+    return Measurement(recovered, *fidelity, share, pictures={**_pictures(images, truth), **face})
 
 
 @measure.register
@@ -211,6 +213,21 @@ def _near(truth: Truth, agreement: float, generator: torch.Generator) -> Tensor:
         sign = torch.where(torch.rand(count, generator=generator) < 0.5, -1, 1)
     near[wrong] = signed_permutation(order, sign) @ near[wrong]
     return near
+
+
+def _portrait(recovery: RecoveredImages, truth: Truth) -> dict[str, Tensor]:
+    """Return a row of three pictures that show what the thumbnail of a larger image shows; none where channels are not RGB."""
+    scheme = truth.cipher.scheme
+    if scheme.in_chans != 3:
+        return {}
+    face = portrait(scheme.patch_size)[None]
+    seen = encrypt_images(truth.cipher, face)
+    row = [unit(face), seen.float(), _enlarged(recovery.reconstruct(seen).float(), scheme.patch_size, 3)]
+    return {f"a face at {face.shape[-1]} px": torch.cat(row).clamp(0, 1)}
+
+
+def _enlarged(thumbnails: Tensor, patch: int, channels: int) -> Tensor:
+    return thumbnails.repeat_interleave(patch, 2).repeat_interleave(patch, 3).expand(-1, channels, -1, -1)
 
 
 def _pictures(images: Tensor, truth: Truth) -> dict[str, Tensor]:

@@ -1,27 +1,68 @@
-"""A few public photos that come with scikit-image, cut to a model's input size."""
+"""A few public photos that come with scikit-image and foolbox, cut to a model's input size."""
 
 from __future__ import annotations
 
+import importlib.resources
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from skimage import data
 from torch import Tensor
 from torchvision.transforms.v2.functional import resize
 
-_NAMES = ("astronaut", "chelsea", "coffee", "rocket")
-_PLACES = ((0.5, 0.5), (0.2, 0.2), (0.2, 0.8), (0.8, 0.2), (0.8, 0.8))  # down and to the right, as shares
+Array = NDArray[np.uint8]
+_SCIKIT_IMAGE = ("astronaut", "chelsea", "coffee", "rocket")
+_CLOSER = (1.0, 1.5)
+_PORTRAIT_OF, _PORTRAIT = "astronaut", (0, 96, 224)  # whose face; its top, left and side in px
 
 
 def sample_photos(height: int, width: int) -> Tensor:
-    """Return 96 uint8 crops (96, 3, height, width) of four photos of scikit-image: whole, and closer at five places."""
-    photos = [torch.from_numpy(getattr(data, name)().copy()).permute(2, 0, 1) for name in _NAMES]
+    """Return 96 uint8 crops (96, 3, height, width) of 24 photos, four of scikit-image and twenty of foolbox (of ImageNet).
+
+    Each is cut at its middle, as large as it goes and closer, as it is and mirrored.
+    """
+    photos = [*_scikit_image(), *_foolbox()]
     crops = []
-    for closer, places in ((1.0, ((0.5, 0.5),)), (2.0, _PLACES), (3.0, _PLACES), (1.5, ((0.5, 0.5),))):
-        for down, right in places:
-            for photo in photos:
-                scale = closer * max(height / photo.shape[1], width / photo.shape[2])
-                sides = [max(height, round(scale * photo.shape[1])), max(width, round(scale * photo.shape[2]))]
-                resized = resize(photo, sides, antialias=True)
-                top, left = round(down * (sides[0] - height)), round(right * (sides[1] - width))
-                crop = resized[:, top : top + height, left : left + width]
-                crops += [crop, crop.flip(-1)]
+    for closer in _CLOSER:
+        for photo in photos:
+            scale = closer * max(height / photo.shape[1], width / photo.shape[2])
+            sides = [max(height, round(scale * photo.shape[1])), max(width, round(scale * photo.shape[2]))]
+            resized = resize(photo, sides, antialias=True)
+            top, left = (sides[0] - height) // 2, (sides[1] - width) // 2
+            crop = resized[:, top : top + height, left : left + width]
+            crops += [crop, crop.flip(-1)]
     return torch.stack(crops)
+
+
+def portrait(patch: int) -> Tensor:
+    """Return a face as a uint8 image (3, S, S), S being 224 or the next smaller multiple of `patch`, in px."""
+    top, left, side = _PORTRAIT
+    side -= side % patch
+    return _channels_first(_sample(_PORTRAIT_OF))[:, top : top + side, left : left + side]
+
+
+def _scikit_image() -> list[Tensor]:
+    return [_channels_first(_sample(name)) for name in _SCIKIT_IMAGE]
+
+
+def _sample(name: str) -> Array:
+    array: Array = getattr(data, name)()
+    return array
+
+
+def _foolbox() -> list[Tensor]:
+    files = sorted(
+        (file for file in (importlib.resources.files("foolbox") / "data").iterdir() if file.name.startswith("imagenet")),
+        key=lambda file: file.name,
+    )
+    photos = []
+    for file in files:
+        with file.open("rb") as opened:
+            photos.append(_channels_first(np.array(Image.open(opened).convert("RGB"))))
+    return photos
+
+
+def _channels_first(image: Array) -> Tensor:
+    return torch.from_numpy(image.copy()).permute(2, 0, 1)

@@ -33,6 +33,10 @@ class PublicBaseWeights(Attack):
         PARTLY: "Gets part of the key: the public weights are distant relatives.",
         HOLDS: "Does not get the key: these weights are no relatives.",
     }
+    advice = (
+        "Train weights of your own, the stem from random ones (fine-tuning public ones is not enough), and "
+        "keep the plain ones to yourself."
+    )
 
     def attack(self, held: Held, effort: Effort) -> RecoveredKey:
         """Match the stems."""

@@ -24,6 +24,7 @@ class RandomKey(Attack):
         PARTLY: "Gets an impaired use of the model: the best wrong keys keep part of its accuracy.",
         HOLDS: "Cannot use the model: even the best of these keys is not far from guessing.",
     }
+    advice = "Prefer a cipher that changes the mean of a block: shuffle+negpos."
 
     def attack(self, held: Held, effort: Effort) -> GuessedKeys:
         """Try public wrong keys, the same each time."""
@@ -45,6 +46,7 @@ class NearbyKey(Attack):
         PARTLY: "Gets an impaired use of the model: accuracy returns gradually, so a key can be found piece by piece.",
         HOLDS: "Cannot use the model: a key that is right in part is worth little.",
     }
+    advice = "Count a key that is known in part as known, and rotate it."
 
     def attack(self, held: Held, effort: Effort) -> PartialKey:
         """Ask the base class for such keys."""

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from timm_encmixer.atomic import file_error, replacing_folder
+from timm_encmixer.atomic import file_error, refuse_existing, refuse_foreign, replacing_folder
 from timm_encmixer.audit.attack import Result
+from timm_encmixer.audit.attacks import ATTACKS
+from timm_encmixer.audit.curves import draw_curve
+from timm_encmixer.audit.page import Picture, figure, render
+from timm_encmixer.errors import AuditError
+from timm_encmixer.tiles import draw_rows
 
 SCHEMA_VERSION = 1
+_PAGES = ("audit.md", "audit.html")
+_OWNED = frozenset({"audit.json", *_PAGES, *(f"{name}{end}.png" for name in ATTACKS for end in ("", "-curve"))})
 
 
 @dataclass(frozen=True)
@@ -40,7 +48,13 @@ class Report:
         return {"version": SCHEMA_VERSION, **own, "attacks": {name: r.to_dict() for name, r in self.results.items()}}
 
     def save(self, out: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Write the folder `out` with audit.json. Nothing in it comes from the key but figures.
+        """Write the folder `out`: audit.json, audit.md, audit.html and PNG files. Nothing in it comes from the key but figures.
+
+        Recovered pictures are of the images that were audited; who may not see those may not see the report.
+
+        Args:
+            out: The folder; folders above it are made.
+            overwrite: Replace one that holds nothing but a report.
 
         Raises:
             TargetExistsError: `out` is there and `overwrite` is false, or holds other files.
@@ -51,24 +65,67 @@ class Report:
             folder.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise file_error(folder, "a folder to write", error) from error
-        with replacing_folder(folder, overwrite=overwrite, owned=frozenset({"audit.json"})) as temporary:
-            (temporary / "audit.json").write_text(json.dumps(self.to_dict(), indent=2) + "\n")
+        with replacing_folder(folder, overwrite=overwrite, owned=_OWNED) as temporary:
+            report = self.to_dict()
+            (temporary / "audit.json").write_text(json.dumps(report, indent=2) + "\n")
+            pictures = {name: self._draw(result, temporary) for name, result in self.results.items()}
+            for page in _PAGES:
+                (temporary / page).write_text(render(page, report, pictures))
+
+    def _draw(self, result: Result, folder: Path) -> list[Picture]:
+        pictures = []
+        if result.pictures:
+            path = folder / f"{result.name}.png"
+            draw_rows(result.pictures).save(path, format="PNG")
+            pictures.append(Picture(path, f"rows of pictures: {'; '.join(result.pictures)}"))
+        if result.curve:
+            path = folder / f"{result.name}-curve.png"
+            draw_curve(result, path, plain_accuracy=self.plain_accuracy)
+            pictures.append(Picture(path, f"curve over {result.curve_label}"))
+        return pictures
+
+
+def refuse_target(out: str | os.PathLike[str], *, overwrite: bool) -> None:
+    """Find out before the attacks run whether `Report.save` would refuse to write `out`.
+
+    Raises:
+        TargetExistsError: As for `save`.
+    """
+    refuse_existing(Path(out), overwrite=overwrite)
+    refuse_foreign(Path(out), _OWNED)
 
 
 def table(report: Report) -> str:
     """Return a report as lines of text."""
-    plain = "unlabelled images" if report.plain_accuracy is None else f"plain accuracy {report.plain_accuracy:.1%}"
+    plain = "unlabelled images" if report.plain_accuracy is None else f"plain accuracy {figure(report.plain_accuracy)}"
     lines = [
         f"{report.model}, cipher {report.cipher}, blocks of {report.patch_size} px; {report.attacked_images} images met by "
         f"attackers, {report.test_images} measured on; {plain}; budget {report.budget}, seed {report.seed}",
         f"{'attack':<27} {'verdict':<14} {'recovered':>9} {'PSNR':>8} {'accuracy':>9} {'seconds':>8}",
     ]
     for name, result in report.results.items():
-        shown = [number(result.recovered, ".1%"), number(result.psnr_db, ".1f", " dB"), number(result.accuracy, ".1%")]
+        shown = [figure(result.recovered), figure(result.psnr_db, "dB"), figure(result.accuracy)]
         lines.append(f"{name:<27} {result.verdict:<14} {shown[0]:>9} {shown[1]:>8} {shown[2]:>9} {result.seconds:>8.1f}")
     return "\n".join(lines)
 
 
-def number(value: float | None, form: str, unit: str = "") -> str:
-    """Return a figure as text, a dash for None."""
-    return "-" if value is None else f"{value:{form}}{unit}"
+def above(report: Report, limits: Iterable[tuple[str, float]]) -> list[str]:
+    """Return a line for each attack that recovered at least its limit.
+
+    Args:
+        report: What was found.
+        limits: Names of attacks, each with a share from 0 to 1.
+
+    Raises:
+        AuditError: An attack was not run, so nothing is known about it.
+    """
+    lines = []
+    for name, limit in limits:
+        result = report.results[name]
+        if result.recovered is None:
+            raise AuditError(
+                f"--fail-on {name}", "an attack that can be run", f"not run: {result.reason}", "give what it needs"
+            )
+        if result.recovered >= limit:
+            lines.append(f"{name} recovered {figure(result.recovered)}, the limit is {figure(limit)}")
+    return lines

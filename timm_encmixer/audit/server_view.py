@@ -31,6 +31,7 @@ class ServerView(Attack):
         PARTLY: "Sees what the images show that are sent for inference.",
         HOLDS: "Does not get images from the stem's outputs.",
     }
+    advice = "Run the model only where its input images may be seen."
 
     def attack(self, held: Held, effort: Effort) -> RecoveredImages:
         """Whiten, align, and undo the public photos' whitening."""

@@ -31,6 +31,9 @@ class StolenModelFinetune(Attack):
         PARTLY: "Has an impaired model; compare it with the one trained from scratch on the same images.",
         HOLDS: "Has no use of the model with this many images.",
     }
+    advice = (
+        "Compare with training from scratch: what lies above it is what the encrypted model gives away. Limit who can have it."
+    )
 
     def attack(self, held: Held, effort: Effort) -> RecoveredModels:
         """Train three models."""

@@ -11,24 +11,12 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from timm_encmixer.audit.adversarial_transfer import AdversarialTransfer
-from timm_encmixer.audit.attack import BUDGETS, Attack, Effort
-from timm_encmixer.audit.chosen_plaintext import ChosenPlaintext
-from timm_encmixer.audit.ciphertext_only_orthogonal import CiphertextOnlyOrthogonal
-from timm_encmixer.audit.ciphertext_only_shuffle import CiphertextOnlyShuffle
-from timm_encmixer.audit.inverse_network import InverseNetwork
-from timm_encmixer.audit.key_reuse import KeyReuse
-from timm_encmixer.audit.known_plaintext import KnownPlaintext
+from timm_encmixer.audit.attack import BUDGETS, Effort
+from timm_encmixer.audit.attacks import ATTACKS
 from timm_encmixer.audit.photos import sample_photos
-from timm_encmixer.audit.public_base_weights import FinetunedBaseWeights, PublicBaseWeights
-from timm_encmixer.audit.random_key import NearbyKey, RandomKey
 from timm_encmixer.audit.report import Report
-from timm_encmixer.audit.server_view import ServerView
 from timm_encmixer.audit.statistics import BlockStatistics, image_statistics
-from timm_encmixer.audit.stolen_model_finetune import StolenModelFinetune
 from timm_encmixer.audit.target import Target
-from timm_encmixer.audit.thumbnail import Thumbnail
-from timm_encmixer.audit.weights_only import WeightsOnly
 from timm_encmixer.bundled import BUNDLED_MODEL, bundled_images
 from timm_encmixer.data import UNLABELLED, LabelledImages, MemoryImages, open_images
 from timm_encmixer.errors import AuditError, DataError, MissingKeyError
@@ -39,24 +27,6 @@ from timm_encmixer.scheme import DEFAULT_CIPHER, Preprocessing, Scheme
 from timm_encmixer.sources import find_source, load_model, provenance_of
 from timm_encmixer.transforms import plain_transform
 
-_ATTACKS: tuple[type[Attack], ...] = (
-    WeightsOnly,
-    CiphertextOnlyShuffle,
-    CiphertextOnlyOrthogonal,
-    PublicBaseWeights,
-    FinetunedBaseWeights,
-    KnownPlaintext,
-    ChosenPlaintext,
-    KeyReuse,
-    InverseNetwork,
-    ServerView,
-    Thumbnail,
-    RandomKey,
-    NearbyKey,
-    StolenModelFinetune,
-    AdversarialTransfer,
-)
-ATTACKS: dict[str, type[Attack]] = {attack.name: attack for attack in _ATTACKS}
 _TEST_IMAGES = {"quick": 250, "full": 1000}
 _ATTACKED_IMAGES = {"quick": 250, "full": 2000}
 _PUBLIC_IMAGES = 10_000
@@ -109,10 +79,8 @@ def run(
         KeyMismatchError: It is encrypted with another key.
         DataError: No images, too few, or labels that the model does not have.
     """
-    names = list(ATTACKS) if attacks is None else list(attacks)
-    for name in names:
-        if name not in ATTACKS:
-            raise AuditError("attacks", f"names among {', '.join(ATTACKS)}", repr(name), "see docs/audit.md")
+    names = list(ATTACKS) if attacks is None else list(dict.fromkeys(attacks))
+    check_names(names, "attacks")
     if budget not in BUDGETS:
         raise AuditError("budget", f"one of {', '.join(BUDGETS)}", repr(budget), "choose one of these")
     label = model if isinstance(model, str) else type(model).__name__
@@ -133,11 +101,13 @@ def run(
         progress=progress,
     )
     truth = target.truth()
-    results = {}
-    bar = tqdm(names, desc="audit", unit="attack", disable=None if progress else True)
-    for name in bar:
-        bar.set_postfix_str(name)
-        results[name] = ATTACKS[name]()(target, truth, Effort(budget, seed))
+    results, effort = {}, Effort(budget, seed)
+    chosen = [ATTACKS[name]() for name in names]
+    runs = sum(len(attack.values(target, effort)) for attack in chosen if attack.obstacle(target) is None)
+    with tqdm(total=runs, desc="audit", unit="run", disable=None if progress else True) as bar:
+        for attack in chosen:
+            bar.set_postfix_str(attack.name)
+            results[attack.name] = attack(target, truth, effort, bar.update)
     return Report(
         model=label,
         cipher=target.scheme.cipher,
@@ -154,6 +124,14 @@ def run(
         guessing=truth.guessing,
         results=results,
     )
+
+
+def check_names(names: Iterable[str], where: str, among: Iterable[str] | None = None) -> None:
+    """Raise `AuditError` for a name that is no attack, or none of those in `among`."""
+    allowed = ATTACKS if among is None else tuple(among)
+    for name in names:
+        if name not in allowed:
+            raise AuditError(where, f"names among {', '.join(allowed)}", repr(name), "see docs/audit.md")
 
 
 def make_target(

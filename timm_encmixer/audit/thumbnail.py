@@ -34,6 +34,7 @@ class Thumbnail(Attack):
         PARTLY: "Sees a blurred thumbnail of every image, one grey pixel per block.",
         HOLDS: "Sees nothing in the brightness of blocks.",
     }
+    advice = "Do not send images whose outlines must not be seen; the larger the image, the more its thumbnail shows."
 
     def attack(self, held: Held, effort: Effort) -> RecoveredImages:
         """Find the direction of brightness once, from all ciphertexts."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from timm_encmixer.cli.audit import audit_command
 from timm_encmixer.cli.datasets import dataset
 from timm_encmixer.cli.hub import pull, push
 from timm_encmixer.cli.images import images
@@ -38,7 +39,7 @@ def cli() -> None:
     """
 
 
-for command in (demo, key, model, images, dataset, evaluate_command):
+for command in (demo, key, model, images, dataset, evaluate_command, audit_command):
     cli.add_command(command)
 for command in (push, pull, seal, open_):
     model.add_command(command)

@@ -1,0 +1,37 @@
+"""All attacks, by name, in the order of the report."""
+
+from __future__ import annotations
+
+from timm_encmixer.audit.adversarial_transfer import AdversarialTransfer
+from timm_encmixer.audit.attack import Attack
+from timm_encmixer.audit.chosen_plaintext import ChosenPlaintext
+from timm_encmixer.audit.ciphertext_only_orthogonal import CiphertextOnlyOrthogonal
+from timm_encmixer.audit.ciphertext_only_shuffle import CiphertextOnlyShuffle
+from timm_encmixer.audit.inverse_network import InverseNetwork
+from timm_encmixer.audit.key_reuse import KeyReuse
+from timm_encmixer.audit.known_plaintext import KnownPlaintext
+from timm_encmixer.audit.public_base_weights import FinetunedBaseWeights, PublicBaseWeights
+from timm_encmixer.audit.random_key import NearbyKey, RandomKey
+from timm_encmixer.audit.server_view import ServerView
+from timm_encmixer.audit.stolen_model_finetune import StolenModelFinetune
+from timm_encmixer.audit.thumbnail import Thumbnail
+from timm_encmixer.audit.weights_only import WeightsOnly
+
+_ATTACKS: tuple[type[Attack], ...] = (
+    WeightsOnly,
+    CiphertextOnlyShuffle,
+    CiphertextOnlyOrthogonal,
+    PublicBaseWeights,
+    FinetunedBaseWeights,
+    KnownPlaintext,
+    ChosenPlaintext,
+    KeyReuse,
+    InverseNetwork,
+    ServerView,
+    Thumbnail,
+    RandomKey,
+    NearbyKey,
+    StolenModelFinetune,
+    AdversarialTransfer,
+)
+ATTACKS: dict[str, type[Attack]] = {attack.name: attack for attack in _ATTACKS}

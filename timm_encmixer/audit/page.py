@@ -1,0 +1,70 @@
+"""The report as pages for people, from the templates beside this file."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from timm_encmixer.audit.attack import BROKEN_DB, BROKEN_SHARE, PARTLY_DB, PARTLY_SHARE
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of an attack's section.
+
+    Args:
+        path: PNG file.
+        words: What it shows, for those who cannot see it.
+    """
+
+    path: Path
+    words: str
+
+    @property
+    def name(self) -> str:
+        """File name, which a page beside it can link to."""
+        return self.path.name
+
+    @property
+    def data_uri(self) -> str:
+        """The picture itself as a URL, for a page without other files."""
+        return f"data:image/png;base64,{base64.b64encode(self.path.read_bytes()).decode()}"
+
+
+def render(template: str, report: Mapping[str, Any], pictures: Mapping[str, list[Picture]]) -> str:
+    """Fill in a template.
+
+    Args:
+        template: "audit.md" or "audit.html".
+        report: What `Report.to_dict` returns.
+        pictures: By attack.
+    """
+    environment = Environment(
+        loader=PackageLoader("timm_encmixer.audit"),
+        autoescape=template.endswith(".html"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"figure": figure, "cell": _cell}
+    thresholds = {"broken": (BROKEN_SHARE, BROKEN_DB), "partly": (PARTLY_SHARE, PARTLY_DB)}
+    return environment.get_template(f"{template}.j2").render(report=report, pictures=pictures, thresholds=thresholds)
+
+
+def figure(value: float | None, kind: str = "share") -> str:
+    """Return a figure as text: a share in percent, "dB" or a plain "number"; a dash for None."""
+    if value is None:
+        return "-"
+    return {"share": f"{value:.1%}", "dB": f"{value:.1f} dB", "number": f"{value:g}"}[kind]
+
+
+def _cell(text: str) -> str:
+    """Return text that may stand in a cell of a Markdown table, or anywhere else in it."""
+    escaped = "".join(f"\\{character}" if character in "\\`*_[]<>|" else character for character in text)
+    return " ".join(escaped.split())
