@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import dataclasses
+import io
 import json
+import re
 import sys
+from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 import torch
 from conftest import assert_no_secret
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from PIL import Image
 
 import timm_encmixer as te
 from timm_encmixer.audit import ATTACKS, run, weights_only
@@ -20,6 +25,7 @@ from timm_encmixer.audit.attack import BROKEN, HOLDS, NOT_RUN, Effort
 from timm_encmixer.audit.block_map import apply, invert, matrix_of
 from timm_encmixer.audit.measures import measure
 from timm_encmixer.audit.recovery import RecoveredKey
+from timm_encmixer.audit.report import Report, above
 from timm_encmixer.audit.suite import audit_key, make_target
 from timm_encmixer.bundled import BUNDLED_FOLDER, bundled_images
 from timm_encmixer.data import UNLABELLED, MemoryImages, open_images
@@ -227,7 +233,106 @@ def test_two_runs_give_the_same_report_without_the_key(tmp_path):
     assert_no_secret(secret, tmp_path / "out")
 
 
-@pytest.mark.parametrize("package", ["scipy", "skimage", "foolbox"])
+def test_the_command_writes_a_report_and_its_exit_code_can_stop_a_release(encmixer, key, encrypted_folder, key_file, tmp_path):
+    images, labels, _ = bundled_images()
+    for index in range(0, 60, 3):
+        folder = tmp_path / "images" / f"{labels[index]:02}"
+        folder.mkdir(parents=True, exist_ok=True)
+        images[index].save(folder / f"{index}.png")
+    for label in range(10):
+        (tmp_path / "images" / f"{label:02}").mkdir(exist_ok=True)
+    names = ["thumbnail", "known_plaintext", "random_key", "public_base_weights"]
+    arguments = ["--model", encrypted_folder, "--key", key_file, "--images", tmp_path / "images", "--out", tmp_path / "out"]
+    arguments += [word for name in names for word in ("--only", name)]
+    done = encmixer("audit", *arguments, "--fail-on", "thumbnail=0.5", "--fail-on", "random_key=1", "--json")
+    assert done.returncode == 1, done.stderr
+    assert re.search(r"^encmixer: thumbnail recovered \d+\.\d%, the limit is 50.0%$", done.stderr, re.MULTILINE)
+    assert "random_key recovered" not in done.stderr
+    written = json.loads((tmp_path / "out" / "audit.json").read_text())
+    printed = json.loads(done.stdout)
+    assert printed.pop("out") == str(tmp_path / "out")
+    assert printed == written
+    assert list(written["attacks"]) == names
+    required = {"attacker", "material", "recovered", "psnr_db", "accuracy", "seconds", "verdict"}
+    assert all(required <= set(attack) for attack in written["attacks"].values())
+    assert_no_secret(key, tmp_path / "out", done.stdout + done.stderr)
+    again = encmixer("audit", *arguments, "--fail-on", "public_base_weights=0.5", "--force")
+    assert again.returncode == 2
+    assert "--fail-on public_base_weights: expected an attack that can be run, got not run" in again.stderr
+    assert "known_plaintext             broken" in again.stdout
+    assert (tmp_path / "out" / "audit.html").is_file()
+
+
+class Page(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.words = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+def test_the_pages_show_every_attack_with_pictures_and_need_no_other_files(tmp_path):
+    images = bundled_images()[0]
+    names = ["known_plaintext", "thumbnail", "server_view", "finetuned_base_weights"]
+    options = {"images": MemoryImages(images[:40], [UNLABELLED] * 40), "attacks": names, "progress": False}
+    report = dataclasses.replace(run(**options), model="<script>|`x`")
+    report.save(tmp_path / "out")
+    text = (tmp_path / "out" / "audit.html").read_text()
+    page = Page(text)
+    assert not [tag for tag, _ in page.tags if tag in ("script", "link", "iframe")]
+    assert "<script>|`x`" in "".join(page.words)
+    pictures = [attributes for tag, attributes in page.tags if tag == "img"]
+    assert len(pictures) == 4  # three of images, one curve
+    for attributes in pictures:
+        assert attributes["alt"]
+        content = base64.b64decode(attributes["src"].removeprefix("data:image/png;base64,"), validate=True)
+        assert Image.open(io.BytesIO(content)).size > (400, 200)
+    anchors = {attributes["href"] for tag, attributes in page.tags if tag == "a"}
+    assert anchors == {f"#{name}" for name in names}
+    assert anchors <= {f"#{attributes['id']}" for tag, attributes in page.tags if "id" in attributes}
+    markdown = (tmp_path / "out" / "audit.md").read_text()
+    assert "\\<script\\>\\|\\`x\\`" in markdown
+    linked = re.findall(r"!\[[^]]+\]\(([^)]+)\)", markdown)
+    assert sorted(linked) == sorted(path.name for path in (tmp_path / "out").glob("*.png"))
+    for result in report.results.values():
+        assert result.finding in " ".join(page.words)
+        assert bool(result.advice) == (result.verdict not in (NOT_RUN, HOLDS))
+        assert result.advice in " ".join(page.words)
+    with pytest.raises(te.errors.TargetExistsError):
+        report.save(tmp_path / "out")
+    dataclasses.replace(report, results={}).save(tmp_path / "out", overwrite=True)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["audit.html", "audit.json", "audit.md"]
+
+
+def test_a_face_shows_in_its_thumbnail(targets):
+    target = targets(DEFAULT)
+    result = ATTACKS["thumbnail"]()(target, target.truth(), QUICK)
+    face, ciphertext, thumbnail = result.pictures["a face at 224 px"]
+    blocks = torch.nn.functional.avg_pool2d(face.mean(dim=0)[None], 4).flatten()
+    seen = torch.nn.functional.avg_pool2d(thumbnail.mean(dim=0)[None], 4).flatten()
+    assert float(torch.corrcoef(torch.stack([blocks, seen]))[0, 1]) > 0.95
+    assert ciphertext.std() > 0.1
+    assert not torch.equal(face, ciphertext)
+
+
+def test_limits_on_what_may_be_recovered(targets):
+    target = targets(DEFAULT)
+    known = at_one_point("known_plaintext", 64)(target, target.truth(), QUICK)
+    not_run = dataclasses.replace(known, recovered=None, reason="there are no labels")
+    report = Report("m", DEFAULT, 4, 3, (3, 32, 32), "quick", 0, 1, 1, True, "", 0.9, 0.1, {"a": known, "b": not_run})
+    assert above(report, []) == []
+    assert above(report, [("a", 1.0)]) == ["a recovered 100.0%, the limit is 100.0%"]
+    assert above(dataclasses.replace(report, results={"a": dataclasses.replace(known, recovered=0.4)}), [("a", 0.5)]) == []
+    with pytest.raises(AuditError, match="there are no labels"):
+        above(report, [("b", 0.5)])
+
+
+@pytest.mark.parametrize("package", ["scipy", "skimage", "foolbox", "matplotlib", "jinja2"])
 def test_a_missing_extra_names_its_remedy(monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingExtraError, match=r'pip install "timm-encmixer\[audit\]"'):

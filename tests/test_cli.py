@@ -593,6 +593,70 @@ def data_of_another_model(folder, key):
     return "eval", "--model", NAME, "--key", "owner.key", "--data", "data"
 
 
+@bad("--only: expected names among weights_only, .* got 'guess'")
+def audit_by_an_unknown_attack(folder, key):
+    return "audit", "--only", "guess"
+
+
+@bad("'thumbnail=much' is no ATTACK=THRESHOLD with a threshold from 0 to 1")
+def audit_with_a_threshold_that_is_no_number(folder, key):
+    return "audit", "--fail-on", "thumbnail=much"
+
+
+@bad("'thumbnail=nan' is no ATTACK=THRESHOLD")
+def audit_with_a_threshold_that_nothing_reaches(folder, key):
+    return "audit", "--fail-on", "thumbnail=nan"
+
+
+@bad("--fail-on: expected names among thumbnail, got 'key_reuse'")
+def audit_with_a_threshold_for_what_is_not_run(folder, key):
+    return "audit", "--only", "thumbnail", "--fail-on", "key_reuse=0.5"
+
+
+@bad("a target that does not exist yet")
+def audit_onto_a_folder(folder, key):
+    (folder / "encmixer-audit").mkdir()
+    return "audit", "--only", "thumbnail"
+
+
+@bad("a folder of nothing but what this command writes, got diary.txt")
+def audit_onto_a_folder_of_other_things(folder, key):
+    (folder / "report").mkdir()
+    (folder / "report" / "diary.txt").write_text("mine")
+    return "audit", "--only", "thumbnail", "--out", "report", "--force"
+
+
+@bad("the key of the encrypted model, got none")
+def audit_of_an_encrypted_model_without_its_key(folder, key):
+    encrypted_model(folder, key)
+    return "audit", "--model", "enc", "--only", "thumbnail"
+
+
+@bad("ask the model's owner for its key")
+def audit_with_another_key(folder, key):
+    encrypted_model(folder, te.SecretKey(bytes(32)))
+    return "audit", "--model", "enc", "--key", "owner.key", "--only", "thumbnail"
+
+
+@bad("images: expected at least 4")
+def audit_of_too_few_images(folder, key):
+    (folder / "few").mkdir()
+    Image.new("RGB", (32, 32)).save(folder / "few" / "x.png")
+    return "audit", "--images", "few", "--only", "thumbnail"
+
+
+@bad("images, or one folder of images per class, got none")
+def audit_of_no_images(folder, key):
+    (folder / "none").mkdir()
+    return "audit", "--images", "none", "--only", "thumbnail"
+
+
+@bad("a folder or a Hub data set, got a file")
+def audit_with_public_images_in_a_file(folder, key):
+    (folder / "x.png").write_bytes(b"no image")
+    return "audit", "--public-images", "x.png", "--only", "ciphertext_only_orthogonal"
+
+
 @bad("no such command 'encrypt'")
 def command_unknown(folder, key):
     return ("encrypt",)

@@ -19,7 +19,7 @@ class KeyReuse(Attack):
     material = ("other_model",)
     source = "our own"
     findings: ClassVar[Mapping[str, str]] = {
-        BROKEN: "Has this model's key from the other one: give each model a key of its own.",
+        BROKEN: "Has this model's key from the other one.",
         PARTLY: "Gets part of the key from the other model.",
         HOLDS: "Does not get the key from the other model.",
     }

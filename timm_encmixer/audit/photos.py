@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.resources
+import importlib.util
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -53,15 +54,11 @@ def _sample(name: str) -> Array:
 
 
 def _foolbox() -> list[Tensor]:
-    files = sorted(
-        (file for file in (importlib.resources.files("foolbox") / "data").iterdir() if file.name.startswith("imagenet")),
-        key=lambda file: file.name,
-    )
-    photos = []
-    for file in files:
-        with file.open("rb") as opened:
-            photos.append(_channels_first(np.array(Image.open(opened).convert("RGB"))))
-    return photos
+    package = importlib.util.find_spec("foolbox")  # importing it takes seconds
+    assert package is not None  # `audit` is not imported without it
+    assert package.origin is not None
+    files = sorted((Path(package.origin).parent / "data").glob("imagenet_*.jpg"))
+    return [_channels_first(np.array(Image.open(file).convert("RGB"))) for file in files]
 
 
 def _channels_first(image: Array) -> Tensor:

@@ -65,7 +65,8 @@ class WeightsOnly(Attack):
             found.append(signed_permutation(torch.from_numpy(order.order), torch.from_numpy(order.sign)))
         global_signs = (1,) if held.scheme.cipher == "shuffle" else (1, -1)
         variants = [sign * matrix @ turn for matrix in found for turn in symmetries(held.scheme) for sign in global_signs]
-        return RecoveredKey(surest(held, variants))
+        different = {(matrix + 0.0).numpy().tobytes(): matrix for matrix in variants}  # + 0.0: no negative zeros
+        return RecoveredKey(surest(held, list(different.values())))
 
 
 def smooth_filters(covariance: Tensor, power: float) -> Tensor:
