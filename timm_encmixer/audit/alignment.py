@@ -2,9 +2,11 @@
 
 Given C[k] = A S[k] A^T for several k (within a block, and between neighbours), finds A: the eigenvectors of a random mixture
 of the symmetric parts give A up to signs, the other matrices give the signs, and the iterations
-A <- polar(sum_k C[k] A S[k]^T + C[k]^T A S[k]) the rest.
+A <- polar(sum_k C[k] A S[k]^T + C[k]^T A S[k]) the rest. For a signed permutation the same iterations go on with the nearest
+signed permutation in the place of the polar factor.
 
-Source: our own; the polar factor is the solution of the orthogonal Procrustes problem (Schoenemann, Psychometrika 1966).
+Source: our own; the polar factor is the solution of the orthogonal Procrustes problem (Schoenemann, Psychometrika 1966), and
+linear assignment on the gradient is the step of the fast approximate method (Vogelstein et al., PLOS ONE 2015).
 """
 
 from __future__ import annotations
@@ -13,9 +15,13 @@ import contextlib
 from collections.abc import Iterator
 
 import torch
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from timm_encmixer.audit.assignment import best_signs
+from timm_encmixer.audit.block_map import signed_permutation
+
+_ROUNDS = 50
 
 
 def polar(matrix: Tensor) -> Tensor:
@@ -32,6 +38,50 @@ def inverse_root(covariance: Tensor, ridge: float = 0.0) -> Tensor:
     return root
 
 
+def whitened(covariances: Tensor, ridge: float) -> Tensor:
+    """Return covariances (K, D, D) after whitening by the first of them, in part: small variances would be mostly noise.
+
+    Args:
+        covariances: Within a block first.
+        ridge: Added to each variance, in mean variances.
+    """
+    root = inverse_root(covariances[0], ridge * float(covariances[0].diagonal().mean()))
+    return root @ covariances @ root
+
+
+def agreement(found: Tensor, target: Tensor, reference: Tensor) -> float:
+    """Return how well A reference[k] A^T agree with target[k], both of shape (K, D, D); the larger the better."""
+    return float(((found @ reference @ found.T) * target).sum())
+
+
+def nearest_signed_permutation(likeness: Tensor, *, moves: bool, signed: bool) -> Tensor:
+    """Return the signed permutation with the largest inner product with a matrix (D, D); without moves, only signs."""
+    if moves:
+        _, columns = linear_sum_assignment((likeness.abs() if signed else likeness).numpy(), maximize=True)
+        order = torch.from_numpy(columns)
+    else:
+        order = torch.arange(len(likeness))
+    sign = likeness.gather(1, order[:, None]).squeeze(1).sign() if signed else torch.ones(len(order))
+    return signed_permutation(order, torch.where(sign == 0, 1, sign))
+
+
+def settle(found: Tensor, target: Tensor, reference: Tensor, *, moves: bool, signed: bool) -> Tensor:
+    """Return a signed permutation near an orthogonal A of either sign, and refined like it."""
+    best: tuple[float, Tensor] | None = None
+    for sign in (1, -1):
+        now = nearest_signed_permutation(sign * found, moves=moves, signed=signed)
+        for _ in range(_ROUNDS):
+            score = agreement(now, target, reference)
+            if best is None or score > best[0]:
+                best = score, now
+            then = nearest_signed_permutation(_pull(now, target, reference), moves=moves, signed=signed)
+            if torch.equal(then, now):
+                break
+            now = then
+    assert best is not None  # there are rounds
+    return best[1]
+
+
 def align(target: Tensor, reference: Tensor, *, starts: int, iterations: int, generator: torch.Generator) -> Tensor:
     """Return the orthogonal A, shape (D, D), for which target[k] is nearest to A reference[k] A^T; both (K, D, D).
 
@@ -45,7 +95,7 @@ def align(target: Tensor, reference: Tensor, *, starts: int, iterations: int, ge
                 weights = torch.zeros(len(target), dtype=torch.float64)
                 weights[0] = 1
             found = _refine(_start(target, reference, weights), target, reference, iterations)
-            score = float(((found @ reference @ found.T) * target).sum())
+            score = agreement(found, target, reference)
             if best is None or score > best[0]:
                 best = score, found
     assert best is not None  # there is a first start
@@ -76,9 +126,13 @@ def _start(target: Tensor, reference: Tensor, weights: Tensor) -> Tensor:
 
 def _refine(found: Tensor, target: Tensor, reference: Tensor, iterations: int) -> Tensor:
     for _ in range(iterations):
-        pull = (target @ found @ reference.mT + target.mT @ found @ reference).sum(dim=0)
-        nearer = polar(pull)
+        nearer = polar(_pull(found, target, reference))
         if float((nearer - found).norm()) < 1e-7:
             break
         found = nearer
     return found
+
+
+def _pull(found: Tensor, target: Tensor, reference: Tensor) -> Tensor:
+    gradient: Tensor = (target @ found @ reference.mT + target.mT @ found @ reference).sum(dim=0)
+    return gradient

@@ -9,20 +9,24 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from timm_encmixer.audit.alignment import agreement, align, settle, whitened
 from timm_encmixer.audit.assignment import assign
 from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack, Curve, Effort
 from timm_encmixer.audit.block_map import signed_permutation
 from timm_encmixer.audit.material import Held
 from timm_encmixer.audit.recovery import RecoveredKey
-from timm_encmixer.audit.statistics import BlockStatistics, common, correlation, image_statistics
+from timm_encmixer.audit.statistics import common, correlation, image_statistics
 from timm_encmixer.scheme import Scheme
+
+RIDGE = 0.1  # mean variances
 
 
 class CiphertextOnlyShuffle(Attack):
-    """Correlations between positions, matched with those of public photos by quadratic assignment.
+    """Covariances within a block and between neighbours, matched with those of public photos.
 
-    That leaves the mirror images of a block, a reordering of the channels and one sign; covariances between neighbouring
-    blocks decide the first two, and that light comes from above the last.
+    In two ways: correlations within a block by quadratic assignment, and all covariances by alignment, brought to the nearest
+    signed permutation. What that leaves open, the mirror images of a block, a reordering of the channels and one sign, is
+    decided by the neighbours' covariances, and the sign by light coming from above.
     """
 
     name = "ciphertext_only_shuffle"
@@ -32,7 +36,7 @@ class CiphertextOnlyShuffle(Attack):
         "our own; ciphertext-only attacks on this family: Chang and Li (arXiv 2004.13263), "
         "Sirichotedumrong and Kiya (arXiv 2010.06198)"
     )
-    curve = Curve("ciphertexts", "ciphertext images", (25, 50, 100, 250), (10, 25, 50, 100, 250, 500, 1000, 2000))
+    curve = Curve("ciphertexts", "ciphertext images", (5, 10, 25, 100, 250), (5, 10, 25, 50, 100, 250, 500, 1000, 2000))
     ciphers = ("shuffle", "negpos")
     findings: ClassVar[Mapping[str, str]] = {
         BROKEN: "Reads every image: the whole key follows from ciphertexts and statistics of public photos.",
@@ -42,32 +46,29 @@ class CiphertextOnlyShuffle(Attack):
     advice = "Treat ciphertext images as readable: send them over TLS and store them as you would plain ones."
 
     def attack(self, held: Held, effort: Effort) -> RecoveredKey:
-        """Match correlations, then decide among what they leave open."""
+        """Match, then decide among what that leaves open."""
         parts = held.scheme.cipher.split("+")
         seen = image_statistics(held.ciphertexts, held.scheme.patch_size)
-        found = assign(
+        moves, signed = "shuffle" in parts, "negpos" in parts
+        order = assign(
             correlation(seen.within).numpy(),
             correlation(held.public_statistics.within).numpy(),
-            moves="shuffle" in parts,
-            signed="negpos" in parts,
-            starts=effort.pick(16, 48),
+            moves=moves,
+            signed=signed,
+            starts=effort.pick(4, 16),
             iterations=1000,
             rng=effort.rng,
         )
-        matrix = signed_permutation(torch.from_numpy(found.order), torch.from_numpy(found.sign))
-        return RecoveredKey(decide(matrix, seen, held.public_statistics, held.scheme))
-
-
-def decide(matrix: Tensor, seen: BlockStatistics, public: BlockStatistics, scheme: Scheme) -> Tensor:
-    """Return the variant of an estimate of A that agrees best with public statistics of neighbours and of light."""
-    targets, references = common(seen, public)
-
-    def agreement(variant: Tensor) -> float:
-        return float(((variant.T @ targets @ variant) * references).sum())
-
-    best = max((matrix @ turn for turn in symmetries(scheme)), key=agreement)
-    upside_down = float((best.T @ seen.light) @ public.light) < 0
-    return -best if upside_down and scheme.cipher != "shuffle" else best
+        target, reference = (whitened(covariances, RIDGE) for covariances in common(seen, held.public_statistics))
+        turned = align(target, reference, starts=effort.pick(12, 32), iterations=200, generator=effort.generator)
+        found = [
+            signed_permutation(torch.from_numpy(order.order), torch.from_numpy(order.sign)),
+            settle(turned, target, reference, moves=moves, signed=signed),
+        ]
+        variants = (matrix @ turn for matrix in found for turn in symmetries(held.scheme))
+        best = max(variants, key=lambda variant: agreement(variant, target, reference))
+        upside_down = float((best.T @ seen.light) @ held.public_statistics.light) < 0
+        return RecoveredKey(-best if upside_down and signed else best)
 
 
 def symmetries(scheme: Scheme) -> Iterator[Tensor]:

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from timm_encmixer.audit.alignment import polar
+from timm_encmixer.audit.alignment import nearest_signed_permutation, polar
 from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack, Curve, Effort
-from timm_encmixer.audit.block_map import signed_permutation
 from timm_encmixer.audit.material import Held
 from timm_encmixer.audit.recovery import RecoveredKey
 from timm_encmixer.audit.target import stem_rows
@@ -61,10 +58,4 @@ def match_rows(plain: Tensor, encrypted: Tensor, scheme: Scheme) -> Tensor:
         return polar(encrypted.T @ plain)
     unit = [rows / rows.norm(dim=0).clamp(min=1e-12) for rows in (plain, encrypted)]
     cosine = unit[1].T @ unit[0]
-    likeness = cosine.abs() if "negpos" in scheme.cipher else cosine
-    _, order = linear_sum_assignment(likeness.numpy(), maximize=True)
-    if "shuffle" not in scheme.cipher:
-        order = torch.arange(len(cosine)).numpy()
-    chosen = torch.from_numpy(order)
-    sign = cosine.gather(1, chosen[:, None]).squeeze(1).sign() if "negpos" in scheme.cipher else torch.ones(len(chosen))
-    return signed_permutation(chosen, torch.where(sign == 0, 1, sign))
+    return nearest_signed_permutation(cosine, moves="shuffle" in scheme.cipher, signed="negpos" in scheme.cipher)

@@ -78,7 +78,7 @@ class Report:
             path = folder / f"{result.name}.png"
             draw_rows(result.pictures).save(path, format="PNG")
             pictures.append(Picture(path, f"rows of pictures: {'; '.join(result.pictures)}"))
-        if result.curve:
+        if len(result.curve) > 1:
             path = folder / f"{result.name}-curve.png"
             draw_curve(result, path, plain_accuracy=self.plain_accuracy)
             pictures.append(Picture(path, f"curve over {result.curve_label}"))

@@ -25,7 +25,7 @@ class StolenModelFinetune(Attack):
     attacker = "a thief who has the encrypted model and some labelled plain images"
     material = ("encrypted_model", "labelled")
     source = "fine-tuning attack on access control: Kiya et al. (arXiv 2201.11006)"
-    curve = Curve("labelled", "labelled plain images", (100, 250), (100, 250, 500, 2000))
+    curve = Curve("labelled", "labelled plain images", (250,), (100, 250, 500, 2000))
     findings: ClassVar[Mapping[str, str]] = {
         BROKEN: "Has a model as good as yours for the price of this many labelled images.",
         PARTLY: "Has an impaired model; compare it with the one trained from scratch on the same images.",
@@ -39,7 +39,7 @@ class StolenModelFinetune(Attack):
         """Train three models."""
         images, labels = held.labelled
         inputs = normalise(images)
-        epochs = max(4, min(40, effort.pick(2000, 12000) // len(images)))
+        epochs = max(4, min(40, effort.pick(1500, 12000) // len(images)))
         classifiers: dict[str, Callable[[Tensor], Tensor]] = {}
         for name, rate in (("stem only", 1e-2), ("whole model", 3e-3)):
             model, stem = _stolen(held)
