@@ -60,7 +60,8 @@ def result_cell(result: Mapping[str, Any]) -> str:
         figures.append(f"{result['psnr_db']:.1f} dB")
     if result["accuracy"] is not None:
         figures.append(cell(result["accuracy"]))
-    return f"**{result['verdict']}** {', '.join(figures)}"
+    needed = "" if result["needed"] is None else f"; from {result['needed']:g}"
+    return f"**{result['verdict']}** {', '.join(figures)}{needed}"
 
 
 def cell(share: float | None) -> str:

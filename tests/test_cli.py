@@ -626,6 +626,11 @@ def audit_onto_a_folder_of_other_things(folder, key):
     return "audit", "--only", "thumbnail", "--out", "report", "--force"
 
 
+@bad("owner.key/report: expected a folder to write")
+def audit_into_a_file(folder, key):
+    return "audit", "--out", "owner.key/report"
+
+
 @bad("the key of the encrypted model, got none")
 def audit_of_an_encrypted_model_without_its_key(folder, key):
     encrypted_model(folder, key)

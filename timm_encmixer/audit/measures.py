@@ -60,10 +60,15 @@ def measure(recovery: Recovery, truth: Truth, target: Target) -> Measurement:
 
 @measure.register
 def _key(recovery: RecoveredKey, truth: Truth, target: Target) -> Measurement:
-    """`recovered` is the share of rows of A whose estimate has a cosine of at least ROW_COSINE with the true one."""
+    """`recovered` is the share of rows of A whose estimate has a cosine of at least ROW_COSINE with the true one.
+
+    Where A has nothing but signs, half of which are right by chance, it is what exceeds a half, doubled.
+    """
     estimate = recovery.matrix.double()
     estimate = estimate / estimate.norm(dim=1, keepdim=True).clamp(min=1e-12)
-    right = ((estimate * truth.matrix).sum(dim=1) >= ROW_COSINE).double().mean()
+    right = float(((estimate * truth.matrix).sum(dim=1) >= ROW_COSINE).double().mean())
+    if truth.cipher.scheme.cipher == "negpos":
+        right = max(0.0, 2 * right - 1)
     patch = truth.cipher.scheme.patch_size
     images = invert(recovery.matrix, truth.ciphertexts, patch).clamp(0, 1)
     share = None
@@ -71,7 +76,7 @@ def _key(recovery: RecoveredKey, truth: Truth, target: Target) -> Measurement:
         share = accuracy(
             lambda plain: classify(truth.encrypted_model, apply(recovery.matrix, plain, patch)), truth.images, truth.labels
         )
-    return Measurement(float(right), *_fidelity(images, truth), share, pictures=_pictures(images, truth))
+    return Measurement(right, *_fidelity(images, truth), share, pictures=_pictures(images, truth))
 
 
 @measure.register

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,10 +62,7 @@ class Report:
             FileAccessError: It cannot be written.
         """
         folder = Path(out)
-        try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise file_error(folder, "a folder to write", error) from error
+        _make_parents(folder)
         with replacing_folder(folder, overwrite=overwrite, owned=_OWNED) as temporary:
             report = self.to_dict()
             (temporary / "audit.json").write_text(json.dumps(report, indent=2) + "\n")
@@ -86,13 +84,27 @@ class Report:
 
 
 def refuse_target(out: str | os.PathLike[str], *, overwrite: bool) -> None:
-    """Find out before the attacks run whether `Report.save` would refuse to write `out`.
+    """Find out before the attacks run whether `Report.save` could write `out`.
 
     Raises:
         TargetExistsError: As for `save`.
+        FileAccessError: As for `save`.
     """
     refuse_existing(Path(out), overwrite=overwrite)
     refuse_foreign(Path(out), _OWNED)
+    _make_parents(Path(out))
+    try:
+        with tempfile.TemporaryDirectory(prefix=".", dir=Path(out).parent):
+            pass
+    except OSError as error:
+        raise file_error(Path(out), "a folder to write", error) from error
+
+
+def _make_parents(folder: Path) -> None:
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise file_error(folder, "a folder to write", error) from error
 
 
 def table(report: Report) -> str:

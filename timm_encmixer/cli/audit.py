@@ -40,7 +40,9 @@ class Threshold(click.ParamType):  # type: ignore[type-arg]  # generic in newer 
 @click.option(
     "--budget", type=click.Choice(["quick", "full"]), default="quick", show_default=True, help="Two minutes, or an hour."
 )
-@click.option("--only", multiple=True, metavar="ATTACK", help="Run this attack alone; may be given again.")
+@click.option(
+    "--only", multiple=True, metavar="ATTACK", help="Run this attack alone; may be given again. A wrong name lists all."
+)
 @click.option(
     "--fail-on",
     multiple=True,

@@ -1,0 +1,64 @@
+"""The figures of docs/security.md are those of audits that are kept beside it, and an audit gives them again."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+
+import pytest
+from conftest import ROOT
+
+from timm_encmixer.audit import ATTACKS, run
+
+SECURITY = ROOT / "docs" / "security.md"
+CHEAP = [
+    "ciphertext_only_orthogonal",
+    "known_plaintext",
+    "chosen_plaintext",
+    "key_reuse",
+    "server_view",
+    "thumbnail",
+    "random_key",
+]
+CLOSE = {"recovered": 0.01, "ssim": 0.01, "accuracy": 0.01, "psnr_db": 0.2}  # another machine may round otherwise
+
+
+@pytest.fixture(scope="module")
+def script():
+    spec = importlib.util.spec_from_file_location("security_figures", ROOT / "examples" / "security_figures.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_tables_are_those_of_the_reports(script):
+    document = SECURITY.read_text()
+    assert script.with_tables(document) == document
+    for path in script.FIGURES.glob("*.json"):
+        report = json.loads(path.read_text())
+        assert list(report["attacks"]) == list(ATTACKS), path
+        assert (report["budget"], report["seed"]) == ("quick", 0)
+    changed = document.replace("**broken** 100.0%", "**holds** 0.0%", 1)
+    assert changed != document
+    assert script.with_tables(changed) == document
+
+
+def test_an_audit_gives_these_figures_again():
+    written = json.loads((ROOT / "docs" / "figures" / "shuffle+negpos.json").read_text())
+    report = run(attacks=CHEAP, progress=False).to_dict()
+    assert {name: value for name, value in report.items() if name != "attacks"} == {
+        name: value for name, value in written.items() if name != "attacks"
+    }
+    for name in CHEAP:
+        again, before = report["attacks"][name], written["attacks"][name]
+        assert (again["verdict"], again["needed"]) == (before["verdict"], before["needed"])
+        for figure, tolerance in CLOSE.items():
+            assert again[figure] == pytest.approx(before[figure], abs=tolerance), f"{name}: {figure}"
+
+
+def test_no_figure_stands_outside_the_tables():
+    """What README and security.md say in words has no figures of its own that could grow old."""
+    prose = re.sub(r"^\|.*$", "", SECURITY.read_text(), flags=re.MULTILINE)
+    for text in (prose, (ROOT / "README.md").read_text()):
+        assert not re.findall(r"\d\s?(?:%|dB)", text)
