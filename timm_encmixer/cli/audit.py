@@ -41,7 +41,7 @@ class Threshold(click.ParamType):  # type: ignore[type-arg]  # generic in newer 
     "--budget", type=click.Choice(["quick", "full"]), default="quick", show_default=True, help="Two minutes, or an hour."
 )
 @click.option(
-    "--only", multiple=True, metavar="ATTACK", help="Run this attack alone; may be given again. A wrong name lists all."
+    "--only", multiple=True, metavar="ATTACK", help="Run this attack alone; may be given again. Wrong names list all."
 )
 @click.option(
     "--fail-on",
