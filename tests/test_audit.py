@@ -24,8 +24,8 @@ from timm_encmixer.audit import ATTACKS, run, weights_only
 from timm_encmixer.audit.alignment import agreement, polar, settle
 from timm_encmixer.audit.assignment import assign
 from timm_encmixer.audit.attack import BROKEN, HOLDS, NOT_RUN, Effort
-from timm_encmixer.audit.block_map import apply, invert, matrix_of
-from timm_encmixer.audit.measures import measure
+from timm_encmixer.audit.block_map import apply, invert, matrix_of, symmetries
+from timm_encmixer.audit.measures import UP_TO_SYMMETRIES, measure
 from timm_encmixer.audit.recovery import RecoveredKey
 from timm_encmixer.audit.report import Report, above
 from timm_encmixer.audit.suite import audit_key, make_target
@@ -198,6 +198,10 @@ def test_the_base_measures_and_no_attack_sees_more_than_it_names(targets):
     assert measure(RecoveredKey(half), signs, targets("negpos")).recovered == 0.0  # as good as guessing
     shifted = torch.roll(truth.matrix, 1, dims=0)
     assert measure(RecoveredKey(shifted), truth, target).recovered < 0.1
+    mirrored = measure(RecoveredKey(-truth.matrix @ list(symmetries(target.scheme))[-1]), truth, target)
+    assert mirrored.recovered < 0.1
+    assert mirrored.details == {UP_TO_SYMMETRIES: 1.0}
+    assert measure(RecoveredKey(truth.matrix), truth, target).details == {}
     held = target.hold(("ciphertexts",), {"ciphertexts": 3})
     assert len(held.ciphertexts) == 3
     assert held.scheme.fingerprint is None

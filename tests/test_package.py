@@ -51,11 +51,12 @@ WITHIN = {
         {"target"},
         {"measures"},
         {"attack"},
-        {"ciphertext_only_shuffle", "public_base_weights"},
+        {"public_base_weights"},
         {
             "adversarial_transfer",
             "chosen_plaintext",
             "ciphertext_only_orthogonal",
+            "ciphertext_only_shuffle",
             "inverse_network",
             "key_reuse",
             "known_plaintext",

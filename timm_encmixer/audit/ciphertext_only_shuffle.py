@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
-from torch import Tensor
 
 from timm_encmixer.audit.alignment import agreement, align, settle, whitened
 from timm_encmixer.audit.assignment import assign
 from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack, Curve, Effort
-from timm_encmixer.audit.block_map import signed_permutation
+from timm_encmixer.audit.block_map import signed_permutation, symmetries
 from timm_encmixer.audit.material import Held
 from timm_encmixer.audit.recovery import RecoveredKey
 from timm_encmixer.audit.statistics import common, correlation, image_statistics
-from timm_encmixer.scheme import Scheme
 
 RIDGE = 0.1  # mean variances
 
@@ -69,19 +66,3 @@ class CiphertextOnlyShuffle(Attack):
         best = max(variants, key=lambda variant: agreement(variant, target, reference))
         upside_down = float((best.T @ seen.light) @ held.public_statistics.light) < 0
         return RecoveredKey(-best if upside_down and signed else best)
-
-
-def symmetries(scheme: Scheme) -> Iterator[Tensor]:
-    """Yield what within-block correlations hardly tell apart, as matrices: mirrors, channel orders and channel signs."""
-    parts = scheme.cipher.split("+")
-    channels, patch = scheme.in_chans, scheme.patch_size
-    place = torch.arange(scheme.block_size).reshape(channels, patch, patch)
-    turns = [torch.rot90(place, k, (1, 2)) for k in range(4)]
-    turns += [turn.transpose(1, 2) for turn in turns]
-    orders = list(itertools.permutations(range(channels))) if channels <= 3 else [tuple(range(channels))]
-    if "shuffle" not in parts and "orthogonal" not in parts:
-        turns, orders = [place], [tuple(range(channels))]
-    signs = list(itertools.product((1, -1), repeat=channels - 1)) if channels <= 3 and "negpos" in parts else [()]
-    for turn, order, rest in itertools.product(turns, orders, signs):
-        sign = torch.tensor([1, *(rest or (1,) * (channels - 1))]).repeat_interleave(patch**2)
-        yield signed_permutation(turn[list(order)].reshape(-1), sign)

@@ -25,7 +25,7 @@ def draw_curve(result: Result, path: Path, *, plain_accuracy: float | None) -> N
     images = any(point["psnr_db"] is not None for point in result.curve)
     figure = Figure(figsize=(8 if images else 4.5, 3), layout="constrained")
     panels = figure.subplots(1, 2 if images else 1, squeeze=False)[0]
-    for name in result.curve[0]:
+    for name in dict.fromkeys(name for point in result.curve for name in point):
         values = [point.get(name) for point in result.curve]
         if name not in _NO_SHARES and any(value is not None for value in values):
             _draw(panels[0], result, values, _SHARES.get(name, name))

@@ -9,7 +9,7 @@ import torch
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
-from timm_encmixer.audit.block_map import apply, invert, signed_permutation, unit
+from timm_encmixer.audit.block_map import apply, invert, signed_permutation, symmetries, unit
 from timm_encmixer.audit.photos import portrait
 from timm_encmixer.audit.recovery import (
     AdversarialImages,
@@ -25,6 +25,7 @@ from timm_encmixer.ciphers import BlockCipher
 
 ROW_COSINE = 0.9  # a row of A counts as right from here on; for permutations that means exactly right
 SHOWN = 6
+UP_TO_SYMMETRIES = "recovered up to mirrors, channel order and sign"
 
 
 @dataclass(frozen=True)
@@ -62,13 +63,15 @@ def measure(recovery: Recovery, truth: Truth, target: Target) -> Measurement:
 def _key(recovery: RecoveredKey, truth: Truth, target: Target) -> Measurement:
     """`recovered` is the share of rows of A whose estimate has a cosine of at least ROW_COSINE with the true one.
 
-    Where A has nothing but signs, half of which are right by chance, it is what exceeds a half, doubled.
+    Where A has nothing but signs, half of which are right by chance, it is what exceeds a half, doubled. What statistics hardly
+    tell apart is said beside it: the same share for the best mirror image, channel order and sign, where that is larger.
     """
-    estimate = recovery.matrix.double()
-    estimate = estimate / estimate.norm(dim=1, keepdim=True).clamp(min=1e-12)
-    right = float(((estimate * truth.matrix).sum(dim=1) >= ROW_COSINE).double().mean())
-    if truth.cipher.scheme.cipher == "negpos":
-        right = max(0.0, 2 * right - 1)
+    right, details = _right_rows(recovery.matrix, truth), {}
+    if truth.cipher.scheme.exact:
+        variants = (recovery.matrix @ turn for turn in symmetries(truth.cipher.scheme))
+        alike = max(_right_rows(sign * variant, truth) for variant in variants for sign in (1, -1))
+        if alike > right:
+            details[UP_TO_SYMMETRIES] = alike
     patch = truth.cipher.scheme.patch_size
     images = invert(recovery.matrix, truth.ciphertexts, patch).clamp(0, 1)
     share = None
@@ -76,7 +79,7 @@ def _key(recovery: RecoveredKey, truth: Truth, target: Target) -> Measurement:
         share = accuracy(
             lambda plain: classify(truth.encrypted_model, apply(recovery.matrix, plain, patch)), truth.images, truth.labels
         )
-    return Measurement(right, *_fidelity(images, truth), share, pictures=_pictures(images, truth))
+    return Measurement(right, *_fidelity(images, truth), share, details, _pictures(images, truth))
 
 
 @measure.register
@@ -163,6 +166,12 @@ def _adversarial(recovery: AdversarialImages, truth: Truth, target: Target) -> M
     share = float((keyed == labels).double().mean())
     pictures = {"original": unit(originals[fooled][:SHOWN]), "adversarial, misread": unit(made[fooled][:SHOWN])}
     return Measurement(transferred, accuracy=share, details=details, pictures=pictures if bool(fooled.any()) else {})
+
+
+def _right_rows(matrix: Tensor, truth: Truth) -> float:
+    estimate = matrix.double() / matrix.double().norm(dim=1, keepdim=True).clamp(min=1e-12)
+    right = float(((estimate * truth.matrix).sum(dim=1) >= ROW_COSINE).double().mean())
+    return max(0.0, 2 * right - 1) if truth.cipher.scheme.cipher == "negpos" else right
 
 
 def _above_guessing(share: float, truth: Truth) -> float:

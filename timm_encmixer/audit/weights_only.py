@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from timm_encmixer.audit.assignment import assign
 from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack, Effort
-from timm_encmixer.audit.block_map import apply, signed_permutation
-from timm_encmixer.audit.ciphertext_only_shuffle import symmetries
+from timm_encmixer.audit.block_map import apply, signed_permutation, symmetries
 from timm_encmixer.audit.material import Held
 from timm_encmixer.audit.recovery import RecoveredKey
 from timm_encmixer.audit.statistics import correlation
