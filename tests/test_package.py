@@ -29,7 +29,7 @@ DIRECTION = [
     {"leak_guard", "card_section", "hub_commit"},
     {"model_card"},
     {"ciphers"},
-    {"stem", "patch_stem", "image_io"},
+    {"stem", "patch_stem", "probe", "image_io"},
     {"pretrained_cfg"},
     {"models", "config_file"},
     {"checkpoint"},

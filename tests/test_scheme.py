@@ -52,7 +52,9 @@ def test_without_fingerprint(scheme):
         ({"in_chans": 0}, "in_chans"),
         ({"in_chans": 1}, "plain.input_size"),
         ({"fingerprint": "xyz"}, "fingerprint"),
-        ({"version": 2}, "version: expected 1, got 2; upgrade"),
+        ({"version": 2}, "version: expected 1, as its fields need, got 2; upgrade"),
+        ({"version": 1, "constant": "pos_embed"}, "version: expected 2, as its fields need, got 1; upgrade"),
+        ({"constant": 3}, "record: constant"),
     ],
 )
 def test_values_out_of_range(scheme, change, message):

@@ -31,11 +31,12 @@ from timm_encmixer.config_file import (
 )
 from timm_encmixer.errors import AlreadyEncryptedError, CheckpointError, NotEncryptedError, SchemeError, SourceError
 from timm_encmixer.keys import SecretKey, find_key
-from timm_encmixer.models import rotated_scheme, scheme_of
+from timm_encmixer.models import home_of_constant, named_constant, no_bias, rotated_scheme, scheme_of
 from timm_encmixer.patch_stem import check_finite, find_stem
 from timm_encmixer.pretrained_cfg import cfg_dict, encrypted_cfg, plain_cfg, preprocessing_of
+from timm_encmixer.probe import Home, bias_home
 from timm_encmixer.provenance import Provenance
-from timm_encmixer.scheme import DEFAULT_CIPHER, PATCH_PX, Scheme
+from timm_encmixer.scheme import DEFAULT_CIPHER, PATCH_PX, Preprocessing, Scheme
 from timm_encmixer.stem import decrypt_stem, encrypt_stem, rotate_stem
 from timm_encmixer.tensor_file import TensorFile
 
@@ -101,7 +102,7 @@ def encrypt_checkpoint(
     provenance: Provenance | None = None,
     force: bool = False,
 ) -> Scheme:
-    """Encrypt a plain checkpoint; all tensors but the stem's kernel and bias keep their bytes and order.
+    """Encrypt a plain checkpoint; all tensors but the stem's kernel and bias, or what takes the bias's place, keep their bytes.
 
     Args:
         src: A folder with config.json and model.safetensors, or a .safetensors file.
@@ -125,20 +126,22 @@ def encrypt_checkpoint(
     source = Checkpoint.open(src)
     if source.scheme is not None:
         raise AlreadyEncryptedError(str(src), "a plain checkpoint", "an encrypted one", "decrypt or rotate it instead")
-    architecture, cfg, stem = _describe(source, arch, first_conv, mean)
-    weight, bias = _read_stem(source.weights, stem)
+    architecture, cfg, stem, model = _describe(source, arch, first_conv, mean)
+    weight = _read_kernel(source.weights, stem)
+    plain = preprocessing_of(cfg, weight.shape[1], mean, std)
+    home, constant_name = _home(model, stem, plain) if model is not None else (bias_home(stem, len(weight)), None)
     scheme = Scheme(
         cipher=cipher,
         patch_size=weight.shape[2],
         in_chans=weight.shape[1],
         fingerprint=key.fingerprint,
         stem=stem,
+        constant=constant_name,
         base_architecture=architecture,
-        plain=preprocessing_of(cfg, weight.shape[1], mean, std),
+        plain=plain,
     )
-    assert scheme.plain is not None  # given above
-    new = encrypt_stem(weight, bias, BlockCipher(key, scheme), scheme.plain.mean, scheme.plain.std)
-    tensors = dict(zip(_stem_names(stem), new, strict=True))
+    new_weight, constant = encrypt_stem(weight, no_bias(weight), BlockCipher(key, scheme), plain.mean, plain.std)
+    tensors = {f"{stem}.weight": new_weight, **_moved(source.weights, home, constant)}
     _write(source, Path(dst), tensors, scheme, provenance=provenance, force=force)
     return scheme
 
@@ -156,8 +159,11 @@ def decrypt_checkpoint(src: PathLike, dst: PathLike, key: KeyLike, *, force: boo
     key = find_key(key)
     source, scheme, stem = _open_encrypted(src)
     assert scheme.plain is not None  # _open_encrypted has seen to it
-    new = decrypt_stem(*_read_stem(source.weights, stem), BlockCipher(key, scheme), scheme.plain.mean, scheme.plain.std)
-    _write(source, Path(dst), dict(zip(_stem_names(stem), new, strict=True)), None, force=force)
+    weight = _read_kernel(source.weights, stem)
+    cipher = BlockCipher(key, scheme)
+    new_weight, constant = decrypt_stem(weight, no_bias(weight), cipher, scheme.plain.mean, scheme.plain.std)
+    moved = _moved(source.weights, _recorded_home(source, scheme, stem, len(weight)), constant)
+    _write(source, Path(dst), {f"{stem}.weight": new_weight, **moved}, None, force=force)
     return scheme
 
 
@@ -174,8 +180,7 @@ def rotate_checkpoint(src: PathLike, dst: PathLike, key: KeyLike, new_key: KeyLi
     key, new_key = find_key(key), find_key(new_key, where="new key")
     source, scheme, stem = _open_encrypted(src)
     new_scheme = rotated_scheme(scheme, key, new_key)
-    weight, _ = _read_stem(source.weights, stem)
-    new = rotate_stem(weight, BlockCipher(key, scheme), BlockCipher(new_key, new_scheme))
+    new = rotate_stem(_read_kernel(source.weights, stem), BlockCipher(key, scheme), BlockCipher(new_key, new_scheme))
     _write(source, Path(dst), {f"{stem}.weight": new}, new_scheme, force=force)
     return new_scheme
 
@@ -214,8 +219,8 @@ def save_model(model: nn.Module, dst: PathLike, *, state_dict: Mapping[str, Tens
 
 def _describe(
     source: Checkpoint, arch: str | None, first_conv: str | None, mean: Sequence[float] | None
-) -> tuple[str | None, Mapping[str, Any], str]:
-    """Return architecture, plain pretrained_cfg and stem name of a plain checkpoint, checked against its tensors."""
+) -> tuple[str | None, Mapping[str, Any], str, nn.Module | None]:
+    """Return a plain checkpoint's architecture, pretrained_cfg, stem name and bare model, checked against its tensors."""
     where = str(source.path)
     if source.config is not None:
         architecture, cfg = str(source.config["architecture"]), source.config["pretrained_cfg"]
@@ -224,15 +229,56 @@ def _describe(
         known = timm.get_pretrained_cfg(arch) if timm.is_model(architecture) else None
         cfg = cfg_dict(known) if known is not None else {}
     elif mean is not None:
-        return None, {}, first_conv or _stem_by_shape(source.weights, len(mean))
+        return None, {}, first_conv or _stem_by_shape(source.weights, len(mean)), None
     else:
         raise SchemeError(
             where, "arch=NAME, or mean= and std=", "a single file without either", "pass --arch NAME or --mean/--std"
         )
     model = bare_model(architecture, source.config, where=where)
     stem, _ = find_stem(model, first_conv or cfg.get("first_conv"))
-    check_tensors(source.weights, model, only=None if source.config is not None else _stem_names(stem))
-    return architecture, cfg, stem
+    check_tensors(source.weights, model, only=None if source.config is not None else [f"{stem}.weight"])
+    return architecture, cfg, stem, model
+
+
+def _home(model: nn.Module, stem: str, plain: Preprocessing) -> tuple[Home | None, str | None]:
+    """Return the home of a normalisation's constant in a bare model, and what the record says of it."""
+    name, conv = find_stem(model, stem)
+    home = home_of_constant(model, name, conv, plain)
+    return home, named_constant(model, name, conv, home)
+
+
+def _recorded_home(source: Checkpoint, scheme: Scheme, stem: str, channels: int) -> Home | None:
+    """Return the home of the constant in an encrypted checkpoint.
+
+    Raises:
+        CheckpointError: It is not where the record says, or nothing says which architecture this is.
+    """
+    if f"{stem}.bias" in source.weights.entries:
+        return bias_home(stem, channels)
+    if scheme.constant is None:
+        return None
+    architecture = source.config["architecture"] if source.config is not None else scheme.base_architecture
+    assert scheme.plain is not None  # _open_encrypted has seen to it
+    home = None
+    if architecture is not None:
+        home, _ = _home(bare_model(architecture, source.config, where=str(source.path)), stem, scheme.plain)
+    if home is None or home.tensor != scheme.constant:
+        got = "none" if home is None else home.tensor
+        expected = f"the constant of the normalisation in {scheme.constant}, as the record says"
+        raise CheckpointError(str(source.path), expected, got, "take config and weights from the same encryption")
+    return home
+
+
+def _moved(weights: TensorFile, home: Home | None, constant: Tensor) -> dict[str, Tensor]:
+    """Return the tensor that takes the constant with it, by its name."""
+    if home is None:
+        return {}
+    if weights.shape(home.tensor) != tuple(home.index.shape):
+        got = f"{weights.shape(home.tensor)}"
+        raise CheckpointError(f"{weights.path}: {home.tensor}", f"shape {tuple(home.index.shape)}", got, "take the model's own")
+    tensor = weights.read(home.tensor)
+    check_finite(f"{weights.path}: {home.tensor}", tensor)
+    return {home.tensor: home.add(tensor, constant)}
 
 
 def _stem_by_shape(weights: TensorFile, channels: int) -> str:
@@ -262,20 +308,15 @@ def _open_encrypted(src: PathLike) -> tuple[Checkpoint, Scheme, str]:
     return source, scheme, scheme.stem
 
 
-def _stem_names(stem: str) -> tuple[str, str]:
-    return f"{stem}.weight", f"{stem}.bias"
-
-
-def _read_stem(weights: TensorFile, stem: str) -> tuple[Tensor, Tensor]:
-    names = _stem_names(stem)
-    shape = weights.shape(names[0])
-    if len(shape) != 4 or shape[2] != shape[3] or shape[2] not in PATCH_PX or weights.shape(names[1]) != shape[:1]:
-        got = f"shape {shape} with a bias of shape {weights.shape(names[1])}"
+def _read_kernel(weights: TensorFile, stem: str) -> Tensor:
+    name = f"{stem}.weight"
+    shape = weights.shape(name)
+    if len(shape) != 4 or shape[2] != shape[3] or shape[2] not in PATCH_PX:
+        got = f"shape {shape}"
         raise CheckpointError(f"{weights.path}: {stem}", "a square patch kernel (dim, C, P, P)", got, "pass the stem's name")
-    weight, bias = (weights.read(name) for name in names)
-    check_finite(f"{weights.path}: {names[0]}", weight)
-    check_finite(f"{weights.path}: {names[1]}", bias)
-    return weight, bias
+    weight = weights.read(name)
+    check_finite(f"{weights.path}: {name}", weight)
+    return weight
 
 
 def _write(

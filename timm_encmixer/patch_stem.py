@@ -23,7 +23,7 @@ def find_stem(model: nn.Module, first: str | Sequence[str] | None) -> tuple[str,
             model's first convolution.
 
     Raises:
-        StemError: There is none, several, or it is no patch convolution with a bias.
+        StemError: There is none, several, or it is no patch convolution.
     """
     modules: dict[str, Any] = dict(model.named_modules())
     if first is None:
@@ -43,8 +43,8 @@ def find_stem(model: nn.Module, first: str | Sequence[str] | None) -> tuple[str,
 
 
 def check_stem(name: str, module: Any) -> None:
-    """Raise `StemError` unless `module` is a patch convolution with a bias."""
-    remedy = "only stems with kernel = stride, no padding and a bias can be encrypted"
+    """Raise `StemError` unless `module` is a patch convolution."""
+    remedy = "only stems with kernel = stride and no padding can be encrypted"
     if type(module) is not nn.Conv2d:
         raise StemError(name, "a torch.nn.Conv2d", type(module).__name__, remedy)
     kernel, stride = tuple(module.kernel_size), tuple(module.stride)
@@ -54,8 +54,6 @@ def check_stem(name: str, module: Any) -> None:
     if module.padding not in ("valid", 0, (0, 0)) or tuple(module.dilation) != (1, 1) or module.groups != 1:
         got = f"padding {module.padding}, dilation {module.dilation}, groups {module.groups}"
         raise StemError(name, "no padding, no dilation and one group", got, remedy)
-    if module.bias is None:
-        raise StemError(name, "a bias", "none", remedy)
 
 
 def check_finite(name: str, tensor: Tensor) -> None:

@@ -1,6 +1,6 @@
 """The public record of an encryption: everything about it but the key, as JSON in configs and checkpoint headers.
 
-Source: docs/format.md, record version 1.
+Source: docs/format.md, record versions 1 and 2.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import Any
 from timm_encmixer.errors import SchemeError
 
 RECORD_VERSION = 1
+RECORD_VERSIONS = (1, 2)  # 2 where there is a field that readers of 1 do not know
+_SINCE_2 = ("constant",)
 CIPHERS = ("shuffle", "negpos", "shuffle+negpos", "orthogonal")
 DEFAULT_CIPHER = "shuffle+negpos"
 PATCH_PX = range(2, 33)
@@ -87,9 +89,11 @@ class Scheme:
         in_chans: Channels of an image, 1 or more.
         fingerprint: The key's public fingerprint, 16 hex digits; None allows any key (experiments).
         stem: Name of the stem convolution in the model, for example "stem.0".
+        constant: Name of the tensor that took the constant of the normalisation, where the stem has no bias; None where it has
+            one, or where the constant is zero. A record with it is of version 2.
         base_architecture: timm's name of the plain architecture.
         plain: The plain model's preprocessing, None where only blocks are of interest.
-        version: Version of this record's format.
+        version: Version of this record's format; None takes the lowest that has its fields.
 
     Raises:
         SchemeError: A value is out of range or of an unknown version.
@@ -100,13 +104,18 @@ class Scheme:
     in_chans: int = 3
     fingerprint: str | None = None
     stem: str | None = None
+    constant: str | None = None
     base_architecture: str | None = None
     plain: Preprocessing | None = None
-    version: int = RECORD_VERSION
+    version: int | None = None
 
     def __post_init__(self) -> None:
-        if self.version != RECORD_VERSION:
-            raise SchemeError("record: version", f"{RECORD_VERSION}", repr(self.version), "upgrade timm-encmixer")
+        needed = 2 if any(getattr(self, name) is not None for name in _SINCE_2) else RECORD_VERSION
+        if self.version not in (None, needed):
+            raise SchemeError("record: version", f"{needed}, as its fields need", repr(self.version), "upgrade timm-encmixer")
+        object.__setattr__(self, "version", needed)
+        if self.constant is not None and not isinstance(self.constant, str):
+            raise SchemeError("record: constant", "a tensor's name", repr(self.constant), _REMEDY)
         if self.cipher not in CIPHERS:
             raise SchemeError("cipher", f"one of {', '.join(CIPHERS)}", repr(self.cipher), "choose one of these")
         if type(self.patch_size) is not int or self.patch_size not in PATCH_PX:
@@ -134,7 +143,7 @@ class Scheme:
 
     def replace(self, **changes: Any) -> Scheme:
         """Return a copy with some fields changed, checked anew."""
-        return dataclasses.replace(self, **changes)
+        return dataclasses.replace(self, **{"version": None, **changes})
 
     def without_fingerprint(self) -> Scheme:
         """Return the scheme open to any key: how an experiment uses a wrong key on purpose."""
@@ -160,9 +169,9 @@ class Scheme:
         """
         if not isinstance(record, Mapping):
             raise SchemeError(where, "a JSON object", type(record).__name__, _REMEDY)
-        if record.get("version") != RECORD_VERSION:
-            got = repr(record.get("version"))
-            raise SchemeError(f"{where}: version", f"{RECORD_VERSION}", got, "upgrade timm-encmixer")
+        if record.get("version") not in RECORD_VERSIONS:
+            got, expected = repr(record.get("version")), " or ".join(map(str, RECORD_VERSIONS))
+            raise SchemeError(f"{where}: version", expected, got, "upgrade timm-encmixer")
         known = {field.name for field in dataclasses.fields(cls)}
         unknown = sorted(set(record) - known)
         if unknown:

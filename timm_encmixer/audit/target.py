@@ -18,7 +18,7 @@ from timm_encmixer.audit.training import fit
 from timm_encmixer.ciphers import BlockCipher
 from timm_encmixer.ciphers.blocks import split
 from timm_encmixer.keys import SecretKey
-from timm_encmixer.models import encrypt_model, scheme_of, stem_of
+from timm_encmixer.models import encrypt_model, no_bias, scheme_of, stem_of
 from timm_encmixer.scheme import Preprocessing
 from timm_encmixer.stem import recentre
 from timm_encmixer.transforms import normalise, normalised_plain
@@ -207,11 +207,11 @@ def encrypt_images(cipher: BlockCipher, images: Tensor) -> Tensor:
 
 def stem_rows(model: nn.Module) -> Tensor:
     """Return a model's stem as rows (dim, D), float64: as it is when encrypted, re-centred on mid-grey when plain."""
-    weight, bias = stem_of(model)
+    weight, _ = stem_of(model)
     if scheme_of(model) is not None:
         return weight.double().flatten(1)
     cfg: Any = model.pretrained_cfg
-    return recentre(weight, bias, cfg["mean"], cfg["std"])[0].flatten(1)
+    return recentre(weight, no_bias(weight), cfg["mean"], cfg["std"])[0].flatten(1)
 
 
 @torch.inference_mode()

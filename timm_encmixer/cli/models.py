@@ -60,7 +60,10 @@ def model_encrypt(src: str, dst: Path, key: str | None, as_json: bool, **options
     report(
         {"target": str(dst), "encmixer": scheme.to_dict()},
         as_json,
-        lambda: f"{dst}: encrypted with key {scheme.fingerprint} ({scheme.cipher})",
+        lambda: (
+            f"{dst}: encrypted with key {scheme.fingerprint} ({scheme.cipher}); stem {scheme.stem}"
+            + (f", the constant of the normalisation in {scheme.constant}" if scheme.constant else "")
+        ),
     )
 
 

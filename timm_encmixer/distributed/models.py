@@ -15,7 +15,7 @@ from timm_encmixer.checkpoint import save_model
 from timm_encmixer.distributed.processes import gather, on_every_process, on_main_first, same_everywhere
 from timm_encmixer.errors import MissingKeyError
 from timm_encmixer.keys import SecretKey
-from timm_encmixer.models import encrypt_model, scheme_of, stem_of, with_encrypted_stem
+from timm_encmixer.models import changed_by_encryption, encrypt_model, scheme_of, with_encrypted_stem
 from timm_encmixer.scheme import DEFAULT_CIPHER, Scheme
 from timm_encmixer.sources import load_model
 
@@ -59,9 +59,9 @@ def load_encrypted(
         assert encrypted is not None  # this is the main process
         return encrypted
     scheme = Scheme.from_json(gather([_record(encrypted)])[0])
-    tensors = [tensor.detach() for tensor in stem_of(encrypted if encrypted is not None else model)]
-    weight, bias = (broadcast(tensor.to(accelerator.device)).to(tensor.device) for tensor in tensors)
-    return encrypted if encrypted is not None else with_encrypted_stem(model, weight, bias, scheme)
+    own = changed_by_encryption(encrypted if encrypted is not None else model, scheme)
+    changed = {name: broadcast(tensor.to(accelerator.device)).to(tensor.device) for name, tensor in own.items()}
+    return encrypted if encrypted is not None else with_encrypted_stem(model, changed, scheme)
 
 
 def save_encrypted(accelerator: Accelerator, model: nn.Module, dst: str | os.PathLike[str], *, force: bool = False) -> None:

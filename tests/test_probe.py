@@ -1,0 +1,180 @@
+"""Following the image: only a stem that is its one reader is encrypted; without a bias it finds a home for its constant."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+import timm
+import torch
+from conftest import calibrate, in_float64, normalised
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+import timm_encmixer as te
+from timm_encmixer.errors import CheckpointError, StemError
+from timm_encmixer.models import changed_by_encryption, with_encrypted_stem
+from timm_encmixer.probe import probe
+
+SIDE = 32
+SMALL_VIT = {"img_size": SIDE, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 2, "num_classes": 10}
+CLIP_LIKE = ("vit_base_patch32_clip_224", {**SMALL_VIT}, "pos_embed")
+BATCH_NORM = (
+    "fasternet_t0",
+    {"num_classes": 10, "pretrained_cfg_overlay": {"input_size": (3, 64, 64)}},
+    "patch_embed.norm.running_mean",
+)
+
+
+def build(name, options):
+    torch.manual_seed(0)
+    model = timm.create_model(name, **options)
+    size = (3, *model.patch_embed.img_size) if "img_size" in options else model.pretrained_cfg["input_size"]
+    pixels = torch.randint(0, 256, (4, *size), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    return calibrate(model, normalised(pixels, model.pretrained_cfg)), pixels
+
+
+class Reader(nn.Module):
+    """A patch stem, and whatever else is done with the image before."""
+
+    def __init__(self, prepare=lambda image: image, finish=lambda model, image, seen: seen, bias=True):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 4, stride=4, bias=bias)
+        self.prepare, self.finish = prepare, finish
+
+    def forward(self, image):
+        return self.finish(self, image, self.stem(self.prepare(image)))
+
+
+@pytest.mark.parametrize(
+    "copied", [lambda x: x, lambda x: x.contiguous(memory_format=torch.channels_last), lambda x: x.clone()]
+)
+def test_the_stem_alone_reads_the_image_and_its_copies(copied):
+    model = Reader(copied)
+    home = probe(model, model.stem, (3, SIDE, SIDE))
+    assert (home.tensor, home.sign, home.index.tolist()) == ("stem.bias", 1, list(range(8)))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        Reader(lambda x: nn.functional.interpolate(x, scale_factor=2)),
+        Reader(lambda x: nn.functional.pad(x, (0, 4, 0, 4))),
+        Reader(lambda x: x[..., 4:]),
+        Reader(lambda x: x * 2),
+        Reader(finish=lambda model, image, seen: seen + image.mean()),
+        Reader(finish=lambda model, image, seen: seen + nn.functional.avg_pool2d(image, 4)[:, :1]),
+    ],
+)
+def test_other_readings_of_the_image_are_refused(model):
+    with pytest.raises(StemError, match="expected one reader of the image, the convolution stem, got"):
+        probe(model, model.stem, (3, SIDE, SIDE))
+
+
+def test_a_model_that_cannot_be_followed_is_refused():
+    model = Reader(finish=lambda model, image, seen: seen * seen.sum().item())
+    with pytest.raises(StemError, match="a forward pass that can be followed"):
+        probe(model, model.stem, (3, SIDE, SIDE))
+
+
+@pytest.mark.parametrize(
+    ("finish", "shape", "found"),
+    [
+        (lambda model, image, seen: seen + model.table, (1, 8, 8, 8), True),
+        (lambda model, image, seen: model.table + seen, (8, 8, 8), True),
+        (lambda model, image, seen: torch.relu(seen) + model.table, (1, 8, 8, 8), False),
+        (lambda model, image, seen: seen + model.table + model.table, (1, 8, 8, 8), False),
+        (lambda model, image, seen: (seen + model.table) * seen, (1, 8, 8, 8), False),
+        (lambda model, image, seen: seen + torch.sigmoid(model.table), (1, 8, 8, 8), False),
+        (lambda model, image, seen: seen + model.table, (1, 8, 1, 1), False),  # one number for several places
+        (lambda model, image, seen: torch.add(seen, model.table, alpha=2), (1, 8, 8, 8), False),
+    ],
+)
+def test_a_home_takes_the_stems_output_directly_and_serves_nothing_else(finish, shape, found):
+    model = Reader(finish=finish, bias=False)
+    model.table = nn.Parameter(torch.zeros(shape))
+    home = probe(model, model.stem, (3, SIDE, SIDE))
+    assert (home is not None) == found
+    if found:
+        assert torch.equal(home.index.reshape(8, -1), torch.arange(8)[:, None].expand(8, 64))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "constant", "cipher"),
+    [*((*CLIP_LIKE, cipher) for cipher in te.CIPHERS), (*BATCH_NORM, "shuffle+negpos")],
+    ids=[*te.CIPHERS, "batch_norm"],
+)
+@torch.no_grad()
+def test_a_stem_without_a_bias_is_exact(name, options, constant, cipher, key):
+    model, pixels = build(name, options)
+    exact = in_float64(model)
+    encrypted = te.encrypt_model(exact, key, cipher=cipher)
+    assert encrypted.encmixer.version == 2
+    assert encrypted.encmixer.constant == constant
+    block_cipher = te.BlockCipher(key, encrypted.encmixer)
+    unit = pixels.double() / 255
+    plain_logits = exact(normalised(pixels, model.pretrained_cfg, torch.float64))
+    keyed_logits = encrypted(2 * (block_cipher.encrypt(unit) - 0.5))
+    scale = float(plain_logits.std())
+    assert float((plain_logits - keyed_logits).abs().max()) < 1e-9 * scale
+    left_out = copy_with(encrypted, constant, dict(exact.named_parameters()) | dict(exact.named_buffers()))
+    without = left_out(2 * (block_cipher.encrypt(unit) - 0.5))
+    assert float((plain_logits - without).abs().max()) > 1e-4 * scale  # the constant matters
+    elsewhere = with_encrypted_stem(exact, changed_by_encryption(encrypted, encrypted.encmixer), encrypted.encmixer)
+    assert all(torch.equal(a, b) for a, b in zip(elsewhere.state_dict().values(), encrypted.state_dict().values(), strict=True))
+    back = te.decrypt_model(encrypted, key)
+    for tensor, again in zip(exact.state_dict().values(), back.state_dict().values(), strict=True):
+        assert torch.allclose(tensor, again, rtol=0, atol=1e-12)
+
+
+def copy_with(model, name, tensors):
+    changed = copy.deepcopy(model)
+    with torch.no_grad():
+        (dict(changed.named_parameters()) | dict(changed.named_buffers()))[name].copy_(tensors[name])
+    return changed
+
+
+@pytest.mark.parametrize(("name", "options", "constant"), [CLIP_LIKE, BATCH_NORM], ids=["pos_embed", "batch_norm"])
+def test_files_are_rewritten_as_models_are(name, options, constant, key, other_key, tmp_path):
+    model, _ = build(name, options)
+    te.save_model(model, tmp_path / "plain")
+    scheme = te.encrypt_checkpoint(tmp_path / "plain", tmp_path / "enc", key)
+    assert (scheme.version, scheme.constant) == (2, constant)
+    encrypted = te.encrypt_model(model, key)
+    written = load_file(tmp_path / "enc" / "model.safetensors")
+    for tensor_name, tensor in encrypted.state_dict().items():
+        assert torch.equal(written[tensor_name], tensor), tensor_name
+    plain = load_file(tmp_path / "plain" / "model.safetensors")
+    changed = {tensor_name for tensor_name in plain if not torch.equal(plain[tensor_name], written[tensor_name])}
+    assert changed == {f"{scheme.stem}.weight", constant}
+    loaded = timm.create_model(f"local-dir:{tmp_path / 'enc'}", pretrained=True)
+    assert te.scheme_of(loaded) == scheme
+    te.rotate_checkpoint(tmp_path / "enc", tmp_path / "rotated", key, other_key)
+    te.decrypt_checkpoint(tmp_path / "rotated", tmp_path / "back", other_key)
+    back = load_file(tmp_path / "back" / "model.safetensors")
+    for tensor_name, tensor in plain.items():
+        assert torch.allclose(tensor.float(), back[tensor_name].float(), rtol=0, atol=1e-6), tensor_name
+    other = {**scheme.to_dict(), "constant": "norm.weight"}
+    config = json.loads((tmp_path / "enc" / "config.json").read_text())
+    (tmp_path / "enc" / "config.json").write_text(json.dumps({**config, "encmixer": other}))
+    save_file(written, tmp_path / "enc" / "model.safetensors", {"format": "pt", "encmixer": json.dumps(other)})
+    with pytest.raises(CheckpointError, match=r"in norm\.weight, as the record says, got"):
+        te.decrypt_checkpoint(tmp_path / "enc", tmp_path / "no", key)
+    assert not (tmp_path / "no").exists()
+
+
+def test_a_mean_of_one_half_needs_no_home(key):
+    options = {**SMALL_VIT, "pretrained_cfg_overlay": {"mean": (0.5,) * 3, "std": (0.5,) * 3}}
+    model, _ = build(CLIP_LIKE[0], options)
+    encrypted = te.encrypt_model(model, key)
+    assert encrypted.encmixer.constant is None
+    assert encrypted.encmixer.version == 1
+    assert torch.equal(encrypted.pos_embed, model.pos_embed)
+
+
+def test_a_norm_behind_the_stem_is_refused(key):
+    model = timm.create_model(CLIP_LIKE[0], **SMALL_VIT)
+    model.patch_embed.norm = nn.LayerNorm(48)
+    with pytest.raises(StemError, match="BatchNorm or position embedding that follows at once"):
+        te.encrypt_model(model, key)

@@ -1,0 +1,206 @@
+"""Following the image through a model: who reads it, and where the stem's output goes first.
+
+That a model depends on the image only through its stem is not believed but followed, in a forward pass on the meta device,
+which takes no memory and touches no weights. The same pass finds the place where a stem without a bias can leave the constant
+that comes of the normalisation: the BatchNorm that directly follows, or a position embedding that is directly added.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode  # torch's documented way to see every operation
+from torch.utils._pytree import tree_leaves
+
+from timm_encmixer.errors import StemError
+
+_REMEDY = "only models that read the image through one patch convolution can be encrypted"
+_COPIES = {"clone", "_to_copy", "detach", "alias"}
+_VIEWS = _COPIES | {"view", "_unsafe_view", "reshape", "permute", "transpose", "t", "unsqueeze", "squeeze", "flatten", "expand"}
+
+
+@dataclass(frozen=True)
+class Home:
+    """Where the constant of the normalisation goes.
+
+    Args:
+        tensor: Name of a parameter or buffer of the model.
+        sign: 1 where the tensor is added to what the stem gives, -1 where it is subtracted.
+        index: For each number of the tensor the stem's output channel that it meets, -1 for none; int64, in its shape.
+    """
+
+    tensor: str
+    sign: int
+    index: Tensor
+
+    def add(self, tensor: Tensor, constant: Tensor) -> Tensor:
+        """Return the tensor with a constant (dim,) for the stem's output channels; dtype, device and format as `tensor`."""
+        padded = torch.cat([constant.double(), constant.new_zeros(1, dtype=torch.float64)])
+        values = tensor.double() + self.sign * padded[self.index.to(constant.device)].to(tensor.device)
+        return torch.empty_like(tensor, memory_format=torch.preserve_format).copy_(values)
+
+
+def probe(model: nn.Module, conv: nn.Conv2d, input_size: tuple[int, int, int]) -> Home | None:
+    """Follow the image, and return the home of a constant; None where the stem has no bias and nothing can take its place.
+
+    Copies of the image, to another dtype or memory format, are the image still; anything else that is made of it (a resized or
+    padded one, a crop) is another reading.
+
+    Args:
+        model: Any model, also on the meta device.
+        conv: Its stem.
+        input_size: Channels, height and width of an image that the model takes.
+
+    Raises:
+        StemError: The stem is not the one reader of the image, or the pass cannot be followed.
+    """
+    name = module_name(model, conv)
+    shadow = on_meta(model)
+    stem: Any = shadow.get_submodule(name)
+    image = torch.empty(1, *input_size, device="meta", dtype=stem.weight.dtype)
+    with _Follower(shadow, image, stem.weight) as follower, torch.no_grad():
+        try:
+            shadow(image)
+        except Exception as error:  # a model may raise anything
+            reason = str(error).strip().splitlines()
+            got = f"{type(error).__name__}: {reason[0] if reason else ''}"
+            raise StemError("model", "a forward pass that can be followed on the meta device", got, _REMEDY) from error
+    if follower.readers != ["convolution"] or follower.output is None:
+        got = ", ".join(follower.readers) or "none"
+        raise StemError(
+            "model", f"one reader of the image, the convolution {name}", f"{len(follower.readers)} ({got})", _REMEDY
+        )
+    return bias_home(name, conv.out_channels) if stem.bias is not None else follower.home
+
+
+def bias_home(name: str, channels: int) -> Home:
+    """Return the bias of the convolution `name` as the home of a constant."""
+    return Home(f"{name}.bias", 1, torch.arange(channels))
+
+
+def module_name(model: nn.Module, wanted: nn.Module) -> str:
+    """Return the name that a module has in a model, which inside timm's feature wrappers is not the plain model's."""
+    name: str = next(name for name, module in model.named_modules() if module is wanted)
+    return name
+
+
+def image_size(model: nn.Module, input_size: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Return the size of image that a model was built for, where its modules say so, else `input_size`."""
+    for module in model.modules():
+        size = getattr(module, "img_size", None)
+        if isinstance(size, tuple) and len(size) == 2 and all(isinstance(side, int) for side in size):
+            return (input_size[0], *size)
+    return input_size
+
+
+def on_meta(model: nn.Module) -> nn.Module:
+    """Return a model of the same modules on the meta device, in evaluation mode."""
+    memo: dict[int, Any] = {}
+    for tensor in itertools.chain(model.parameters(), model.buffers()):
+        empty = torch.empty_like(tensor, device="meta")
+        memo[id(tensor)] = nn.Parameter(empty, requires_grad=False) if isinstance(tensor, nn.Parameter) else empty
+    return copy.deepcopy(model, memo).eval()
+
+
+class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch types it in part
+    """Watches every operation of a pass for the image, the stem's output, and what is done with it first.
+
+    The output is followed through views, and through being joined with other tokens, by a companion of the same shape that says
+    which channel of the stem each number is.
+    """
+
+    def __init__(self, model: nn.Module, image: Tensor, weight: Tensor) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.readers: list[str] = []
+        self.output: Tensor | None = None
+        self._images, self._weight = [image], weight
+        self._companions: list[tuple[Tensor, Tensor]] = []  # tensors that are the stem's output still, and their channels
+        self._takers: list[Home | None] = []  # what took the output, in order
+        self._named = {id(tensor): name for name, tensor in _tensors(model)}
+        self._uses: dict[str, int] = {}
+
+    @property
+    def home(self) -> Home | None:
+        """The one taker of the stem's output, if it can take a constant too, and serves nothing else."""
+        if len(self._takers) != 1 or self._takers[0] is None or self._uses[self._takers[0].tensor] != 1:
+            return None
+        return self._takers[0]
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        kind = func.name().removeprefix("aten::").partition(".")[0]
+        leaves = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        for leaf in leaves:
+            if (name := self._named.get(id(leaf))) is not None:
+                self._uses[name] = self._uses.get(name, 0) + 1
+        if any(leaf is image for leaf in leaves for image in self._images):
+            if kind in _COPIES:
+                self._images.append(result)
+            else:
+                self.readers.append(kind if kind != "convolution" or args[1] is self._weight else "another convolution")
+                if self.readers[-1] == "convolution" and self.output is None:
+                    self._begin(result)
+        else:
+            self._follow(func, kind, args, kwargs or {}, leaves, result)
+        return result
+
+    def _begin(self, output: Tensor) -> None:
+        self.output = output
+        channels = torch.arange(output.shape[1]).reshape(1, -1, *(1 for _ in output.shape[2:]))
+        self._companions.append((output, channels.expand(output.shape).clone()))
+
+    def _companion(self, tensor: Any) -> Tensor | None:
+        return next((companion for known, companion in self._companions if known is tensor), None)
+
+    def _follow(self, func: Any, kind: str, args: Any, kwargs: Any, leaves: list[Tensor], result: Any) -> None:
+        if not any(self._companion(leaf) is not None for leaf in leaves):
+            return
+        if kind in _VIEWS:
+            companion = self._companion(args[0])
+            assert companion is not None  # a view takes one tensor
+            moved = companion if kind in _COPIES else func(companion, *args[1:], **kwargs)
+            self._companions.append((result, moved))
+        elif kind == "cat":
+            parts = [self._companion(part) for part in args[0]]
+            filled = [
+                torch.full(part.shape, -1) if known is None else known for part, known in zip(args[0], parts, strict=True)
+            ]
+            self._companions.append((result, torch.cat(filled, *args[1:])))
+        elif kind in ("native_batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm", "batch_norm"):
+            self._takers.append(self._batch_norm(args))
+        elif kind in ("add", "add_") and len(leaves) == 2 and not kwargs:
+            self._takers.append(self._added(*leaves))
+        else:
+            self._takers.append(None)
+
+    def _batch_norm(self, args: Any) -> Home | None:
+        channels = self._companion(args[0])
+        names = [name for arg in args if isinstance(arg, Tensor) and (name := self._named.get(id(arg)))]
+        means = [name for name in names if name.endswith("running_mean")]
+        if channels is None or len(means) != 1:
+            return None
+        per_channel = channels.transpose(0, 1).flatten(1)
+        index = per_channel[:, 0]
+        return Home(means[0], -1, index.clone()) if bool((per_channel == index[:, None]).all()) else None
+
+    def _added(self, one: Tensor, other: Tensor) -> Home | None:
+        channels = self._companion(one)
+        if channels is None:
+            one, other = other, one
+            channels = self._companion(one)
+        name = self._named.get(id(other))
+        if channels is None or name is None or channels.shape != (channels + torch.zeros(other.shape)).shape:
+            return None
+        if other.numel() != channels.numel():  # one number for several places
+            return None
+        return Home(name, 1, channels.reshape(other.shape))
+
+
+def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    return itertools.chain(model.named_parameters(), model.named_buffers())
