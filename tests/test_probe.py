@@ -78,11 +78,16 @@ def test_a_model_that_cannot_be_followed_is_refused():
         probe(model, model.stem, (3, SIDE, SIDE))
 
 
+def _channels_last(seen):
+    return seen.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
+
+
 @pytest.mark.parametrize(
     ("finish", "shape", "found"),
     [
         (lambda model, image, seen: seen + model.table, (1, 8, 8, 8), True),
         (lambda model, image, seen: model.table + seen, (8, 8, 8), True),
+        (lambda model, image, seen: _channels_last(seen).view(1, 64, 8) + model.table, (1, 64, 8), True),
         (lambda model, image, seen: torch.relu(seen) + model.table, (1, 8, 8, 8), False),
         (lambda model, image, seen: seen + model.table + model.table, (1, 8, 8, 8), False),
         (lambda model, image, seen: (seen + model.table) * seen, (1, 8, 8, 8), False),
@@ -97,7 +102,8 @@ def test_a_home_takes_the_stems_output_directly_and_serves_nothing_else(finish, 
     home = probe(model, model.stem, (3, SIDE, SIDE))
     assert (home is not None) == found
     if found:
-        assert torch.equal(home.index.reshape(8, -1), torch.arange(8)[:, None].expand(8, 64))
+        channels = home.index.movedim(-3 if shape[-1] == shape[-2] else -1, 0)
+        assert torch.equal(channels.reshape(8, -1), torch.arange(8)[:, None].expand(8, 64))
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,8 @@ from timm_encmixer.errors import StemError
 
 _REMEDY = "only models that read the image through one patch convolution can be encrypted"
 _COPIES = {"clone", "_to_copy", "detach", "alias"}
-_VIEWS = _COPIES | {"view", "_unsafe_view", "reshape", "permute", "transpose", "t", "unsqueeze", "squeeze", "flatten", "expand"}
+_RESHAPES = {"view", "_unsafe_view", "reshape", "flatten"}
+_VIEWS = _COPIES | _RESHAPES | {"permute", "transpose", "t", "unsqueeze", "squeeze", "expand"}
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,12 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch ty
         if kind in _VIEWS:
             companion = self._companion(args[0])
             assert companion is not None  # a view takes one tensor
-            moved = companion if kind in _COPIES else func(companion, *args[1:], **kwargs)
+            if kind in _COPIES:
+                moved = companion
+            elif kind in _RESHAPES:  # whether it is a view depends on strides, which the companion does not share
+                moved = companion.reshape(result.shape)
+            else:
+                moved = func(companion, *args[1:], **kwargs)
             self._companions.append((result, moved))
         elif kind == "cat":
             parts = [self._companion(part) for part in args[0]]
