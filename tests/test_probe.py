@@ -53,6 +53,8 @@ class Reader(nn.Module):
 def test_the_stem_alone_reads_the_image_and_its_copies(copied):
     model = Reader(copied)
     home = probe(model, model.stem, (3, SIDE, SIDE))
+    with torch.inference_mode():  # as evaluation runs
+        assert probe(model, model.stem, (3, SIDE, SIDE)).tensor == home.tensor
     assert (home.tensor, home.sign, home.index.tolist()) == ("stem.bias", 1, list(range(8)))
 
 

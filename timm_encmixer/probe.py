@@ -61,6 +61,11 @@ def probe(model: nn.Module, conv: nn.Conv2d, input_size: tuple[int, int, int]) -
     Raises:
         StemError: The stem is not the one reader of the image, or the pass cannot be followed.
     """
+    with torch.inference_mode(False):  # in which operations are not taken apart
+        return _probe(model, conv, input_size)
+
+
+def _probe(model: nn.Module, conv: nn.Conv2d, input_size: tuple[int, int, int]) -> Home | None:
     name = module_name(model, conv)
     shadow = on_meta(model)
     stem: Any = shadow.get_submodule(name)
