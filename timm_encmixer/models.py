@@ -19,7 +19,7 @@ from timm_encmixer.errors import AlreadyEncryptedError, KeyMismatchError, NotEnc
 from timm_encmixer.keys import SecretKey
 from timm_encmixer.patch_stem import check_finite, find_stem
 from timm_encmixer.pretrained_cfg import bare_cfg, encrypted_cfg, plain_cfg, preprocessing_of, scheme_in_cfg
-from timm_encmixer.probe import Home, image_size, module_name, probe
+from timm_encmixer.probe import Home, bias_home, image_size, module_name, probe
 from timm_encmixer.scheme import DEFAULT_CIPHER, Preprocessing, Scheme
 from timm_encmixer.stem import MID_GREY, decrypt_stem, encrypt_stem, rotate_stem
 
@@ -88,7 +88,8 @@ def decrypt_model(model: ModelT, key: SecretKey) -> ModelT:
     cipher = BlockCipher(key, scheme)
     name, conv = find_stem(model, scheme.stem)
     weight = _weight(name, conv)
-    home = home_of_constant(model, name, conv, plain)
+    bias = conv.bias is not None  # then encryption has followed the image already
+    home = bias_home(module_name(model, conv), len(weight)) if bias else home_of_constant(model, name, conv, plain)
     new_weight, constant = decrypt_stem(weight, no_bias(weight), cipher, plain.mean, plain.std)
     decrypted = _clone(model, [(conv.weight, new_weight), *_moved(model, home, constant)])
     _attach(decrypted, plain_cfg(_cfg(model), scheme), None)

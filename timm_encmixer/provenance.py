@@ -13,7 +13,7 @@ from typing import Any
 PROVENANCE_PREFIX = "encmixer-source:"
 PUBLIC_WEIGHTS = (
     "the plain weights are public, so whoever compares the two stems computes the key at once; "
-    "train or fine-tune weights of your own before you rely on a key (docs/security.md)"
+    "train weights of your own, fine-tuning is not enough, before you rely on a key (docs/security.md)"
 )
 PRIVATE_WEIGHTS = "whoever has them, or weights that they were fine-tuned from, computes the key at once (docs/security.md)"
 
