@@ -52,9 +52,9 @@ class Reader(nn.Module):
 )
 def test_the_stem_alone_reads_the_image_and_its_copies(copied):
     model = Reader(copied)
-    home = probe(model, model.stem, (3, SIDE, SIDE))
+    home = probe(model, model.stem, (3, SIDE, SIDE)).home
     with torch.inference_mode():  # as evaluation runs
-        assert probe(model, model.stem, (3, SIDE, SIDE)).tensor == home.tensor
+        assert probe(model, model.stem, (3, SIDE, SIDE)).home.tensor == home.tensor
     assert (home.tensor, home.sign, home.index.tolist()) == ("stem.bias", 1, list(range(8)))
 
 
@@ -101,7 +101,7 @@ def _channels_last(seen):
 def test_a_home_takes_the_stems_output_directly_and_serves_nothing_else(finish, shape, found):
     model = Reader(finish=finish, bias=False)
     model.table = nn.Parameter(torch.zeros(shape))
-    home = probe(model, model.stem, (3, SIDE, SIDE))
+    home = probe(model, model.stem, (3, SIDE, SIDE)).home
     assert (home is not None) == found
     if found:
         channels = home.index.movedim(-3 if shape[-1] == shape[-2] else -1, 0)

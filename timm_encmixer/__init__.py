@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from timm_encmixer.pull import pull_from_hub as pull_from_hub
     from timm_encmixer.push import push_to_hub as push_to_hub
     from timm_encmixer.scheme import CIPHERS as CIPHERS
+    from timm_encmixer.scheme import SCRAMBLING_CIPHERS as SCRAMBLING_CIPHERS
     from timm_encmixer.scheme import Scheme as Scheme
     from timm_encmixer.seal import open_model as open_model
     from timm_encmixer.seal import seal_model as seal_model
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "CIPHERS": "scheme",
+    "SCRAMBLING_CIPHERS": "scheme",
     "BlockCipher": "ciphers",
     "EncMixerError": "errors",
     "EncryptedLoader": "distributed",

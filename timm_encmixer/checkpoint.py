@@ -31,13 +31,13 @@ from timm_encmixer.config_file import (
 )
 from timm_encmixer.errors import AlreadyEncryptedError, CheckpointError, NotEncryptedError, SchemeError, SourceError
 from timm_encmixer.keys import SecretKey, find_key
-from timm_encmixer.models import home_of_constant, named_constant, no_bias, rotated_scheme, scheme_of
+from timm_encmixer.models import planned, rotated_scheme, scheme_of
 from timm_encmixer.patch_stem import check_finite, find_stem
+from timm_encmixer.places import Places, Read, find_places, recorded
 from timm_encmixer.pretrained_cfg import cfg_dict, encrypted_cfg, plain_cfg, preprocessing_of
-from timm_encmixer.probe import Home, bias_home
+from timm_encmixer.probe import bias_home
 from timm_encmixer.provenance import Provenance
-from timm_encmixer.scheme import DEFAULT_CIPHER, PATCH_PX, Preprocessing, Scheme
-from timm_encmixer.stem import decrypt_stem, encrypt_stem, rotate_stem
+from timm_encmixer.scheme import DEFAULT_CIPHER, PATCH_PX, SCRAMBLE, Preprocessing, Scheme
 from timm_encmixer.tensor_file import TensorFile
 
 OWNED_NAMES = frozenset((WEIGHTS_NAME, CONFIG_NAME))
@@ -129,19 +129,15 @@ def encrypt_checkpoint(
     architecture, cfg, stem, model = _describe(source, arch, first_conv, mean)
     weight = _read_kernel(source.weights, stem)
     plain = preprocessing_of(cfg, weight.shape[1], mean, std)
-    home, constant_name = _home(model, stem, plain) if model is not None else (bias_home(stem, len(weight)), None)
-    scheme = Scheme(
-        cipher=cipher,
-        patch_size=weight.shape[2],
-        in_chans=weight.shape[1],
-        fingerprint=key.fingerprint,
-        stem=stem,
-        constant=constant_name,
-        base_architecture=architecture,
-        plain=plain,
-    )
-    new_weight, constant = encrypt_stem(weight, no_bias(weight), BlockCipher(key, scheme), plain.mean, plain.std)
-    tensors = {f"{stem}.weight": new_weight, **_moved(source.weights, home, constant)}
+    if model is not None:
+        name, conv = find_stem(model, stem)
+        scheme, places = planned(model, conv, name, plain, key, cipher)
+    else:
+        places = Places(stem, bias_home(stem, len(weight)))
+        scheme = _scheme_without_architecture(weight, stem, plain, key, cipher)
+    scheme = scheme.replace(base_architecture=architecture)
+    _check_places(source.weights, places)
+    tensors = places.encrypted(_reader(source.weights), BlockCipher(key, scheme), plain)
     _write(source, Path(dst), tensors, scheme, provenance=provenance, force=force)
     return scheme
 
@@ -157,13 +153,10 @@ def decrypt_checkpoint(src: PathLike, dst: PathLike, key: KeyLike, *, force: boo
         KeyMismatchError: It was encrypted with another key.
     """
     key = find_key(key)
-    source, scheme, stem = _open_encrypted(src)
-    assert scheme.plain is not None  # _open_encrypted has seen to it
-    weight = _read_kernel(source.weights, stem)
+    source, scheme, plain = _open_encrypted(src)
     cipher = BlockCipher(key, scheme)
-    new_weight, constant = decrypt_stem(weight, no_bias(weight), cipher, scheme.plain.mean, scheme.plain.std)
-    moved = _moved(source.weights, _recorded_home(source, scheme, stem, len(weight)), constant)
-    _write(source, Path(dst), {f"{stem}.weight": new_weight, **moved}, None, force=force)
+    tensors = _recorded_places(source, scheme, plain).decrypted(_reader(source.weights), cipher, plain)
+    _write(source, Path(dst), tensors, None, force=force)
     return scheme
 
 
@@ -178,10 +171,11 @@ def rotate_checkpoint(src: PathLike, dst: PathLike, key: KeyLike, new_key: KeyLi
         KeyMismatchError: It was encrypted with another key than `key`, or both keys are the same.
     """
     key, new_key = find_key(key), find_key(new_key, where="new key")
-    source, scheme, stem = _open_encrypted(src)
+    source, scheme, plain = _open_encrypted(src)
     new_scheme = rotated_scheme(scheme, key, new_key)
-    new = rotate_stem(_read_kernel(source.weights, stem), BlockCipher(key, scheme), BlockCipher(new_key, new_scheme))
-    _write(source, Path(dst), {f"{stem}.weight": new}, new_scheme, force=force)
+    ciphers = BlockCipher(key, scheme), BlockCipher(new_key, new_scheme)
+    tensors = _recorded_places(source, scheme, plain).rotated(_reader(source.weights), *ciphers)
+    _write(source, Path(dst), tensors, new_scheme, force=force)
     return new_scheme
 
 
@@ -240,45 +234,54 @@ def _describe(
     return architecture, cfg, stem, model
 
 
-def _home(model: nn.Module, stem: str, plain: Preprocessing) -> tuple[Home | None, str | None]:
-    """Return the home of a normalisation's constant in a bare model, and what the record says of it."""
-    name, conv = find_stem(model, stem)
-    home = home_of_constant(model, name, conv, plain)
-    return home, named_constant(model, name, conv, home)
+def _scheme_without_architecture(weight: Tensor, stem: str, plain: Preprocessing, key: SecretKey, cipher: str) -> Scheme:
+    """Return the record of a single file of which no more is known than its stem and its normalisation."""
+    if SCRAMBLE in cipher.split("+"):
+        remedy = "pass --arch NAME"
+        raise SchemeError("cipher", "a known architecture, to scramble blocks for", "none", remedy)
+    return Scheme(
+        cipher=cipher,
+        patch_size=weight.shape[2],
+        in_chans=weight.shape[1],
+        fingerprint=key.fingerprint,
+        stem=stem,
+        plain=plain,
+    )
 
 
-def _recorded_home(source: Checkpoint, scheme: Scheme, stem: str, channels: int) -> Home | None:
-    """Return the home of the constant in an encrypted checkpoint.
+def _recorded_places(source: Checkpoint, scheme: Scheme, plain: Preprocessing) -> Places:
+    """Return the tensors that the encryption of a checkpoint changed.
 
     Raises:
-        CheckpointError: It is not where the record says, or nothing says which architecture this is.
+        CheckpointError: They are not where the record says, or nothing says which architecture this is.
     """
-    if f"{stem}.bias" in source.weights.entries:
-        return bias_home(stem, channels)
-    if scheme.constant is None:
-        return None
+    stem = scheme.stem or ""
+    weight = _read_kernel(source.weights, stem)
+    bias = f"{stem}.bias" in source.weights.entries
+    if scheme.constant is None and not scheme.scrambles:
+        return Places(stem, bias_home(stem, len(weight)) if bias else None)
     architecture = source.config["architecture"] if source.config is not None else scheme.base_architecture
-    assert scheme.plain is not None  # _open_encrypted has seen to it
-    home = None
-    if architecture is not None:
-        home, _ = _home(bare_model(architecture, source.config, where=str(source.path)), stem, scheme.plain)
-    if home is None or home.tensor != scheme.constant:
-        got = "none" if home is None else home.tensor
-        expected = f"the constant of the normalisation in {scheme.constant}, as the record says"
-        raise CheckpointError(str(source.path), expected, got, "take config and weights from the same encryption")
-    return home
+    remedy = "take config and weights from the same encryption"
+    if architecture is None:
+        raise CheckpointError(str(source.path), "the architecture that was encrypted, in the record", "none", remedy)
+    model = bare_model(architecture, source.config, where=str(source.path))
+    places = find_places(model, find_stem(model, stem)[1], plain, scrambles=scheme.scrambles)
+    found = recorded(places, "", bias=bias)
+    for field in ("constant", "positions", "grid"):
+        if found[field] != getattr(scheme, field):
+            what = "the constant of the normalisation in " if field == "constant" else f"{field} "
+            expected = f"{what}{getattr(scheme, field)}, as the record says"
+            raise CheckpointError(str(source.path), expected, f"{found[field] or 'none'}", remedy)
+    _check_places(source.weights, places)
+    return places
 
 
-def _moved(weights: TensorFile, home: Home | None, constant: Tensor) -> dict[str, Tensor]:
-    """Return the tensor that takes the constant with it, by its name."""
-    if home is None:
-        return {}
-    if weights.shape(home.tensor) != tuple(home.index.shape):
+def _check_places(weights: TensorFile, places: Places) -> None:
+    """Raise `CheckpointError` unless the tensor that takes the constant has its shape."""
+    home = places.home
+    if home is not None and weights.shape(home.tensor) != tuple(home.index.shape):
         got = f"{weights.shape(home.tensor)}"
         raise CheckpointError(f"{weights.path}: {home.tensor}", f"shape {tuple(home.index.shape)}", got, "take the model's own")
-    tensor = weights.read(home.tensor)
-    check_finite(f"{weights.path}: {home.tensor}", tensor)
-    return {home.tensor: home.add(tensor, constant)}
 
 
 def _stem_by_shape(weights: TensorFile, channels: int) -> str:
@@ -298,14 +301,23 @@ def _stem_by_shape(weights: TensorFile, channels: int) -> str:
     return found[0]
 
 
-def _open_encrypted(src: PathLike) -> tuple[Checkpoint, Scheme, str]:
+def _open_encrypted(src: PathLike) -> tuple[Checkpoint, Scheme, Preprocessing]:
     source = Checkpoint.open(src)
     scheme = source.scheme
     if scheme is None:
         raise NotEncryptedError(str(src), "an encrypted checkpoint with its record", "a plain one", "encrypt it first")
     if scheme.plain is None or scheme.stem is None:
         raise SchemeError(f"{src}: record", "stem and plain preprocessing", "a record without them", "encrypt it anew")
-    return source, scheme, scheme.stem
+    return source, scheme, scheme.plain
+
+
+def _reader(weights: TensorFile) -> Read:
+    def read(name: str) -> Tensor:
+        tensor = weights.read(name)
+        check_finite(f"{weights.path}: {name}", tensor)
+        return tensor
+
+    return read
 
 
 def _read_kernel(weights: TensorFile, stem: str) -> Tensor:
@@ -314,9 +326,7 @@ def _read_kernel(weights: TensorFile, stem: str) -> Tensor:
     if len(shape) != 4 or shape[2] != shape[3] or shape[2] not in PATCH_PX:
         got = f"shape {shape}"
         raise CheckpointError(f"{weights.path}: {stem}", "a square patch kernel (dim, C, P, P)", got, "pass the stem's name")
-    weight = weights.read(name)
-    check_finite(f"{weights.path}: {name}", weight)
-    return weight
+    return _reader(weights)(name)
 
 
 def _write(

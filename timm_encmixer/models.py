@@ -7,21 +7,21 @@ timm saves and loads unread, so it survives `timm.models.save_for_hf` and stock 
 from __future__ import annotations
 
 import copy
+import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-import torch
 from torch import Tensor, nn
 
 from timm_encmixer.ciphers import BlockCipher
-from timm_encmixer.errors import AlreadyEncryptedError, KeyMismatchError, NotEncryptedError, StemError
+from timm_encmixer.errors import AlreadyEncryptedError, KeyMismatchError, NotEncryptedError, SchemeMismatchError
 from timm_encmixer.keys import SecretKey
 from timm_encmixer.patch_stem import check_finite, find_stem
+from timm_encmixer.places import Places, Read, changed_names, find_places, recorded
 from timm_encmixer.pretrained_cfg import bare_cfg, encrypted_cfg, plain_cfg, preprocessing_of, scheme_in_cfg
-from timm_encmixer.probe import Home, bias_home, image_size, module_name, probe
-from timm_encmixer.scheme import DEFAULT_CIPHER, Preprocessing, Scheme
-from timm_encmixer.stem import MID_GREY, decrypt_stem, encrypt_stem, rotate_stem
+from timm_encmixer.probe import bias_home, image_size, module_name
+from timm_encmixer.scheme import DEFAULT_CIPHER, SCRAMBLE, Preprocessing, Scheme
 
 ModelT = TypeVar("ModelT", bound=nn.Module)
 
@@ -37,8 +37,9 @@ def encrypt_model(
     """Return a model that computes on encrypted images what `model` computes on plain ones.
 
     All tensors but the stem's kernel and bias (or what takes the bias's place) are shared with `model`, which is left as it
-    is. Dtype, device, mode, requires_grad and memory format are kept. The new model's `pretrained_cfg` asks for mean = std =
-    1/2 and no resizing, and forgets where the plain weights came from.
+    is; a cipher that scrambles blocks changes the position embedding too. Dtype, device, mode, requires_grad and memory format
+    are kept. The new model's `pretrained_cfg` asks for mean = std = 1/2 and no resizing, and forgets where the plain weights
+    came from.
 
     What it does not do: hide the weights. Whoever has the plain stem computes the key at once (docs/security.md).
 
@@ -46,35 +47,52 @@ def encrypt_model(
         model: A plain timm model that reads the image through one patch convolution. Where that has no bias, the constant
             of the normalisation goes into the BatchNorm behind it, or into the position embedding.
         key: The secret key.
-        cipher: One of `timm_encmixer.CIPHERS`.
+        cipher: One of `timm_encmixer.CIPHERS`, or of `SCRAMBLING_CIPHERS` where the model knows a block's place by its
+            position embedding alone, as a ViT does.
         mean: Per-channel normalisation the model was trained with; needed when it has no `pretrained_cfg`.
         std: Likewise.
 
     Raises:
         AlreadyEncryptedError: `model` is encrypted.
-        StemError: Its stem is no patch convolution that can be encrypted, or not the only reader of the image.
+        StemError: Its stem is no patch convolution that can be encrypted, or not the only reader of the image; or its blocks
+            cannot be scrambled.
         SchemeError: Unknown cipher, or no normalisation is known for the stem's channels.
     """
     if scheme_of(model) is not None:
         raise AlreadyEncryptedError("model", "a plain model", "an encrypted one", "decrypt_model or rotate_model it instead")
     name, conv = find_stem(model, _cfg(model).get("first_conv"))
-    weight = _weight(name, conv)
     plain = preprocessing_of(_cfg(model), conv.in_channels, mean, std)
-    home = home_of_constant(model, name, conv, plain)
+    scheme, places = planned(model, conv, name, plain, key, cipher)
+    encrypted = _clone(model, places.encrypted(_reader(model), BlockCipher(key, scheme), plain))
+    _attach(encrypted, encrypted_cfg(_cfg(model), scheme), scheme)
+    return encrypted
+
+
+def planned(
+    model: nn.Module, conv: nn.Conv2d, name: str, plain: Preprocessing, key: SecretKey, cipher: str
+) -> tuple[Scheme, Places]:
+    """Return the record that encrypting a model, also a bare one, will have, and the tensors that it will change.
+
+    The input size is what the model was built for, where that differs from its `pretrained_cfg`.
+
+    Raises:
+        SchemeError: Unknown cipher.
+        StemError: As for `encrypt_model`.
+    """
+    plain = dataclasses.replace(plain, input_size=image_size(model, plain.input_size))
+    places = find_places(model, conv, plain, scrambles=SCRAMBLE in cipher.split("+"))
+    prefix = _prefix(model, name, conv)
+    fields: dict[str, Any] = recorded(places, prefix, bias=conv.bias is not None)
     scheme = Scheme(
         cipher=cipher,
         patch_size=conv.kernel_size[0],
         in_chans=conv.in_channels,
         fingerprint=key.fingerprint,
-        stem=name,
-        constant=named_constant(model, name, conv, home),
         base_architecture=_cfg(model).get("architecture"),
         plain=plain,
+        **fields,
     )
-    new_weight, constant = encrypt_stem(weight, no_bias(weight), BlockCipher(key, scheme), plain.mean, plain.std)
-    encrypted = _clone(model, [(conv.weight, new_weight), *_moved(model, home, constant)])
-    _attach(encrypted, encrypted_cfg(_cfg(model), scheme), scheme)
-    return encrypted
+    return scheme, places
 
 
 def decrypt_model(model: ModelT, key: SecretKey) -> ModelT:
@@ -86,12 +104,8 @@ def decrypt_model(model: ModelT, key: SecretKey) -> ModelT:
     """
     scheme, plain = _encrypted(model)
     cipher = BlockCipher(key, scheme)
-    name, conv = find_stem(model, scheme.stem)
-    weight = _weight(name, conv)
-    bias = conv.bias is not None  # then encryption has followed the image already
-    home = bias_home(module_name(model, conv), len(weight)) if bias else home_of_constant(model, name, conv, plain)
-    new_weight, constant = decrypt_stem(weight, no_bias(weight), cipher, plain.mean, plain.std)
-    decrypted = _clone(model, [(conv.weight, new_weight), *_moved(model, home, constant)])
+    new = _places(model, scheme, plain).decrypted(_reader(model), cipher, plain)
+    decrypted = _clone(model, new)
     _attach(decrypted, plain_cfg(_cfg(model), scheme), None)
     return decrypted
 
@@ -103,11 +117,10 @@ def rotate_model(model: ModelT, key: SecretKey, new_key: SecretKey) -> ModelT:
         NotEncryptedError: `model` is plain.
         KeyMismatchError: It was encrypted with another key than `key`, or both keys are the same.
     """
-    scheme, _ = _encrypted(model)
+    scheme, plain = _encrypted(model)
     new_scheme = rotated_scheme(scheme, key, new_key)
-    name, conv = find_stem(model, scheme.stem)
-    new_weight = rotate_stem(_weight(name, conv), BlockCipher(key, scheme), BlockCipher(new_key, new_scheme))
-    rotated = _clone(model, [(conv.weight, new_weight)])
+    places = _places(model, scheme, plain)
+    rotated = _clone(model, places.rotated(_reader(model), BlockCipher(key, scheme), BlockCipher(new_key, new_scheme)))
     _attach(rotated, encrypted_cfg(_cfg(model), new_scheme), new_scheme)
     return rotated
 
@@ -128,11 +141,32 @@ def scheme_of(model: nn.Module) -> Scheme | None:
 
     Raises:
         SchemeError: There is a record and it is malformed or of an unknown version.
+        SchemeMismatchError: The model was built with other patches than were encrypted, so that its weights were resampled.
     """
     while isinstance(inner := getattr(model, "_orig_mod", getattr(model, "module", None)), nn.Module):
         model = inner
     scheme = getattr(model, "encmixer", None)
-    return scheme if isinstance(scheme, Scheme) else scheme_in_cfg(_cfg(model))
+    scheme = scheme if isinstance(scheme, Scheme) else scheme_in_cfg(_cfg(model))
+    if scheme is not None:
+        _check_geometry(model, scheme)
+    return scheme
+
+
+def _check_geometry(model: nn.Module, scheme: Scheme) -> None:
+    """Refuse a model that timm built with other patches, or another image size, than were encrypted: weights were resampled."""
+    modules = dict(model.named_modules())
+    stem: Any = next((module for name, module in modules.items() if f".{name}".endswith(f".{scheme.stem}")), None)
+    patch = (scheme.patch_size, scheme.patch_size)
+    remedy = "timm resampled the encrypted weights to fit, which destroys them: build it as it was encrypted"
+    if isinstance(stem, nn.Conv2d) and tuple(stem.kernel_size) != patch:
+        expected = f"patches of {patch[0]} x {patch[1]} px, as its record says"
+        raise SchemeMismatchError("model", expected, " x ".join(map(str, stem.kernel_size)), remedy)
+    if scheme.grid is not None:
+        size = (scheme.grid[0] * scheme.patch_size, scheme.grid[1] * scheme.patch_size)
+        got = image_size(model, (scheme.in_chans, *size))[1:]
+        if got != size:
+            expected = f"images of {size[0]} x {size[1]} px, whose blocks were scrambled, as its record says"
+            raise SchemeMismatchError("model", expected, f"{got[0]} x {got[1]} px", remedy)
 
 
 def stem_of(model: nn.Module) -> tuple[Tensor, Tensor | None]:
@@ -150,23 +184,21 @@ def changed_by_encryption(model: nn.Module, scheme: Scheme) -> dict[str, Tensor]
     """Return those tensors of a model, plain or encrypted, that differ between the two, by name."""
     _, conv = find_stem(model, scheme.stem)
     prefix = _prefix(model, scheme.stem or "", conv)
-    name = f"{prefix}{scheme.stem}"
-    names = [f"{name}.weight", *([f"{name}.bias"] if conv.bias is not None else [])]
-    names += [f"{prefix}{scheme.constant}"] if scheme.constant is not None else []
     tensors = _named_tensors(model)
-    return {name: tensors[name].detach() for name in names}
+    names = changed_names(scheme, bias=conv.bias is not None)
+    return {f"{prefix}{name}": tensors[f"{prefix}{name}"].detach() for name in names}
 
 
 def with_encrypted_stem(model: ModelT, changed: Mapping[str, Tensor], scheme: Scheme) -> ModelT:
     """Return the plain `model` with what `changed_by_encryption` gave of an encrypted one elsewhere, and with its record."""
-    tensors = _named_tensors(model)
-    encrypted = _clone(model, [(tensors[name], tensor) for name, tensor in changed.items()])
+    encrypted = _clone(model, changed)
     attach_scheme(encrypted, scheme)
     return encrypted
 
 
 def attach_scheme(model: nn.Module, scheme: Scheme) -> None:
     """Give a model whose weights are encrypted already its record and the configuration that goes with it, in place."""
+    _check_geometry(model, scheme)
     _attach(model, encrypted_cfg(_cfg(model), scheme), scheme)
 
 
@@ -187,29 +219,13 @@ def _encrypted(model: nn.Module) -> tuple[Scheme, Preprocessing]:
     return scheme, scheme.plain
 
 
-def home_of_constant(model: nn.Module, name: str, conv: nn.Conv2d, plain: Preprocessing) -> Home | None:
-    """Return where the constant of a normalisation goes in a model; None where it is zero and the stem has no bias.
-
-    Raises:
-        StemError: The stem is not the only reader of the image, or has no bias and nothing that can take its place.
-    """
-    home = probe(model, conv, image_size(model, plain.input_size))
-    if conv.bias is None and all(mean == MID_GREY for mean in plain.mean):
-        return None
-    if home is None:
-        remedy = "a constant comes of the normalisation, and this model has no place for it"
-        raise StemError(name, "a bias, or a BatchNorm or position embedding that follows at once", "none of these", remedy)
-    return home
-
-
-def named_constant(model: nn.Module, name: str, conv: nn.Conv2d, home: Home | None) -> str | None:
-    """Return what a record says of the constant's home: a tensor's name in the plain model, None for a stem's own bias."""
-    return None if home is None or conv.bias is not None else home.tensor.removeprefix(_prefix(model, name, conv))
-
-
-def no_bias(weight: Tensor) -> Tensor:
-    """Return zeros in the place of a bias, float64, so that what comes of them is the constant alone."""
-    return torch.zeros(len(weight), dtype=torch.float64, device=weight.device)
+def _places(model: nn.Module, scheme: Scheme, plain: Preprocessing) -> Places:
+    """Return the tensors that the encryption of a model changed."""
+    _, conv = find_stem(model, scheme.stem)
+    if conv.bias is not None and not scheme.scrambles:  # then encryption has followed the image already
+        own = module_name(model, conv)
+        return Places(own, bias_home(own, conv.out_channels))
+    return find_places(model, conv, plain, scrambles=scheme.scrambles)
 
 
 def _prefix(model: nn.Module, name: str, conv: nn.Conv2d) -> str:
@@ -227,20 +243,23 @@ def _weight(name: str, conv: nn.Conv2d) -> Tensor:
     return conv.weight.detach()
 
 
-def _moved(model: nn.Module, home: Home | None, constant: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Return the tensor that takes the constant, and what it becomes."""
-    if home is None:
-        return []
-    tensor = _named_tensors(model)[home.tensor]
-    check_finite(home.tensor, tensor)
-    return [(tensor, home.add(tensor.detach(), constant))]
+def _reader(model: nn.Module) -> Read:
+    tensors = _named_tensors(model)
+
+    def read(name: str) -> Tensor:
+        check_finite(name, tensors[name])
+        return tensors[name].detach()
+
+    return read
 
 
-def _clone(model: ModelT, changes: Sequence[tuple[Tensor, Tensor]]) -> ModelT:
-    """Copy the module tree with new tensors for old; every other tensor is shared, because deepcopy finds it in the memo."""
-    memo: dict[int, Any] = {id(tensor): tensor for tensor in itertools.chain(model.parameters(), model.buffers())}
-    for old, new in changes:
-        memo[id(old)] = nn.Parameter(new, requires_grad=old.requires_grad) if isinstance(old, nn.Parameter) else new
+def _clone(model: ModelT, new: Mapping[str, Tensor]) -> ModelT:
+    """Copy the module tree with new tensors by name; every other tensor is shared, because deepcopy finds it in the memo."""
+    tensors = _named_tensors(model)
+    memo: dict[int, Any] = {id(tensor): tensor for tensor in tensors.values()}
+    for name, tensor in new.items():
+        old = tensors[name]
+        memo[id(old)] = nn.Parameter(tensor, requires_grad=old.requires_grad) if isinstance(old, nn.Parameter) else tensor
     return copy.deepcopy(model, memo)
 
 

@@ -1,6 +1,6 @@
 """The public record of an encryption: everything about it but the key, as JSON in configs and checkpoint headers.
 
-Source: docs/format.md, record versions 1 and 2.
+Source: docs/format.md, record versions 1 to 3.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ from typing import Any
 
 from timm_encmixer.errors import SchemeError
 
-RECORD_VERSION = 1
-RECORD_VERSIONS = (1, 2)  # 2 where there is a field that readers of 1 do not know
-_SINCE_2 = ("constant",)
-CIPHERS = ("shuffle", "negpos", "shuffle+negpos", "orthogonal")
+RECORD_VERSIONS = (1, 2, 3)
+_SINCE = {"constant": 2, "grid": 3, "positions": 3}  # fields that readers of earlier versions do not know
+CIPHERS = ("shuffle", "negpos", "shuffle+negpos", "orthogonal")  # of one block
+SCRAMBLE = "scramble"  # of the blocks among each other
+SCRAMBLING_CIPHERS = (SCRAMBLE, *(f"{cipher}+{SCRAMBLE}" for cipher in CIPHERS))
 DEFAULT_CIPHER = "shuffle+negpos"
 PATCH_PX = range(2, 33)
 _LARGEST_IMAGE = 2**28  # numbers
+_MOST_BLOCKS = 2**20
 _REMEDY = "take the record from an artefact that timm-encmixer wrote"
 _FINGERPRINT = re.compile(r"[0-9a-f]{16}")
 
@@ -84,13 +86,16 @@ class Scheme:
     """The public parameters of an encryption: enough to encrypt images for a model, given the key.
 
     Args:
-        cipher: One of `CIPHERS`.
+        cipher: One of `CIPHERS` or, for models that can take it, `SCRAMBLING_CIPHERS`.
         patch_size: Side of a block and of the stem's kernel, in pixels, 2 to 32.
         in_chans: Channels of an image, 1 or more.
         fingerprint: The key's public fingerprint, 16 hex digits; None allows any key (experiments).
         stem: Name of the stem convolution in the model, for example "stem.0".
         constant: Name of the tensor that took the constant of the normalisation, where the stem has no bias; None where it has
-            one, or where the constant is zero. A record with it is of version 2.
+            one, or where the constant is zero. A record with it is of version 2 at least.
+        grid: Rows and columns of blocks of an image, for ciphers that scramble blocks and for no others; images then have
+            this one size. A record with it is of version 3.
+        positions: Name of the position embedding that was permuted with the blocks, where a model was encrypted.
         base_architecture: timm's name of the plain architecture.
         plain: The plain model's preprocessing, None where only blocks are of interest.
         version: Version of this record's format; None takes the lowest that has its fields.
@@ -105,19 +110,24 @@ class Scheme:
     fingerprint: str | None = None
     stem: str | None = None
     constant: str | None = None
+    grid: tuple[int, int] | None = None
+    positions: str | None = None
     base_architecture: str | None = None
     plain: Preprocessing | None = None
     version: int | None = None
 
     def __post_init__(self) -> None:
-        needed = 2 if any(getattr(self, name) is not None for name in _SINCE_2) else RECORD_VERSION
+        needed = max((since for name, since in _SINCE.items() if getattr(self, name) is not None), default=1)
         if self.version not in (None, needed):
             raise SchemeError("record: version", f"{needed}, as its fields need", repr(self.version), "upgrade timm-encmixer")
         object.__setattr__(self, "version", needed)
-        if self.constant is not None and not isinstance(self.constant, str):
-            raise SchemeError("record: constant", "a tensor's name", repr(self.constant), _REMEDY)
-        if self.cipher not in CIPHERS:
-            raise SchemeError("cipher", f"one of {', '.join(CIPHERS)}", repr(self.cipher), "choose one of these")
+        for name in ("constant", "positions"):
+            if getattr(self, name) is not None and not isinstance(getattr(self, name), str):
+                raise SchemeError(f"record: {name}", "a tensor's name", repr(getattr(self, name)), _REMEDY)
+        if self.cipher not in (*CIPHERS, *SCRAMBLING_CIPHERS):
+            expected = f"one of {', '.join((*CIPHERS, *SCRAMBLING_CIPHERS))}"
+            raise SchemeError("cipher", expected, repr(self.cipher), "choose one of these")
+        self._check_grid()
         if type(self.patch_size) is not int or self.patch_size not in PATCH_PX:
             expected = f"a whole number from {PATCH_PX.start} to {PATCH_PX.stop - 1}"
             raise SchemeError("patch_size", expected, repr(self.patch_size), "give the stem kernel's side in pixels")
@@ -131,6 +141,29 @@ class Scheme:
             got = f"{self.plain.input_size[0]}"
             raise SchemeError("record: plain.input_size", f"{self.in_chans} channels as in in_chans", got, _REMEDY)
 
+    def _check_grid(self) -> None:
+        if self.grid is None and self.positions is None and not self.scrambles:
+            return
+        if not self.scrambles:
+            raise SchemeError("record: grid", f"none for the cipher {self.cipher}", repr(self.grid), _REMEDY)
+        if self.grid is None:
+            remedy = "give rows and columns of blocks: height / patch_size and width / patch_size"
+            raise SchemeError("grid", f"rows and columns for the cipher {self.cipher}", "none", remedy)
+        grid = tuple(self.grid) if isinstance(self.grid, (tuple, list)) else ()
+        if (
+            len(grid) != 2
+            or not all(type(side) is int and 0 < side <= 65536 for side in grid)
+            or math.prod(grid) > _MOST_BLOCKS
+        ):
+            expected = f"two whole numbers from 1, {_MOST_BLOCKS} blocks at most"
+            raise SchemeError("record: grid", expected, repr(self.grid), _REMEDY)
+        object.__setattr__(self, "grid", grid)
+
+    @property
+    def scrambles(self) -> bool:
+        """Whether the blocks change places too, so that images have one size."""
+        return SCRAMBLE in self.cipher.split("+")
+
     @property
     def block_size(self) -> int:
         """Numbers in a block, D = C * P * P."""
@@ -139,7 +172,7 @@ class Scheme:
     @property
     def exact(self) -> bool:
         """Whether uint8 images stay uint8 and decrypt bit for bit."""
-        return self.cipher != "orthogonal"
+        return "orthogonal" not in self.cipher.split("+")
 
     def replace(self, **changes: Any) -> Scheme:
         """Return a copy with some fields changed, checked anew."""
@@ -153,6 +186,7 @@ class Scheme:
         """Return the JSON object of docs/format.md; fields that are None are left out."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         values["plain"] = self.plain.to_dict() if self.plain is not None else None
+        values["grid"] = list(self.grid) if self.grid is not None else None
         ordered = {"version": values.pop("version"), **values}
         return {name: value for name, value in ordered.items() if value is not None}
 
@@ -170,7 +204,7 @@ class Scheme:
         if not isinstance(record, Mapping):
             raise SchemeError(where, "a JSON object", type(record).__name__, _REMEDY)
         if record.get("version") not in RECORD_VERSIONS:
-            got, expected = repr(record.get("version")), " or ".join(map(str, RECORD_VERSIONS))
+            got, expected = repr(record.get("version")), f"{RECORD_VERSIONS[0]} to {RECORD_VERSIONS[-1]}"
             raise SchemeError(f"{where}: version", expected, got, "upgrade timm-encmixer")
         known = {field.name for field in dataclasses.fields(cls)}
         unknown = sorted(set(record) - known)

@@ -18,7 +18,8 @@ from timm_encmixer.audit.training import fit
 from timm_encmixer.ciphers import BlockCipher
 from timm_encmixer.ciphers.blocks import split
 from timm_encmixer.keys import SecretKey
-from timm_encmixer.models import encrypt_model, no_bias, scheme_of, stem_of
+from timm_encmixer.models import encrypt_model, scheme_of, stem_of
+from timm_encmixer.places import no_bias
 from timm_encmixer.scheme import Preprocessing
 from timm_encmixer.stem import recentre
 from timm_encmixer.transforms import normalise, normalised_plain

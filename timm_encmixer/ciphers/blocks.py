@@ -11,11 +11,14 @@ def is_channels_last(images: Tensor) -> bool:
     return not images.is_contiguous() and images.is_contiguous(memory_format=torch.channels_last)
 
 
-def gather_index(source: Tensor, height: int, width: int, *, channels: int, patch: int, channels_last: bool) -> Tensor:
+def gather_index(
+    source: Tensor, order: Tensor | None, height: int, width: int, *, channels: int, patch: int, channels_last: bool
+) -> Tensor:
     """Return for each place of an image's memory the place that the cipher reads it from.
 
     Args:
         source: Position in a block that each position reads, shape (D,), int64, D = channels * patch * patch.
+        order: Block that each block is read from, by rows, shape (H/P * W/P,), int64; None leaves them in their places.
         height: Image height in pixels, a multiple of `patch`.
         width: Image width in pixels, a multiple of `patch`.
         channels: C.
@@ -31,6 +34,8 @@ def gather_index(source: Tensor, height: int, width: int, *, channels: int, patc
     block_row = torch.arange(height // patch, device=source.device) * (patch * row_step)
     block_column = torch.arange(width // patch, device=source.device) * (patch * column_step)
     block = block_row[:, None] + block_column
+    if order is not None:
+        block = block.flatten()[order].reshape(block.shape)
     places = within[:, None, :, None, :] + block[None, :, None, :, None]  # C, H/P, P, W/P, P
     return _in_memory_order(places, channels_last)
 

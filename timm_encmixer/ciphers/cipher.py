@@ -18,7 +18,7 @@ from timm_encmixer.ciphers.shuffle import shuffle
 from timm_encmixer.ciphers.signed_permutation import SignedPermutation
 from timm_encmixer.errors import ImageError, KeyMismatchError, SchemeMismatchError, SecretLeakError
 from timm_encmixer.keys import SecretKey
-from timm_encmixer.scheme import Scheme
+from timm_encmixer.scheme import SCRAMBLE, Scheme
 
 PARTS = {"shuffle": shuffle, "negpos": negpos, "orthogonal": orthogonal}
 ImageT = TypeVar("ImageT")
@@ -62,10 +62,10 @@ class BlockCipher(nn.Module):
 
         Args:
             image: PIL image (mode RGB for 3 channels, L for 1), HWC uint8 array, or CHW or NCHW tensor. Height and width are
-                multiples of the patch side.
+                multiples of the patch side and, for ciphers that scramble blocks, those of the scheme's grid.
 
         Raises:
-            ImageError: Wrong channels, a size that is no multiple of the patch side, or uint8 for `orthogonal`.
+            ImageError: Wrong channels, a size that does not fit, or uint8 for `orthogonal`.
             ImageTypeError: No known image type.
         """
         return self._transform(image, self._map)
@@ -93,6 +93,18 @@ class BlockCipher(nn.Module):
         self._check_rows(rows)
         return self._inverse.rows(rows)
 
+    @property
+    def order(self) -> Tensor:
+        """Block of the plain image, counted by rows, that each block of the ciphertext is made of; shape (blocks,), int64.
+
+        Raises:
+            SchemeMismatchError: The cipher leaves the blocks in their places.
+        """
+        if self._map.order is None:
+            expected = "a cipher that scrambles blocks"
+            raise SchemeMismatchError("cipher", expected, self.scheme.cipher, f"add +{SCRAMBLE} to its name")
+        return self._map.order
+
     def _check_rows(self, rows: Tensor) -> None:
         if rows.ndim != 2 or rows.shape[1] != self.scheme.block_size:
             raise SchemeMismatchError(
@@ -113,6 +125,12 @@ class BlockCipher(nn.Module):
                 f"{height} x {width} px",
                 "resize or crop it first: create_transform does",
             )
+        if self.scheme.grid not in (None, (height // patch, width // patch)):
+            assert self.scheme.grid is not None  # or it would be among these
+            rows, columns = self.scheme.grid
+            expected = f"{rows * patch} x {columns * patch} px, the one size whose blocks the scheme permutes"
+            remedy = "resize or crop it first: create_transform does"
+            raise ImageError("image", expected, f"{height} x {width} px", remedy)
         if batch.dtype == torch.uint8 and not self.scheme.exact:
             raise ImageError(
                 "image",
@@ -138,8 +156,9 @@ class BlockCipher(nn.Module):
         if get_spawning_popen() is None:
             raise SecretLeakError("BlockCipher", "never to be pickled", "a pickle", "rebuild it from the key and the scheme")
         if isinstance(self._map, SignedPermutation):
-            return _restore_signed, (self.scheme, self._map.source.cpu(), self._map.negative.cpu())
-        return _restore_rotation, (self.scheme, self._map._matrix)
+            order = None if self._map.order is None else self._map.order.cpu()
+            return _restore_signed, (self.scheme, self._map.source.cpu(), self._map.negative.cpu(), order)
+        return _restore_rotation, (self.scheme, self._map._matrix, self._map.order)
 
 
 def _derive(key: SecretKey, scheme: Scheme) -> SignedPermutation | Rotation:
@@ -147,6 +166,12 @@ def _derive(key: SecretKey, scheme: Scheme) -> SignedPermutation | Rotation:
     whole: Any = None
     for part in scheme.cipher.split("+"):
         purpose = f"cipher={scheme.cipher}/part={part}/C={scheme.in_chans}/P={scheme.patch_size}"
+        if part == SCRAMBLE:
+            assert scheme.grid is not None  # Scheme has seen to it
+            rows, columns = scheme.grid
+            order = KeyStream(key.derive(f"{purpose}/grid={rows}x{columns}")).permutation(rows * columns)
+            whole = (whole or SignedPermutation.identity(scheme.block_size)).ordered(torch.tensor(order))
+            continue
         mapping = PARTS[part](KeyStream(key.derive(purpose)), scheme.block_size)
         whole = mapping if whole is None else whole.then(mapping)
     return whole  # type: ignore[no-any-return]
@@ -161,9 +186,9 @@ def _restore(scheme: Scheme, mapping: SignedPermutation | Rotation) -> BlockCiph
     return cipher
 
 
-def _restore_signed(scheme: Scheme, source: Tensor, negative: Tensor) -> BlockCipher:
-    return _restore(scheme, SignedPermutation(source, negative))
+def _restore_signed(scheme: Scheme, source: Tensor, negative: Tensor, order: Tensor | None) -> BlockCipher:
+    return _restore(scheme, SignedPermutation(source, negative, order))
 
 
-def _restore_rotation(scheme: Scheme, matrix: Tensor) -> BlockCipher:
-    return _restore(scheme, Rotation(matrix))
+def _restore_rotation(scheme: Scheme, matrix: Tensor, order: Tensor | None) -> BlockCipher:
+    return _restore(scheme, Rotation(matrix, order))

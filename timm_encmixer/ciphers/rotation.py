@@ -9,20 +9,24 @@ from timm_encmixer.ciphers.blocks import is_channels_last, join, split
 
 
 class Rotation(nn.Module):
-    """The map u = 1/2 + A (v - 1/2) for an orthogonal matrix A, shape (D, D), float64.
+    """The map u = 1/2 + A (v - 1/2) for an orthogonal matrix A, shape (D, D), float64; and a permutation of the blocks.
 
     The matrix is kept in float64 outside the module's buffers, so that `module.half()` does not round the key; copies in
     the images' dtype and on their device are made on first use.
     """
 
-    def __init__(self, matrix: Tensor) -> None:
+    def __init__(self, matrix: Tensor, order: Tensor | None = None) -> None:
         super().__init__()
-        self._matrix = matrix
+        self._matrix, self.order = matrix, order
         self._copies: dict[tuple[torch.dtype, torch.device], Tensor] = {}
 
     def inverse(self) -> Rotation:
         """Return the map that undoes `self`; A^-1 is A^T."""
-        return Rotation(self._matrix.T.contiguous())
+        return Rotation(self._matrix.T.contiguous(), None if self.order is None else torch.argsort(self.order))
+
+    def ordered(self, order: Tensor) -> Rotation:
+        """Return the map that permutes the blocks too, as `SignedPermutation` does."""
+        return Rotation(self._matrix, order)
 
     def rows(self, matrix: Tensor) -> Tensor:
         """Return `matrix` A^T; shape (n, D) in and out, float64."""
@@ -36,7 +40,9 @@ class Rotation(nn.Module):
         dtype = torch.promote_types(images.dtype, torch.float32)
         turned = self.rows(split(images.to(dtype) - 0.5, patch).flatten(0, 2)) + 0.5
         n, _, height, width = images.shape
-        joined = join(turned.reshape(n, height // patch, width // patch, -1), channels, patch).to(images.dtype)
+        blocks = turned.reshape(n, -1, turned.shape[1])
+        blocks = blocks if self.order is None else blocks[:, self.order.to(blocks.device)]
+        joined = join(blocks.reshape(n, height // patch, width // patch, -1), channels, patch).to(images.dtype)
         return joined.contiguous(memory_format=torch.channels_last) if is_channels_last(images) else joined
 
     def _like(self, dtype: torch.dtype, device: torch.device) -> Tensor:

@@ -1,4 +1,4 @@
-"""Signed permutations of a block: the orthogonal maps that keep uint8 exact. One flat gather, then one sign."""
+"""Signed permutations of a block, and of the blocks: the maps that keep uint8 exact. One flat gather, then one sign."""
 
 from __future__ import annotations
 
@@ -20,27 +20,39 @@ class SignedPermutation(nn.Module):
     Args:
         source: Shape (D,), int64, a permutation of 0 .. D - 1.
         negative: Shape (D,), bool.
+        order: Where the blocks are permuted too, shape (blocks,), int64: block b of the result is made of block order[b].
     """
 
     source: Tensor
     negative: Tensor
+    order: Tensor | None
 
-    def __init__(self, source: Tensor, negative: Tensor) -> None:
+    def __init__(self, source: Tensor, negative: Tensor, order: Tensor | None = None) -> None:
         super().__init__()
         self.register_buffer("source", source, persistent=False)
         self.register_buffer("negative", negative, persistent=False)
-        self._moves = not torch.equal(source, torch.arange(len(source), device=source.device))
+        self.register_buffer("order", order, persistent=False)
+        self._moves = order is not None or not torch.equal(source, torch.arange(len(source), device=source.device))
         self._signed = bool(negative.any())
         self._plan: Callable[..., _Plan] = functools.lru_cache(maxsize=8)(self._make_plan)
 
+    @classmethod
+    def identity(cls, size: int) -> SignedPermutation:
+        """Return the map that changes nothing in blocks of `size` numbers."""
+        return cls(torch.arange(size), torch.zeros(size, dtype=torch.bool))
+
     def then(self, other: SignedPermutation) -> SignedPermutation:
-        """Return the map that applies `self` first and `other` second."""
-        return SignedPermutation(self.source[other.source], self.negative[other.source] ^ other.negative)
+        """Return the map that applies `self` first and `other`, of a block, second."""
+        return SignedPermutation(self.source[other.source], self.negative[other.source] ^ other.negative, self.order)
+
+    def ordered(self, order: Tensor) -> SignedPermutation:
+        """Return the map that permutes the blocks too."""
+        return SignedPermutation(self.source, self.negative, order)
 
     def inverse(self) -> SignedPermutation:
         """Return the map that undoes `self`."""
         back = torch.argsort(self.source)
-        return SignedPermutation(back, self.negative[back])
+        return SignedPermutation(back, self.negative[back], None if self.order is None else torch.argsort(self.order))
 
     def rows(self, matrix: Tensor) -> Tensor:
         """Return `matrix` A^T for this map's matrix A; shape (n, D) in and out. Exact in every dtype."""
@@ -83,7 +95,8 @@ class SignedPermutation(nn.Module):
         The sign is 255 or 0 to xor with for uint8, -1 or 1 to multiply by for floats.
         """
         layout: dict[str, Any] = {"channels": channels, "patch": patch, "channels_last": channels_last}
-        index = gather_index(self.source.to(device), height, width, **layout) if self._moves else None
+        order = None if self.order is None else self.order.to(device)
+        index = gather_index(self.source.to(device), order, height, width, **layout) if self._moves else None
         if index is not None and rowwise:
             index = index.to(torch.int32)  # half the cache that the index takes from the image
         if not self._signed:

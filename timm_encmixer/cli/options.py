@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from timm_encmixer.errors import KeyFormatError, KeyPermissionWarning
-from timm_encmixer.scheme import CIPHERS, DEFAULT_CIPHER
+from timm_encmixer.scheme import CIPHERS, DEFAULT_CIPHER, SCRAMBLING_CIPHERS
 
 CHECK_FAILED, BAD_INPUT = 1, 2
 
@@ -26,7 +26,9 @@ def numbers(context: click.Context, parameter: click.Parameter, value: str | Non
 
 
 key_option = click.option("--key", "-k", metavar="FILE", help="Key file; default: the file that TIMM_ENCMIXER_KEY names.")
-cipher_option = click.option("--cipher", type=click.Choice(CIPHERS), default=DEFAULT_CIPHER, show_default=True)
+cipher_option = click.option(
+    "--cipher", type=click.Choice((*CIPHERS, *SCRAMBLING_CIPHERS)), default=DEFAULT_CIPHER, show_default=True
+)
 force_option = click.option("--force", is_flag=True, help="Replace what is there already.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 arch_option = click.option("--arch", metavar="NAME", help="timm name of the architecture of a .safetensors file.")
