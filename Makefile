@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup format check docs test bench demo
+.PHONY: help setup format check docs models test bench demo
 
 help:  ## Say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -22,6 +22,9 @@ check:  ## Lint and types
 
 docs:  ## Run the examples of README and docs
 	$(BIN)/pytest tests/test_docs.py
+
+models:  ## Examine all of timm's models; write docs/models.md
+	$(BIN)/python tests/families/make_models.py
 
 test:  ## Run all tests
 	$(BIN)/pytest

@@ -20,12 +20,13 @@ from timm_encmixer.ciphers.derive import KeyStream
 from timm_encmixer.errors import ImageError, ImageTypeError, KeyMismatchError, SchemeMismatchError, SecretLeakError
 
 EXACT = [cipher for cipher in te.CIPHERS if cipher != "orthogonal"]
+ALL = [*te.CIPHERS, *te.SCRAMBLING_CIPHERS]
 VECTORS = json.loads((Path(__file__).parent / "vectors" / "format-1.json").read_text())
 KEY = te.SecretKey(bytes(range(32)))
 
 
-def cipher_of(cipher: str = "shuffle+negpos", patch: int = 4, channels: int = 3, key: te.SecretKey = KEY) -> te.BlockCipher:
-    return te.BlockCipher(key, te.Scheme(cipher=cipher, patch_size=patch, in_chans=channels))
+def cipher_of(cipher="shuffle+negpos", patch=4, channels=3, key=KEY, grid=None) -> te.BlockCipher:
+    return te.BlockCipher(key, te.Scheme(cipher=cipher, patch_size=patch, in_chans=channels, grid=grid))
 
 
 def reference(images: torch.Tensor, cipher: te.BlockCipher) -> torch.Tensor:
@@ -33,6 +34,14 @@ def reference(images: torch.Tensor, cipher: te.BlockCipher) -> torch.Tensor:
     channels, patch = cipher.scheme.in_chans, cipher.scheme.patch_size
     matrix = cipher.rotate_rows(torch.eye(cipher.scheme.block_size, dtype=torch.float64)).T
     out = images.clone()
+    if cipher.scheme.grid is not None:
+        columns = cipher.scheme.grid[1]
+        for place, block in enumerate(cipher.order.tolist()):
+            there, here = (
+                (slice(None), slice(None), *(slice(at * patch, (at + 1) * patch) for at in divmod(b, columns)))
+                for b in (place, block)
+            )
+            out[there] = images[here]
     for image in out:
         for top in range(0, image.shape[1], patch):
             for left in range(0, image.shape[2], patch):
@@ -46,10 +55,13 @@ def test_known_answers(case):
     """The derivation is a format: vectors from an independent script."""
     key = te.SecretKey(bytes.fromhex(case["key"]))
     for vector in case["ciphers"]:
-        cipher = cipher_of(vector["cipher"], vector["P"], vector["C"], key)
+        cipher = cipher_of(vector["cipher"], vector["P"], vector["C"], key, grid=vector.get("grid"))
         size = vector["C"] * vector["P"] ** 2
         expected = torch.eye(size, dtype=torch.float64)
         for part in vector["cipher"].split("+"):
+            if part == "scramble":
+                assert cipher.order.tolist() == vector[part]
+                continue
             if part == "shuffle":
                 step = torch.eye(size, dtype=torch.float64)[vector[part]]
             elif part == "negpos":
@@ -64,7 +76,7 @@ def test_known_answers(case):
 
 @settings(deadline=None, max_examples=60)
 @given(
-    cipher=st.sampled_from(EXACT),
+    cipher=st.sampled_from([cipher for cipher in ALL if "orthogonal" not in cipher]),
     channels=st.sampled_from([1, 2, 3, 4, 7]),
     patch=st.integers(2, 32),
     rows=st.integers(1, 3),
@@ -74,7 +86,7 @@ def test_known_answers(case):
     seed=st.integers(0, 2**32 - 1),
 )
 def test_uint8_round_trips_bit_for_bit(cipher, channels, patch, rows, columns, batch, channels_last, seed):
-    block_cipher = cipher_of(cipher, patch, channels)
+    block_cipher = cipher_of(cipher, patch, channels, grid=(rows, columns) if "scramble" in cipher else None)
     generator = torch.Generator().manual_seed(seed)
     images = torch.randint(0, 256, (batch, channels, rows * patch, columns * patch), dtype=torch.uint8, generator=generator)
     if channels_last:
@@ -88,11 +100,11 @@ def test_uint8_round_trips_bit_for_bit(cipher, channels, patch, rows, columns, b
     assert torch.equal(encrypted.double() / 255, (reference(images.double() / 255, block_cipher) * 255).round() / 255)
 
 
-@pytest.mark.parametrize("cipher", te.CIPHERS)
+@pytest.mark.parametrize("cipher", ALL)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_floats_follow_the_definition(cipher, dtype, channels_last):
-    block_cipher = cipher_of(cipher, 4)
+    block_cipher = cipher_of(cipher, 4, grid=(2, 3) if "scramble" in cipher else None)
     images = torch.rand(2, 3, 8, 12, generator=torch.Generator().manual_seed(0)).to(dtype)
     if channels_last:
         images = images.contiguous(memory_format=torch.channels_last)
@@ -102,6 +114,18 @@ def test_floats_follow_the_definition(cipher, dtype, channels_last):
     assert encrypted.is_contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
     assert torch.allclose(encrypted.double(), reference(images.double(), block_cipher), rtol=0, atol=tolerance)
     assert torch.allclose(block_cipher.decrypt(encrypted).double(), images.double(), rtol=0, atol=tolerance)
+
+
+def test_scrambled_images_have_one_size(pixels):
+    cipher = cipher_of("shuffle+negpos+scramble", grid=(8, 8))
+    assert torch.equal(cipher.encrypt(pixels)[0], cipher.encrypt(pixels[0]))
+    with pytest.raises(ImageError, match="expected 32 x 32 px, the one size whose blocks the scheme permutes, got 32 x 16 px"):
+        cipher.encrypt(pixels[:, :, :, :16])
+    with pytest.raises(SchemeMismatchError, match=r"a cipher that scrambles blocks.*\+scramble"):
+        _ = cipher_of().order
+    for copied in (copy.deepcopy(cipher), copy.deepcopy(cipher_of("orthogonal+scramble", grid=(8, 8)))):
+        unit = pixels[:2].float() / 255
+        assert torch.allclose(copied.decrypt(cipher_of(copied.scheme.cipher, grid=(8, 8)).encrypt(unit)), unit, atol=1e-5)
 
 
 def test_one_thread_takes_another_way_to_the_same_result(pixels):

@@ -33,7 +33,7 @@ DIRECTION = [
     {"probe"},
     {"pretrained_cfg", "places"},
     {"models", "config_file"},
-    {"checkpoint"},
+    {"checkpoint", "families"},
     {"transforms", "data"},
     {"sources", "seal"},
     {"encmixer", "building", "inspection", "distributed"},
@@ -86,7 +86,7 @@ WITHIN = {
         {"job", "publish"},
     ],
     "distributed": [{"processes"}, {"shared_key", "loaders", "models"}],
-    "cli": [{"options"}, {"hub", "seal", "images", "keys", "reports", "datasets", "audit"}, {"models"}, {"app"}],
+    "cli": [{"options"}, {"hub", "seal", "images", "keys", "reports", "datasets", "audit", "catalogue"}, {"models"}, {"app"}],
 }
 
 

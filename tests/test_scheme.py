@@ -29,6 +29,13 @@ def test_defaults_and_properties():
     assert not te.Scheme(patch_size=7, cipher="orthogonal").exact
 
 
+def test_scrambling(scheme):
+    scrambling = scheme.replace(cipher="orthogonal+scramble", grid=[8, 8], positions="pos_embed")
+    assert (scrambling.version, scrambling.grid, scrambling.scrambles, scrambling.exact) == (3, (8, 8), True, False)
+    assert te.Scheme.from_json(scrambling.to_json()) == scrambling
+    assert scheme.replace(cipher="shuffle+scramble", grid=(8, 8)).exact
+
+
 def test_frozen_and_hashable(scheme):
     with pytest.raises(AttributeError):
         scheme.cipher = "negpos"
@@ -55,6 +62,15 @@ def test_without_fingerprint(scheme):
         ({"version": 2}, "version: expected 1, as its fields need, got 2; upgrade"),
         ({"version": 1, "constant": "pos_embed"}, "version: expected 2, as its fields need, got 1; upgrade"),
         ({"constant": 3}, "record: constant"),
+        ({"positions": 3, "cipher": "scramble", "grid": (8, 8)}, "record: positions"),
+        ({"cipher": "shuffle+scramble"}, "grid: expected rows and columns for the cipher shuffle.scramble, got none"),
+        ({"grid": (8, 8)}, "record: grid: expected none for the cipher shuffle"),
+        ({"positions": "pos_embed"}, "record: grid: expected none for the cipher shuffle"),
+        *(
+            ({"cipher": "scramble", "grid": grid}, "record: grid")
+            for grid in [(8,), (0, 8), (8, 8.0), 8, (True, 8), (60000, 60000)]
+        ),
+        ({"cipher": "scramble", "grid": (8, 8), "version": 2}, "version: expected 3, as its fields need, got 2"),
     ],
 )
 def test_values_out_of_range(scheme, change, message):

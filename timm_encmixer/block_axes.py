@@ -262,6 +262,11 @@ def _joined(axes: BlockAxes, args: Sequence[Any], kwargs: dict[str, Any], result
     return found | across
 
 
+def _stacked(axes: BlockAxes, args: Sequence[Any], kwargs: dict[str, Any], result: Any) -> Axes:
+    parts, dim = args[0], kwargs.get("dim", args[1] if len(args) > 1 else 0) % result.ndim
+    return {place + (place >= dim): start for place, start in axes._broadcast(parts, result).items()}
+
+
 def _layer_norm(axes: BlockAxes, args: Sequence[Any], kwargs: dict[str, Any], result: Any) -> Axes:
     tensor, over = args[0], len(args[1])
     if any(dim >= tensor.ndim - over for dim in axes.of(tensor)):
@@ -294,6 +299,7 @@ _RULES: dict[str, _Rule] = {
     "split_with_sizes": _split,
     "unbind": _unbound,
     "cat": _joined,
+    "stack": _stacked,
     "native_layer_norm": _layer_norm,
     "_fused_rms_norm": _layer_norm,
     "_softmax": _softmax,

@@ -14,6 +14,7 @@ import timm
 import torch
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.overrides import TorchFunctionMode
 
 from timm_encmixer.atomic import file_error
 from timm_encmixer.errors import CheckpointError, SourceError
@@ -26,6 +27,7 @@ LOCAL_PREFIX = "local-dir:"
 _LONGEST_CONFIG_BYTES = 10_000_000
 _LARGEST_ARGUMENT = 1_000_000  # classes, pixels, layers: no model of timm comes near
 _MOST_PARAMETERS = 100_000  # tensors; the largest of timm's have some thousands
+_FILLS = {"normal_", "uniform_", "fill_", "zero_", "mul_", "add_", "sub_", "div_", "erfinv_", "clamp_", "copy_"}
 _OUR_ARGUMENTS = ("key", "cipher", "base")
 
 
@@ -82,7 +84,7 @@ def bare_model(architecture: str, config: Mapping[str, Any] | None, *, where: st
         _check_arguments({"num_classes": config["num_classes"]}, where=where)
         arguments = {"num_classes": config["num_classes"], **arguments}
     try:
-        with torch.device("meta"), _few_parameters():
+        with torch.device("meta"), _Unfilled(), _few_parameters():
             return timm.create_model(architecture, pretrained=False, **arguments)
     except Exception as error:  # entrypoints raise whatever their constructors do
         raise SourceError(f"{where}: model_args", f"arguments of {architecture}", str(error), remedy) from error
@@ -101,6 +103,17 @@ def _check_arguments(arguments: Any, *, where: str) -> None:
             waiting += value.values() if isinstance(value, dict) else value
         elif isinstance(value, (int, float)) and not abs(value) <= _LARGEST_ARGUMENT:
             raise SourceError(where, f"numbers up to {_LARGEST_ARGUMENT}", f"{value}", "do not use this config")
+
+
+class _Unfilled(TorchFunctionMode):
+    """Leaves meta tensors as they are where constructors fill them: there is nothing to fill, and it takes half of the time."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        filled = args[0] if args else kwargs.get("tensor")  # torch.nn.init hands it on by name
+        if getattr(func, "__name__", "") in _FILLS and isinstance(filled, torch.Tensor) and filled.is_meta:
+            return filled
+        return func(*args, **kwargs)
 
 
 @contextlib.contextmanager

@@ -25,11 +25,13 @@ class Places:
         stem: Name of the stem convolution.
         home: Where the constant of the normalisation goes; None where it is zero and the stem has no bias.
         positions: The position embedding that is permuted with the blocks, for ciphers that scramble them.
+        ordered: Why the blocks cannot be scrambled; empty where they can, or where that was not asked.
     """
 
     stem: str
     home: Home | None
     positions: Positions | None = None
+    ordered: str = ""
 
     @property
     def kernel(self) -> str:
@@ -90,7 +92,7 @@ def find_places(model: nn.Module, conv: nn.Conv2d, plain: Preprocessing, *, scra
     if scrambles and finding.positions is None:
         expected = "a model that knows a block's place by its position embedding alone"
         raise StemError("model", expected, finding.ordered, "take a cipher without scramble")
-    return Places(name, home, finding.positions if scrambles else None)
+    return Places(name, home, finding.positions if scrambles else None, finding.ordered)
 
 
 def recorded(places: Places, prefix: str, *, bias: bool) -> dict[str, str | tuple[int, int] | None]:

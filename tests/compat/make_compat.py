@@ -11,6 +11,7 @@ import torch
 import timm_encmixer as te
 
 FOLDER = Path(__file__).parent
+SMALL_VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 1, "num_heads": 2}
 
 
 def main() -> None:
@@ -30,7 +31,15 @@ def main() -> None:
         scheme = te.encrypt_checkpoint(
             FOLDER / "plain", FOLDER / f"encrypted-{te.Scheme(patch_size=4).version}-{cipher}", key, cipher=cipher
         )
-    (FOLDER / f"record-{scheme.version}.json").write_text(json.dumps(scheme.to_dict(), indent=2) + "\n")
+    (FOLDER / "record-1.json").write_text(json.dumps(scheme.to_dict(), indent=2) + "\n")
+    for version, cipher in ((2, "shuffle+negpos"), (3, "shuffle+negpos+scramble")):
+        clip = timm.create_model("vit_base_patch32_clip_224", num_classes=3, **SMALL_VIT)
+        te.save_model(clip, FOLDER / f"plain-{version}")
+        scheme = te.encrypt_checkpoint(
+            FOLDER / f"plain-{version}", FOLDER / f"encrypted-{version}-{cipher}", key, cipher=cipher
+        )
+        assert scheme.version == version
+        (FOLDER / f"record-{version}.json").write_text(json.dumps(scheme.to_dict(), indent=2) + "\n")
 
 
 if __name__ == "__main__":

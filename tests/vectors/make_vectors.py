@@ -83,6 +83,28 @@ def haar(seed: bytes, size: int) -> list[list[float]]:
     return [[done[column][row] for column in range(size)] for row in range(size)]
 
 
+def parts(key: bytes, cipher: str, channels: int, patch: int, grid: tuple[int, int] | None = None) -> dict[str, object]:
+    made: dict[str, object] = {}
+    for part in cipher.split("+"):
+        info, size = f"timm-encmixer/v1/cipher={cipher}/part={part}/C={channels}/P={patch}", channels * patch**2
+        if part == "scramble":
+            assert grid is not None
+            info, size = f"{info}/grid={grid[0]}x{grid[1]}", grid[0] * grid[1]
+        seed = hkdf(key, info.encode(), 32)
+        made[part] = MAKERS[part](seed, size)
+    return made
+
+
+MAKERS = {"shuffle": permutation, "scramble": permutation, "negpos": negated, "orthogonal": haar}
+SCRAMBLING = [
+    ("scramble", 3, 4, (2, 3)),
+    ("shuffle+scramble", 1, 2, (14, 14)),
+    ("negpos+scramble", 3, 2, (7, 1)),
+    ("shuffle+negpos+scramble", 3, 4, (8, 8)),
+    ("orthogonal+scramble", 1, 2, (3, 5)),
+]
+
+
 def check() -> None:
     okm = hkdf(bytes([0x0B] * 22), bytes(range(0xF0, 0xFA)), 42, bytes(range(13)))  # RFC 5869, A.1
     assert okm.hex() == "3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf34007208d5b887185865"
@@ -101,12 +123,11 @@ def main() -> None:
                 size = channels * patch**2
                 if cipher == "orthogonal" and size > 48:
                     continue
-                case: dict[str, object] = {"cipher": cipher, "C": channels, "P": patch}
-                for part in cipher.split("+"):
-                    info = f"timm-encmixer/v1/cipher={cipher}/part={part}/C={channels}/P={patch}"
-                    seed = hkdf(key, info.encode(), 32)
-                    case[part] = {"shuffle": permutation, "negpos": negated, "orthogonal": haar}[part](seed, size)
-                ciphers.append(case)
+                ciphers.append({"cipher": cipher, "C": channels, "P": patch, **parts(key, cipher, channels, patch)})
+        for cipher, channels, patch, grid in SCRAMBLING:
+            ciphers.append(
+                {"cipher": cipher, "C": channels, "P": patch, "grid": grid, **parts(key, cipher, channels, patch, grid)}
+            )
         checksum = hashlib.sha256(b"timm-encmixer/key-file/v1/" + key).digest()[:4]
         cases.append(
             {

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from timm_encmixer.cli.audit import audit_command
+from timm_encmixer.cli.catalogue import models
 from timm_encmixer.cli.datasets import dataset
 from timm_encmixer.cli.hub import pull, push
 from timm_encmixer.cli.images import images
@@ -32,14 +33,14 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="timm-encmixer")
 def cli() -> None:
-    """Key-based encryption of ConvMixer models and images.
+    """Key-based encryption of timm's patch-stem models (ConvMixer, ViT and many more) and of images.
 
     An encrypted model computes on encrypted images what the plain model computes on plain ones. This is access control and
     visual obfuscation at no cost, not confidentiality: read docs/security.md.
     """
 
 
-for command in (demo, key, model, images, dataset, evaluate_command, audit_command):
+for command in (demo, key, model, models, images, dataset, evaluate_command, audit_command):
     cli.add_command(command)
 for command in (push, pull, seal, open_):
     model.add_command(command)

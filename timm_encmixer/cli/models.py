@@ -63,6 +63,7 @@ def model_encrypt(src: str, dst: Path, key: str | None, as_json: bool, **options
         lambda: (
             f"{dst}: encrypted with key {scheme.fingerprint} ({scheme.cipher}); stem {scheme.stem}"
             + (f", the constant of the normalisation in {scheme.constant}" if scheme.constant else "")
+            + (f", {' x '.join(map(str, scheme.grid))} blocks scrambled with {scheme.positions}" if scheme.grid else "")
         ),
     )
 

@@ -66,7 +66,7 @@ def warnings_as_lines() -> Iterator[None]:
         yield
 
 
-def report(value: dict[str, Any], as_json: bool, text: Callable[[], str]) -> None:
+def report(value: dict[str, Any] | list[dict[str, Any]], as_json: bool, text: Callable[[], str]) -> None:
     """Print a result, as JSON or as text."""
     click.echo(json.dumps(value, indent=2) if as_json else text())
 

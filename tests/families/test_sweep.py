@@ -1,0 +1,68 @@
+"""Every architecture of timm: encrypted or refused with a reason, as docs/models.md says."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import timm
+
+sys.path.insert(0, str(Path(__file__).parent))
+import make_models
+
+from timm_encmixer import families
+from timm_encmixer.families import Support, examine
+
+PARTS = 12  # of the names, so that workers share them
+TABLE = families.table()
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_what_is_encrypted_and_what_is_refused(part):
+    names = families.all_names()[part::PARTS]
+    found = {name: examine(name) for name in names if name in TABLE}
+    wrong = {name: support for name, support in found.items() if support != TABLE[name]}
+    assert not wrong, "run `make models` and read what has changed"
+
+
+def test_the_page_is_the_table():
+    version = make_models.PAGE.read_text().split("timm ", 1)[1].split(";", 1)[0]
+    assert make_models.PAGE.read_text() == make_models.page(TABLE.values(), version)
+    if timm.__version__ == version:
+        assert set(TABLE) == set(families.all_names())
+
+
+def test_a_person_finds_what_the_design_measured():
+    supported = [support for support in TABLE.values() if support.supported]
+    assert len(supported) > 400
+    assert {support.family for support in supported} >= {
+        "ConvMixer",
+        "VisionTransformer",
+        "SwinTransformer",
+        "MlpMixer",
+        "ConvNeXt",
+    }
+    assert "got 2 (patch_embed.0.proj, patch_embed.1.proj)" in TABLE["crossvit_tiny_240"].refused
+    assert TABLE["resnet50"].refused.endswith("got kernel (7, 7), stride (2, 2)")
+    assert "got Linear" in TABLE["naflexvit_base_patch16_gap"].refused
+    assert TABLE["vit_base_patch32_clip_224"].constant == "pos_embed"
+    assert TABLE["fasternet_t0"].constant == "patch_embed.norm.running_mean"
+    assert TABLE["vit_pe_core_base_patch16_224"].constant == "none needed"
+
+
+def test_find():
+    assert [support.name for support in families.find("convmixer_*")] == [
+        "convmixer_768_32",
+        "convmixer_1024_20_ks9_p14",
+        "convmixer_1536_20",
+    ]
+    assert {support.family for support in families.find(search="FASTER")} == {"FasterNet"}
+    assert all(isinstance(support, Support) for support in families.find("vit_tiny*"))
+    with pytest.raises(ValueError, match=r"a pattern of timm's names, such as 'vit_\*', got 'nothing\*'"):
+        families.find("nothing*")
+
+
+def test_names_that_the_table_lacks_are_examined(monkeypatch):
+    monkeypatch.setattr(families, "table", dict)
+    assert families.find("convmixer_768_32") == [TABLE["convmixer_768_32"]]

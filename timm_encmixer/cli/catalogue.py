@@ -1,0 +1,51 @@
+"""encmixer models: which of timm's models can be encrypted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from timm_encmixer.cli.options import json_option, plain_text, report
+
+
+@click.command("models")
+@click.argument("pattern", default="*")
+@click.option("--search", default="", metavar="TEXT", help="Only rows that contain it: a class, pos_embed, 14 px, a reason.")
+@click.option("--scramble", is_flag=True, help="Only models whose blocks can be scrambled.")
+@click.option("--refused", is_flag=True, help="The models that cannot be encrypted, and why.")
+@json_option
+def models(pattern: str, search: str, scramble: bool, refused: bool, as_json: bool) -> None:
+    """List timm's models that can be encrypted; PATTERN is as for timm.list_models.
+
+    Of each: class, patch side, where the constant of the normalisation goes, and whether blocks can be scrambled.
+
+    \b
+    Example: encmixer models 'vit_*' --search pos_embed
+    """
+    from timm_encmixer.families import find
+
+    if scramble and refused:
+        raise click.UsageError("give either --scramble or --refused")
+    found = [support for support in find(pattern, search=search) if support.supported != refused]
+    found = [support for support in found if not (scramble and support.unscrambled)]
+    rows = [_row(support) for support in found]
+    widths = [max((len(cell) for cell in column), default=0) for column in zip(*rows, strict=True)]
+    report(
+        [support.to_dict() for support in found],
+        as_json,
+        lambda: "\n".join(
+            [
+                *("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows),
+                f"{len(found)} {'refused' if refused else 'can be encrypted'}",
+            ]
+        ),
+    )
+
+
+def _row(support: Any) -> list[str]:
+    if support.refused:
+        return [support.name, support.family, plain_text(support.refused)]
+    constant = support.constant if support.constant in ("bias", "none needed") else f"constant in {support.constant}"
+    scramble = f"no scramble: {support.unscrambled}" if support.unscrambled else "scramble"
+    return [support.name, support.family, f"{support.patch_size} px", constant, scramble]
