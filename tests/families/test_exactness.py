@@ -1,0 +1,97 @@
+"""The encrypted model computes what the plain one does: a small member of every class, for every patch side and home."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from exactness import BOUND, measure
+
+from timm_encmixer import families
+
+TABLE = families.table()
+RECORDED = Path(__file__).parent / "exactness.jsonl"
+SHALLOW = {"depth": 2, "num_classes": 10}
+SMALL = {"pretrained_cfg_overlay": {"input_size": (3, 64, 64)}}  # for those that take any size
+MEMBERS = {
+    "aimv2_large_patch14_224": {**SHALLOW, "img_size": 56},
+    "beit_base_patch16_224": SHALLOW,
+    "cait_xxs24_224": SHALLOW,
+    "coat_tiny": {"img_size": 64},
+    "convit_tiny": SHALLOW,
+    "convmixer_1024_20_ks9_p14": {"pretrained_cfg_overlay": {"input_size": (3, 56, 56)}},
+    "convmixer_768_32": {"pretrained_cfg_overlay": {"input_size": (3, 28, 28)}},
+    "deepseek_vit_412m": {**SHALLOW, "img_size": 140},
+    "deepseek_vit_412m_enc": {"depth": 2, "img_size": 140},
+    "deit_tiny_distilled_patch16_224": {"img_size": 64},
+    "edgenext_xx_small": SMALL,
+    "eva02_tiny_patch14_224": {},
+    "eva_giant_patch14_224": {**SHALLOW, "img_size": 56},
+    "fasternet_t0": SMALL,
+    "focalnet_tiny_srf": SMALL,
+    "gmlp_ti16_224": {"img_size": 64},
+    "inception_next_atto": SMALL,
+    "mixer_s32_224": {},
+    "nest_tiny": {},
+    "qwen3_vit_88m": {**SHALLOW, "img_size": 128},
+    "qwen3_vit_88m_enc": {"depth": 2, "img_size": 128},
+    "rdnet_tiny": SMALL,
+    "resmlp_big_24_224": {"img_size": 64},
+    "samvit_base_patch16_224": SHALLOW,
+    "sequencer2d_s": {"layers": (1, 1, 1, 1), "pretrained_cfg_overlay": {"input_size": (3, 28, 28)}},
+    "swin_tiny_patch4_window7_224": {"img_size": 56},
+    "swinv2_cr_tiny_224": {"img_size": 64},
+    "swinv2_tiny_window8_256": {"img_size": 64},
+    "test_convnext": SMALL,
+    "test_vit": {},
+    "test_vit_relpos": {},
+    "twins_svt_small": {"img_size": 64},
+    "vit_base_mci_224": SHALLOW,
+    "vit_base_patch16_xp_224": SHALLOW,
+    "vit_large_patch14_clip_quickgelu_224": SHALLOW,
+    "vit_large_patch14_xp_224": SHALLOW,
+    "vit_medium_patch32_clip_224": {},
+    "vit_pe_core_large_patch14_336": {**SHALLOW, "img_size": 56},
+    "vit_pe_core_tiny_patch16_384": {"img_size": 64},
+    "vit_relpos_base_patch32_plus_rpn_256": SHALLOW,
+    "vit_small_patch14_dinov2": {"img_size": 140},
+    "vit_small_patch32_224": {},
+    "vit_small_patch8_224": SHALLOW,
+    "vit_tiny_patch16_dinov3_qkvb": {"img_size": 64},
+    "vit_xsmall_patch16_clip_224": {},
+}
+
+
+def kind(name):
+    """What makes a model another case: class, patch side, home of the constant, and whether blocks can be scrambled."""
+    support = TABLE[name]
+    return support.family, support.patch_size, support.constant, not support.unscrambled
+
+
+def test_every_kind_has_a_member():
+    kinds = {kind(name) for name, support in TABLE.items() if support.supported}
+    missing = kinds - {kind(name) for name in MEMBERS}
+    assert not missing
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_a_member_is_exact(name):
+    result = measure(name, scramble=not TABLE[name].unscrambled, images=2, **MEMBERS[name])
+    del result["model"]
+    assert result.pop("wrong") > 1e5 * BOUND, "the answer does not depend on the image: the comparison shows nothing"
+    assert len(result) == 2 + (not TABLE[name].unscrambled)
+    assert max(result.values()) < BOUND
+
+
+def test_what_was_measured_of_all():
+    """The complete sweep, run once: `python tests/families/exactness.py --out tests/families/exactness.jsonl`."""
+    rows = [json.loads(line) for line in RECORDED.read_text().splitlines()]
+    assert len({row["model"] for row in rows}) == len(rows)
+    assert {row["model"] for row in rows} <= {name for name, support in TABLE.items() if support.supported}
+    for row in rows:
+        assert max(value for field, value in row.items() if field != "model") < BOUND, row["model"]
+        assert ("scrambled logits" in row) == (not TABLE[row["model"]].unscrambled), row["model"]
