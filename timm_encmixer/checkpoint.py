@@ -266,7 +266,7 @@ def _recorded_places(source: Checkpoint, scheme: Scheme, plain: Preprocessing) -
         raise CheckpointError(str(source.path), "the architecture that was encrypted, in the record", "none", remedy)
     model = bare_model(architecture, source.config, where=str(source.path))
     places = find_places(model, find_stem(model, stem)[1], plain, scrambles=scheme.scrambles)
-    found = recorded(places, "", bias=bias)
+    found = recorded(places, stem, bias=bias)
     for field in ("constant", "positions", "grid"):
         if found[field] != getattr(scheme, field):
             what = "the constant of the normalisation in " if field == "constant" else f"{field} "

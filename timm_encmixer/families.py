@@ -67,12 +67,12 @@ def examine(name: str) -> Support:
     cfg: Any = model.pretrained_cfg
     family = type(model).__name__
     try:
-        _, conv = find_stem(model, cfg.get("first_conv"))
+        stem, conv = find_stem(model, cfg.get("first_conv"))
         plain = preprocessing_of(cfg, conv.in_channels)
         places = find_places(model, conv, plain, scrambles=False)
     except EncMixerError as error:
         return Support(name=name, family=family, refused=f"expected {error.expected}, got {error.got}")
-    constant = recorded(places, "", bias=conv.bias is not None)["constant"]
+    constant = recorded(places, stem, bias=conv.bias is not None)["constant"]
     return Support(
         name=name,
         family=family,

@@ -81,8 +81,7 @@ def planned(
     """
     plain = dataclasses.replace(plain, input_size=image_size(model, plain.input_size))
     places = find_places(model, conv, plain, scrambles=SCRAMBLE in cipher.split("+"))
-    prefix = _prefix(model, name, conv)
-    fields: dict[str, Any] = recorded(places, prefix, bias=conv.bias is not None)
+    fields: dict[str, Any] = recorded(places, name, bias=conv.bias is not None)
     scheme = Scheme(
         cipher=cipher,
         patch_size=conv.kernel_size[0],
@@ -183,10 +182,9 @@ def stem_of(model: nn.Module) -> tuple[Tensor, Tensor | None]:
 def changed_by_encryption(model: nn.Module, scheme: Scheme) -> dict[str, Tensor]:
     """Return those tensors of a model, plain or encrypted, that differ between the two, by name."""
     _, conv = find_stem(model, scheme.stem)
-    prefix = _prefix(model, scheme.stem or "", conv)
     tensors = _named_tensors(model)
-    names = changed_names(scheme, bias=conv.bias is not None)
-    return {f"{prefix}{name}": tensors[f"{prefix}{name}"].detach() for name in names}
+    names = changed_names(module_name(model, conv), scheme, bias=conv.bias is not None)
+    return {name: tensors[name].detach() for name in names}
 
 
 def with_encrypted_stem(model: ModelT, changed: Mapping[str, Tensor], scheme: Scheme) -> ModelT:
@@ -226,11 +224,6 @@ def _places(model: nn.Module, scheme: Scheme, plain: Preprocessing) -> Places:
         own = module_name(model, conv)
         return Places(own, bias_home(own, conv.out_channels))
     return find_places(model, conv, plain, scrambles=scheme.scrambles)
-
-
-def _prefix(model: nn.Module, name: str, conv: nn.Conv2d) -> str:
-    """Return what a wrapper puts before the names of the plain model's modules."""
-    return module_name(model, conv).removesuffix(name)
 
 
 def _named_tensors(model: nn.Module) -> dict[str, Tensor]:

@@ -30,6 +30,7 @@ def find_stem(model: nn.Module, first: str | Sequence[str] | None) -> tuple[str,
         names = [name for name, module in modules.items() if isinstance(module, nn.Conv2d)][:1]
     elif isinstance(first, str):
         names = [first] if first in modules else [name for name in modules if name.endswith(f".{first}")]
+        names = names or [name for name in modules if name == first.replace(".", "_")]  # as timm's FeatureListNet flattens it
     else:
         names = [name for name in first if name in modules]
     remedy = "only models that read the image through one patch convolution can be encrypted"

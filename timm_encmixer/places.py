@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from timm_encmixer.ciphers import BlockCipher
 from timm_encmixer.errors import StemError
-from timm_encmixer.probe import Home, Positions, image_size, module_name, probe
+from timm_encmixer.probe import Home, Positions, built_size, image_size, module_name, probe
 from timm_encmixer.scheme import Preprocessing, Scheme
 from timm_encmixer.stem import MID_GREY, decrypt_stem, encrypt_stem, rotate_stem
 
@@ -79,9 +79,15 @@ def find_places(model: nn.Module, conv: nn.Conv2d, plain: Preprocessing, *, scra
 
     Raises:
         StemError: The stem is not the only reader of the image, or has no bias and nothing that can take its place; or the
-            blocks cannot be permuted.
+            blocks do not cover the images that the model was built for; or they cannot be permuted.
     """
     name = module_name(model, conv)
+    size, patch = built_size(model), conv.kernel_size[0]
+    if size is not None and any(side % patch for side in size):
+        whole = " x ".join(f"{side // patch * patch}" for side in size)
+        expected = f"an image size in multiples of {patch} px"
+        got = f"{size[0]} x {size[1]} px"
+        raise StemError("model", expected, got, f"the rest would stay plain: build it with img_size for {whole} px")
     finding = probe(model, conv, image_size(model, plain.input_size))
     home = finding.home
     if conv.bias is None and all(mean == MID_GREY for mean in plain.mean):
@@ -95,27 +101,39 @@ def find_places(model: nn.Module, conv: nn.Conv2d, plain: Preprocessing, *, scra
     return Places(name, home, finding.positions if scrambles else None, finding.ordered)
 
 
-def recorded(places: Places, prefix: str, *, bias: bool) -> dict[str, str | tuple[int, int] | None]:
+def recorded(places: Places, stem: str, *, bias: bool) -> dict[str, str | tuple[int, int] | None]:
     """Return what a record says of places: the fields of `Scheme`, with the names of the plain model.
 
     Args:
-        places: As they were found.
-        prefix: What a wrapper puts before the names of the plain model's tensors.
+        places: As they were found, in the plain model or in a wrapper of timm's.
+        stem: The stem's name in the plain model.
         bias: Whether the stem has one, which then is the home of the constant.
     """
-    home, positions = places.home, places.positions
+    home, positions, prefix = places.home, places.positions, prefix_of(places.stem, stem)
     return {
-        "stem": places.stem.removeprefix(prefix),
+        "stem": stem,
         "constant": None if home is None or bias else home.tensor.removeprefix(prefix),
         "positions": None if positions is None else positions.tensor.removeprefix(prefix),
         "grid": None if positions is None else positions.grid,
     }
 
 
-def changed_names(scheme: Scheme, *, bias: bool) -> list[str]:
-    """Return the names of the tensors that the encryption with this record changed in the plain model."""
-    names = [f"{scheme.stem}.weight", f"{scheme.stem}.bias" if bias else None, scheme.constant, scheme.positions]
-    return list(dict.fromkeys(name for name in names if name is not None))
+def changed_names(own_stem: str, scheme: Scheme, *, bias: bool) -> list[str]:
+    """Return the names of the tensors that the encryption with this record changed.
+
+    Args:
+        own_stem: The stem's name in the model, which may be a wrapper of timm's.
+        scheme: The record.
+        bias: Whether the stem has one.
+    """
+    prefix = prefix_of(own_stem, scheme.stem or "")
+    others = [f"{prefix}{name}" for name in (scheme.constant, scheme.positions) if name is not None]
+    return list(dict.fromkeys([f"{own_stem}.weight", *([f"{own_stem}.bias"] if bias else []), *others]))
+
+
+def prefix_of(own_stem: str, stem: str) -> str:
+    """Return what a wrapper puts before the names of the plain model's modules."""
+    return own_stem.removesuffix(stem) if own_stem.endswith(stem) else ""
 
 
 def no_bias(weight: Tensor) -> Tensor:

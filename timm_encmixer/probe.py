@@ -141,11 +141,17 @@ def module_name(model: nn.Module, wanted: nn.Module) -> str:
 
 def image_size(model: nn.Module, input_size: tuple[int, int, int]) -> tuple[int, int, int]:
     """Return the size of image that a model was built for, where its modules say so, else `input_size`."""
+    size = built_size(model)
+    return input_size if size is None else (input_size[0], *size)
+
+
+def built_size(model: nn.Module) -> tuple[int, int] | None:
+    """Return the height and width in pixels that a model was built for; None where its modules do not say."""
     for module in model.modules():
         size = getattr(module, "img_size", None)
         if isinstance(size, tuple) and len(size) == 2 and all(isinstance(side, int) for side in size):
-            return (input_size[0], *size)
-    return input_size
+            return size
+    return None
 
 
 def on_meta(model: nn.Module) -> nn.Module:
