@@ -47,7 +47,7 @@ DIRECTION = [
 RANK = {name: rank for rank, names in enumerate(DIRECTION) for name in names}
 WITHIN = {
     "audit": [
-        {"assignment", "statistics", "block_map", "training", "photos", "recovery"},
+        {"assignment", "border_matching", "statistics", "block_map", "training", "photos", "recovery"},
         {"alignment", "material"},
         {"target"},
         {"measures"},
@@ -59,6 +59,7 @@ WITHIN = {
             "ciphertext_only_orthogonal",
             "ciphertext_only_shuffle",
             "inverse_network",
+            "jigsaw",
             "key_reuse",
             "known_plaintext",
             "random_key",
@@ -67,6 +68,7 @@ WITHIN = {
             "thumbnail",
             "weights_only",
         },
+        {"blind_jigsaw"},
         {"attacks"},
         {"curves", "page"},
         {"report"},

@@ -20,7 +20,7 @@ from timm_encmixer.keys import SecretKey
 from timm_encmixer.patch_stem import check_finite, find_stem
 from timm_encmixer.places import Places, Read, changed_names, find_places, recorded
 from timm_encmixer.pretrained_cfg import bare_cfg, encrypted_cfg, plain_cfg, preprocessing_of, scheme_in_cfg
-from timm_encmixer.probe import bias_home, image_size, module_name
+from timm_encmixer.probe import Positions, bias_home, image_size, module_name
 from timm_encmixer.scheme import DEFAULT_CIPHER, SCRAMBLE, Preprocessing, Scheme
 
 ModelT = TypeVar("ModelT", bound=nn.Module)
@@ -185,6 +185,18 @@ def changed_by_encryption(model: nn.Module, scheme: Scheme) -> dict[str, Tensor]
     tensors = _named_tensors(model)
     names = changed_names(module_name(model, conv), scheme, bias=conv.bias is not None)
     return {name: tensors[name].detach() for name in names}
+
+
+def positions_of(model: nn.Module, scheme: Scheme) -> Positions:
+    """Return the position embedding of a model that was permuted with the blocks.
+
+    Raises:
+        StemError: There is none.
+    """
+    assert scheme.plain is not None  # the record of a model
+    positions = find_places(model, find_stem(model, scheme.stem)[1], scheme.plain, scrambles=True).positions
+    assert positions is not None  # or find_places had raised
+    return positions
 
 
 def with_encrypted_stem(model: ModelT, changed: Mapping[str, Tensor], scheme: Scheme) -> ModelT:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from timm_encmixer.audit.adversarial_transfer import AdversarialTransfer
 from timm_encmixer.audit.attack import Attack
+from timm_encmixer.audit.blind_jigsaw import BlindJigsaw
 from timm_encmixer.audit.chosen_plaintext import ChosenPlaintext
 from timm_encmixer.audit.ciphertext_only_orthogonal import CiphertextOnlyOrthogonal
 from timm_encmixer.audit.ciphertext_only_shuffle import CiphertextOnlyShuffle
 from timm_encmixer.audit.inverse_network import InverseNetwork
+from timm_encmixer.audit.jigsaw import Jigsaw
 from timm_encmixer.audit.key_reuse import KeyReuse
 from timm_encmixer.audit.known_plaintext import KnownPlaintext
 from timm_encmixer.audit.public_base_weights import FinetunedBaseWeights, PublicBaseWeights
@@ -29,6 +31,8 @@ _ATTACKS: tuple[type[Attack], ...] = (
     InverseNetwork,
     ServerView,
     Thumbnail,
+    Jigsaw,
+    BlindJigsaw,
     RandomKey,
     NearbyKey,
     StolenModelFinetune,

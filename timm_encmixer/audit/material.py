@@ -13,6 +13,8 @@ from timm_encmixer.scheme import Scheme
 
 MATERIAL = {
     "ciphertexts": "ciphertext images",
+    "scrambled": "ciphertext images whose blocks are scrambled",
+    "block_key": "the key of a single block",
     "public_statistics": "statistics of public photos",
     "photos": "a few public photos",
     "encrypted_model": "the encrypted model",
@@ -58,6 +60,10 @@ class Held:
 
     # floats in [0, 1] (`orthogonal` may leave it), shape (N, C, H, W).
     ciphertexts = _Material[Tensor]()
+    # the same with their blocks scrambled; `ciphertexts` and all other material have them in their places.
+    scrambled = _Material[Tensor]()
+    # A, shape (D, D), float64.
+    block_key = _Material[Tensor]()
     # of photos that have nothing to do with the images under attack.
     public_statistics = _Material[BlockStatistics]()
     # public photos at the model's input size, uint8, shape (N, C, H, W).

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -18,13 +19,16 @@ from timm_encmixer.audit.recovery import (
     RecoveredImages,
     RecoveredKey,
     RecoveredModels,
+    RecoveredOrder,
     Recovery,
 )
 from timm_encmixer.audit.target import Target, Truth, accuracy, classify, encrypt_images, stem_outputs
 from timm_encmixer.ciphers import BlockCipher
+from timm_encmixer.ciphers.blocks import join, split
 
 ROW_COSINE = 0.9  # a row of A counts as right from here on; for permutations that means exactly right
 SHOWN = 6
+NEIGHBOURS, AS_HANDED_IN = "neighbours that are right", "in place as handed in"
 UP_TO_SYMMETRIES = "recovered up to mirrors, channel order and sign"
 
 
@@ -80,6 +84,48 @@ def _key(recovery: RecoveredKey, truth: Truth, target: Target) -> Measurement:
             lambda plain: classify(truth.encrypted_model, apply(recovery.matrix, plain, patch)), truth.images, truth.labels
         )
     return Measurement(right, *_fidelity(images, truth), share, details, _pictures(images, truth))
+
+
+@measure.register
+def _order(recovery: RecoveredOrder, truth: Truth, target: Target) -> Measurement:
+    """`recovered` is the share of blocks that are in their places, up to one turn or mirror image of the whole.
+
+    A turned picture shows all that the picture shows; what else is measured is so after that turn. Beside it stand the share in
+    place as handed in, and the share of neighbours that are right.
+    """
+    assert truth.order is not None  # the attack runs on ciphers that scramble only
+    patch, (height, width) = truth.cipher.scheme.patch_size, truth.images.shape[-2:]
+    grid = (height // patch, width // patch)
+    handed_in = truth.order[recovery.order].reshape(grid)  # block of the plain image in each place
+    home = torch.arange(handed_in.numel()).reshape(grid)
+    placed = max((turn for turn in _turns(handed_in) if turn.shape == grid), key=lambda turn: _share(turn, home))
+    blocks = split(unit(truth.images), patch).flatten(1, 2)
+    channels = truth.images.shape[1]
+    seen, found = (
+        join(blocks[:, order.flatten()].reshape(-1, *grid, blocks.shape[2]), channels, patch) for order in (truth.order, placed)
+    )
+    details = {NEIGHBOURS: _neighbours(placed), AS_HANDED_IN: _share(handed_in, home)}
+    share = None if truth.labels is None else accuracy(target.classify_plain, found, truth.labels)
+    pictures = {**_pictures(found, truth), "ciphertext": seen[:SHOWN]}
+    return Measurement(_share(placed, home), *_fidelity(found, truth), share, details, pictures)
+
+
+def _share(placed: Tensor, home: Tensor) -> float:
+    return float((placed == home).double().mean())
+
+
+def _turns(placed: Tensor) -> Iterator[Tensor]:
+    """Yield an arrangement in its eight turns and mirror images."""
+    for turned in (torch.rot90(placed, k) for k in range(4)):
+        yield from (turned, turned.flip(1))
+
+
+def _neighbours(placed: Tensor) -> float:
+    """Return the share of neighbours in an arrangement that are neighbours in the image, in the same direction."""
+    columns = placed.shape[1]
+    across = (placed[:, 1:] == placed[:, :-1] + 1) & (placed[:, 1:] % columns != 0)
+    down = placed[1:] == placed[:-1] + columns
+    return float(torch.cat([across.flatten(), down.flatten()]).double().mean())
 
 
 @measure.register

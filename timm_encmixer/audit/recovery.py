@@ -18,6 +18,13 @@ class RecoveredKey:
 
 
 @dataclass(frozen=True)
+class RecoveredOrder:
+    """For each place of the image, by rows, the block of the scrambled ciphertext that belongs there; int64, shape (N,)."""
+
+    order: Tensor
+
+
+@dataclass(frozen=True)
 class RecoveredImages:
     """A way from what the attacker sees to plain images.
 
@@ -64,4 +71,4 @@ class AdversarialImages:
     epsilon: int
 
 
-Recovery = RecoveredKey | RecoveredImages | RecoveredModels | GuessedKeys | PartialKey | AdversarialImages
+Recovery = RecoveredKey | RecoveredOrder | RecoveredImages | RecoveredModels | GuessedKeys | PartialKey | AdversarialImages

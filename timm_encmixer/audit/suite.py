@@ -110,7 +110,7 @@ def run(
             results[attack.name] = attack(target, truth, effort, bar.update)
     return Report(
         model=label,
-        cipher=target.scheme.cipher,
+        cipher=target.cipher,
         patch_size=target.scheme.patch_size,
         in_chans=target.scheme.in_chans,
         input_size=target.plain.input_size,

@@ -18,7 +18,7 @@ from timm_encmixer.audit.training import fit
 from timm_encmixer.ciphers import BlockCipher
 from timm_encmixer.ciphers.blocks import split
 from timm_encmixer.keys import SecretKey
-from timm_encmixer.models import encrypt_model, scheme_of, stem_of
+from timm_encmixer.models import changed_by_encryption, encrypt_model, positions_of, scheme_of, stem_of, with_encrypted_stem
 from timm_encmixer.places import no_bias
 from timm_encmixer.scheme import Preprocessing
 from timm_encmixer.stem import recentre
@@ -39,11 +39,15 @@ class Truth:
     encrypted_model: nn.Module
     plain_accuracy: float | None
     guessing: float  # accuracy of one who knows nothing
+    order: Tensor | None  # of ciphers that scramble: block of the plain image in each place of the ciphertext
 
 
 @dataclass
 class Target:
     """A model owner's secrets and images, and the material that comes of them.
+
+    Where the cipher scrambles blocks, every attacker is handed their order, and meets images and model with the blocks put
+    back, but those who are after the order itself and ask for `scrambled`: no verdict rests on an order that others find out.
 
     Args:
         plain_model: In evaluation mode, with its `pretrained_cfg`.
@@ -75,9 +79,21 @@ class Target:
     def __post_init__(self) -> None:
         scheme = scheme_of(self.encrypted_model)
         assert scheme is not None  # an encrypted model
-        self.scheme = scheme
-        self._cipher = BlockCipher(self.key, scheme)
+        self._published = BlockCipher(self.key, scheme)
+        self._cipher = self._published.within_blocks()
+        self.scheme = self._cipher.scheme
+        self.encrypted_model = in_order(self.encrypted_model, self._published)
         self._ciphertexts = encrypt_images(self._cipher, self.images)
+
+    @property
+    def cipher(self) -> str:
+        """Name of the cipher that is used, with its scrambling."""
+        return self._published.scheme.cipher
+
+    @property
+    def scrambles(self) -> bool:
+        """Whether the cipher scrambles blocks."""
+        return self._published.scheme.scrambles
 
     @property
     def plain(self) -> Preprocessing:
@@ -100,6 +116,7 @@ class Target:
             self.encrypted_model,
             plain_accuracy,
             1 / classes,
+            self._published.order if self.scrambles else None,
         )
 
     def classify_plain(self, images: Tensor) -> Tensor:
@@ -110,7 +127,7 @@ class Target:
         """Return how much there is of what a setting of `hold` counts; without bound for settings that count nothing."""
         patch = self.scheme.patch_size
         blocks = math.prod(side // patch for side in self.images.shape[-2:])
-        there = dict.fromkeys(("ciphertexts", "image_pairs", "labelled"), len(self.images))
+        there = dict.fromkeys(("ciphertexts", "scrambled", "image_pairs", "labelled"), len(self.images))
         return {**there, "known_blocks": len(self.images) * blocks}.get(setting, math.inf)
 
     def lacking(self, material: tuple[str, ...]) -> list[str]:
@@ -128,8 +145,8 @@ class Target:
 
         Args:
             material: Names in `MATERIAL`.
-            setting: How much of it: `ciphertexts`, `image_pairs`, `labelled` and `known_blocks` by number; `noise` is added
-                to the owner's stem, in standard deviations of its weights; `epochs` is how long the owner fine-tunes.
+            setting: How much of it: `ciphertexts`, `scrambled`, `image_pairs`, `labelled` and `known_blocks` by number; `noise`
+                is added to the owner's stem, in standard deviations of its weights; `epochs` is how long the owner fine-tunes.
         """
         self.oracle_images = 0
         public = self.scheme.without_fingerprint()
@@ -139,6 +156,8 @@ class Target:
         count = int(setting.get(name, len(self.images)))
         makers: dict[str, Callable[[], Any]] = {
             "ciphertexts": lambda: self._ciphertexts[:count],
+            "scrambled": lambda: encrypt_images(self._published, self.images[:count]),
+            "block_key": lambda: matrix_of(self._cipher),
             "public_statistics": lambda: self.public_statistics,
             "photos": lambda: self.photos,
             "encrypted_model": lambda: self._owned(setting.get("noise", 0.0), int(setting.get("epochs", 0))),
@@ -163,7 +182,7 @@ class Target:
         weight, _ = stem_of(changed)
         with torch.no_grad():
             weight += noise * weight.std() * torch.randn(weight.shape, generator=generator)
-        return encrypt_model(changed, self.key, cipher=self.scheme.cipher)
+        return in_order(encrypt_model(changed, self.key, cipher=self._published.scheme.cipher), self._published)
 
     def _known_blocks(self, count: int) -> tuple[Tensor, Tensor]:
         patch = self.scheme.patch_size
@@ -199,6 +218,17 @@ def fit_copy(target: Target, epochs: int) -> nn.Module:
     inputs = normalised_plain(target.images, target.plain)
     fit(model, list(model.parameters()), inputs, target.labels, epochs=epochs, learning_rate=1e-3, seed=target.seed)
     return model
+
+
+def in_order(model: nn.Module, cipher: BlockCipher) -> nn.Module:
+    """Return an encrypted model that takes its blocks in their places, which the cipher scrambles; others as they are."""
+    scheme, bare = cipher.scheme, cipher.within_blocks().scheme
+    if scheme.positions is None:
+        return model
+    embedding = changed_by_encryption(model, scheme)[scheme.positions]
+    positions = positions_of(model, scheme)
+    restored = positions.ordered(embedding, torch.argsort(cipher.order))
+    return with_encrypted_stem(model, {scheme.positions: restored}, bare)
 
 
 def encrypt_images(cipher: BlockCipher, images: Tensor) -> Tensor:

@@ -93,6 +93,21 @@ class BlockCipher(nn.Module):
         self._check_rows(rows)
         return self._inverse.rows(rows)
 
+    def within_blocks(self) -> BlockCipher:
+        """Return what is left of the cipher for somebody who knows the order of the blocks: its map of a single block.
+
+        Raises:
+            SchemeMismatchError: Nothing is left.
+        """
+        parts = [part for part in self.scheme.cipher.split("+") if part != SCRAMBLE]
+        if not self.scheme.scrambles:
+            return self
+        if not parts:
+            expected, remedy = "a cipher that changes the blocks themselves too", f"take one such as shuffle+{SCRAMBLE}"
+            raise SchemeMismatchError("cipher", expected, SCRAMBLE, remedy)
+        scheme = self.scheme.replace(cipher="+".join(parts), grid=None, positions=None)
+        return _restore(scheme, self._map.ordered(None))
+
     @property
     def order(self) -> Tensor:
         """Block of the plain image, counted by rows, that each block of the ciphertext is made of; shape (blocks,), int64.

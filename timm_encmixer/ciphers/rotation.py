@@ -24,8 +24,8 @@ class Rotation(nn.Module):
         """Return the map that undoes `self`; A^-1 is A^T."""
         return Rotation(self._matrix.T.contiguous(), None if self.order is None else torch.argsort(self.order))
 
-    def ordered(self, order: Tensor) -> Rotation:
-        """Return the map that permutes the blocks too, as `SignedPermutation` does."""
+    def ordered(self, order: Tensor | None) -> Rotation:
+        """Return the map that permutes the blocks too; None leaves them in their places."""
         return Rotation(self._matrix, order)
 
     def rows(self, matrix: Tensor) -> Tensor:

@@ -45,8 +45,8 @@ class SignedPermutation(nn.Module):
         """Return the map that applies `self` first and `other`, of a block, second."""
         return SignedPermutation(self.source[other.source], self.negative[other.source] ^ other.negative, self.order)
 
-    def ordered(self, order: Tensor) -> SignedPermutation:
-        """Return the map that permutes the blocks too."""
+    def ordered(self, order: Tensor | None) -> SignedPermutation:
+        """Return the map that permutes the blocks too; None leaves them in their places."""
         return SignedPermutation(self.source, self.negative, order)
 
     def inverse(self) -> SignedPermutation:

@@ -1,0 +1,126 @@
+"""Square jigsaw puzzles: put blocks in the order in which their borders fit.
+
+How well two blocks fit is how well each border is foretold by the last two lines of the other (Pomeranz et al., A fully
+automated greedy square jigsaw puzzle solver, CVPR 2011), here averaged over all images that share one order. The blocks are
+placed greedily, best fit first, from several starts, and then exchanged while that helps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Matrix = NDArray[np.float64]
+Grid = tuple[int, int]
+_SIDES = ((0, 1), (0, -1), (1, 0), (-1, 0))  # to the right, left, below, above
+
+
+def misfits(blocks: Tensor) -> tuple[Matrix, Matrix]:
+    """Return how badly block j fits to the right of block i, and below it.
+
+    Args:
+        blocks: Plain pixels of any number of images, shape (n, N, C, P, P); block i is the same place in all of them.
+
+    Returns:
+        Two matrices (N, N), with infinity on the diagonal.
+    """
+    across = _misfit(blocks.double())
+    down = _misfit(blocks.double().transpose(3, 4))
+    return across, down
+
+
+def arrange(across: Matrix, down: Matrix, grid: Grid, *, starts: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return the block for each place, by rows, shape (N,): the arrangement of least misfit that was found.
+
+    Args:
+        across: As `misfits` returns it.
+        down: Likewise.
+        grid: Rows and columns, N places.
+        starts: Greedy placements, each from another block.
+        rng: Chooses the blocks to start from.
+    """
+    first = np.argsort(np.minimum(across.min(axis=1), down.min(axis=1)))[: max(1, starts // 2)]
+    others = rng.permutation(len(across))[: starts - len(first)]
+    found = [_exchanged(_greedy(across, down, grid, int(block)), across, down, grid) for block in (*first, *others)]
+    return min(found, key=lambda order: _cost(order.reshape(grid), across, down))
+
+
+def _misfit(blocks: Tensor) -> Matrix:
+    """Return the misfit of left-to-right neighbours: the mean error of foretelling each one's border from the other."""
+    n, count = blocks.shape[:2]
+    right, left = blocks[..., -1].reshape(n, count, -1), blocks[..., 0].reshape(n, count, -1)
+    told_right = 2 * right - blocks[..., -2].reshape(n, count, -1)
+    told_left = 2 * left - blocks[..., 1].reshape(n, count, -1)
+    total = torch.zeros(count, count, dtype=torch.float64)
+    for image in range(n):
+        total += torch.cdist(told_right[image], left[image], p=1) + torch.cdist(right[image], told_left[image], p=1)
+    found: Matrix = (total / (2 * n * right.shape[2])).fill_diagonal_(float("inf")).numpy()
+    return found
+
+
+def _greedy(across: Matrix, down: Matrix, grid: Grid, first: int) -> NDArray[np.int64]:
+    """Place blocks from one on: always the one that fits best to those that lie, anywhere that the grid can still cover."""
+    rows, columns = grid
+    place = {(0, 0): first}
+    left_over = set(range(len(across))) - {first}
+    while left_over:
+        free = np.array(sorted(left_over))
+        best = (np.inf, (0, 0), -1)
+        for spot in _border(place, rows, columns):
+            misfit, neighbours = np.zeros(len(free)), 0
+            for (row, column), cost in (
+                ((0, -1), across[:, free]),
+                ((0, 1), across[free].T),
+                ((-1, 0), down[:, free]),
+                ((1, 0), down[free].T),
+            ):
+                block = place.get((spot[0] + row, spot[1] + column))
+                if block is not None:
+                    misfit, neighbours = misfit + cost[block], neighbours + 1
+            mean = misfit / neighbours
+            chosen = int(mean.argmin())
+            if mean[chosen] < best[0]:
+                best = (mean[chosen], spot, int(free[chosen]))
+        place[best[1]] = best[2]
+        left_over.remove(best[2])
+    top, left = min(row for row, _ in place), min(column for _, column in place)
+    order = np.empty(len(across), dtype=np.int64)
+    for (row, column), block in place.items():
+        order[(row - top) * columns + column - left] = block
+    return order
+
+
+def _border(place: dict[tuple[int, int], int], rows: int, columns: int) -> Iterator[tuple[int, int]]:
+    """Yield the empty places beside blocks that a grid over all of them can still reach."""
+    every = np.array(list(place))
+    low, high = every.min(axis=0), every.max(axis=0)
+    spots = {(row + down, column + right) for row, column in place for down, right in _SIDES} - place.keys()
+    for row, column in sorted(spots):
+        if max(high[0], row) - min(low[0], row) < rows and max(high[1], column) - min(low[1], column) < columns:
+            yield row, column
+
+
+def _exchanged(order: NDArray[np.int64], across: Matrix, down: Matrix, grid: Grid) -> NDArray[np.int64]:
+    """Exchange the two blocks whose exchange helps most, while there are such."""
+    order, count = order.copy(), len(order)
+    cost = _cost(order.reshape(grid), across, down)
+    improved = True
+    while improved:
+        improved = False
+        for one in range(count - 1):
+            for other in range(one + 1, count):
+                order[[one, other]] = order[[other, one]]
+                new = _cost(order.reshape(grid), across, down)
+                if new < cost - 1e-12:
+                    cost, improved = new, True
+                else:
+                    order[[one, other]] = order[[other, one]]
+    return order
+
+
+def _cost(placed: NDArray[np.int64], across: Matrix, down: Matrix) -> float:
+    return float(across[placed[:, :-1], placed[:, 1:]].sum() + down[placed[:-1], placed[1:]].sum())
