@@ -24,7 +24,9 @@ SETTINGS = {  # columns of the second table: name in docs/figures and heading
     "private": "private weights",
     "p8": "private, blocks of 8 px",
     "frozen": "private, frozen stem",
+    "scrambled": "private ViT, scrambled blocks",
 }
+CIPHERS = {"scrambled": "shuffle+negpos+scramble"}  # of settings, where it is not the default
 
 
 def parse_args() -> argparse.Namespace:
@@ -82,7 +84,8 @@ def main() -> None:
     args = parse_args()
     runs = dict(setting.split("=", 1) for setting in args.settings)
     audits: dict[str, dict[str, Any]] = {
-        name: {"model": model, "public_images": args.public_images} for name, model in runs.items()
+        name: {"model": model, "public_images": args.public_images, **({"cipher": CIPHERS[name]} if name in CIPHERS else {})}
+        for name, model in runs.items()
     }
     if not audits and not args.tables:
         audits = {cipher: {"cipher": cipher} for cipher in te.CIPHERS}

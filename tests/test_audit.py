@@ -26,12 +26,12 @@ from timm_encmixer.audit.assignment import assign
 from timm_encmixer.audit.attack import BROKEN, HOLDS, NOT_RUN, Effort
 from timm_encmixer.audit.block_map import apply, invert, matrix_of, symmetries
 from timm_encmixer.audit.measures import UP_TO_SYMMETRIES, measure
-from timm_encmixer.audit.recovery import RecoveredKey
+from timm_encmixer.audit.recovery import RecoveredKey, RecoveredOrder
 from timm_encmixer.audit.report import Report, above
 from timm_encmixer.audit.suite import audit_key, make_target
 from timm_encmixer.bundled import BUNDLED_FOLDER, bundled_images
 from timm_encmixer.data import UNLABELLED, MemoryImages, open_images
-from timm_encmixer.errors import AuditError, DataError, MissingExtraError, MissingKeyError
+from timm_encmixer.errors import AuditError, DataError, MissingExtraError, MissingKeyError, SchemeMismatchError
 from timm_encmixer.provenance import Provenance
 
 QUICK = Effort("quick", 0)
@@ -122,6 +122,77 @@ def test_ciphertext_only_attacks_fail_on_what_shows_nothing(targets, monkeypatch
     result = attack(target, truth, QUICK)
     assert result.verdict == HOLDS
     assert result.recovered < 0.2
+
+
+@pytest.fixture(scope="module")
+def scrambled():
+    """A small ViT that nobody has trained, by cipher."""
+    torch.manual_seed(0)
+    shape = {"img_size": 32, "patch_size": 4, "embed_dim": 48, "depth": 1, "num_heads": 2, "num_classes": 10}
+    model = timm.create_model("vit_tiny_patch16_224", **shape, pretrained_cfg_overlay={"input_size": (3, 32, 32)}).eval()
+    torch.nn.init.normal_(model.head.weight)
+    images, labels, _ = bundled_images()
+    common = {"public_images": None, "key": None, "base": None, "public_weights": False, "budget": "quick", "seed": 0}
+    return lambda cipher: make_target(model, images=MemoryImages(images, labels), cipher=cipher, **common)
+
+
+@pytest.mark.parametrize("cipher", ["shuffle+negpos+scramble", "orthogonal+scramble"])
+def test_scrambled_blocks_are_put_in_order(scrambled, cipher):
+    target = scrambled(cipher)
+    truth = target.truth()
+    assert sorted(truth.order.tolist()) == list(range(64))
+    for name, images in (("jigsaw", 25), ("blind_jigsaw", 250)):
+        result = at_one_point(name, images)(target, truth, QUICK)
+        assert (result.verdict, result.recovered, result.details["neighbours that are right"]) == (BROKEN, 1.0, 1.0)
+        assert result.psnr_db > 90
+    hopeless = at_one_point("jigsaw", 1)(target, truth, QUICK)
+    assert hopeless.recovered < 0.5
+
+
+@pytest.mark.parametrize("name", ["jigsaw", "blind_jigsaw"])
+def test_blocks_of_noise_have_no_order(scrambled, monkeypatch, name):
+    target = scrambled("shuffle+negpos+scramble")
+    truth = target.truth()
+    generator = torch.Generator().manual_seed(0)
+    monkeypatch.setattr(target, "images", torch.randint(0, 256, (100, 3, 32, 32), dtype=torch.uint8, generator=generator))
+    result = at_one_point(name, 100)(target, truth, QUICK)
+    assert result.verdict == HOLDS
+    assert result.recovered < 0.2
+
+
+def test_other_attackers_are_handed_the_order(scrambled):
+    target = scrambled("shuffle+negpos+scramble")
+    truth = target.truth()
+    assert (target.cipher, truth.cipher.scheme.cipher, truth.cipher.scheme.grid) == ("shuffle+negpos+scramble", DEFAULT, None)
+    result = at_one_point("known_plaintext", 64)(target, truth, QUICK)
+    assert (result.verdict, result.accuracy) == (BROKEN, truth.plain_accuracy)  # the model reads blocks in their places
+    retrained = target.hold(("encrypted_model",), {"noise": 1e-9}).encrypted_model
+    for name, tensor in target.encrypted_model.state_dict().items():
+        assert torch.allclose(tensor, retrained.state_dict()[name], atol=1e-5), name
+    with pytest.raises(SchemeMismatchError, match="a cipher that changes the blocks themselves too"):
+        scrambled("scramble")
+
+
+def test_blocks_in_their_places_are_no_jigsaw(targets):
+    for name in ("jigsaw", "blind_jigsaw"):
+        result = ATTACKS[name]()(targets(DEFAULT), targets(DEFAULT).truth(), QUICK)
+        assert (result.verdict, result.reason) == (NOT_RUN, "the cipher leaves blocks in their places")
+
+
+def test_a_turned_picture_counts_as_recovered(scrambled):
+    target = scrambled("shuffle+negpos+scramble")
+    truth = target.truth()
+    upright = torch.argsort(truth.order).reshape(8, 8)
+    for turned in (upright.T, upright.flip(0), torch.rot90(upright)):
+        measured = measure(RecoveredOrder(turned.flatten()), truth, target)
+        assert measured.recovered == 1.0
+        assert measured.psnr_db > 90
+        assert measured.details["in place as handed in"] < 0.2
+    swapped = upright.flatten().clone()
+    swapped[[9, 18]] = swapped[[18, 9]]
+    measured = measure(RecoveredOrder(swapped), truth, target)
+    assert measured.recovered == 62 / 64
+    assert measured.details["neighbours that are right"] == (112 - 8) / 112
 
 
 def test_weights_that_are_no_relatives_give_no_key(targets, plain_model, monkeypatch):
