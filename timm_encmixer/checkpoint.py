@@ -28,6 +28,7 @@ from timm_encmixer.config_file import (
     check_tensors,
     read_config,
     scheme_in_config,
+    without_repeats,
 )
 from timm_encmixer.errors import AlreadyEncryptedError, CheckpointError, NotEncryptedError, SchemeError, SourceError
 from timm_encmixer.keys import SecretKey, find_key
@@ -206,9 +207,9 @@ def save_model(model: nn.Module, dst: PathLike, *, state_dict: Mapping[str, Tens
     record = {RECORD_NAME: scheme.to_json()} if scheme is not None else {}
     with replacing_folder(Path(dst), overwrite=force, owned=OWNED_NAMES) as folder:
         save_file(tensors, folder / WEIGHTS_NAME, metadata={"format": "pt", **record})
-        save_config_for_hf(
-            model, str(folder / CONFIG_NAME), model_config={RECORD_NAME: scheme.to_dict()} if scheme is not None else None
-        )
+        record_block = {RECORD_NAME: scheme.to_dict()} if scheme is not None else None
+        save_config_for_hf(model, str(folder / CONFIG_NAME), model_config=record_block)
+        _write_config(folder, without_repeats(json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))))
 
 
 def _describe(
@@ -360,8 +361,11 @@ def _write(
         content = _config(source, scheme)
         if provenance is not None:
             content["pretrained_cfg"] = provenance.noted_in(content["pretrained_cfg"])
-        config = json.dumps(content, indent=2) + "\n"
-        (folder / CONFIG_NAME).write_text(config, encoding="utf-8")
+        _write_config(folder, without_repeats(content))
+
+
+def _write_config(folder: Path, content: Mapping[str, Any]) -> None:
+    (folder / CONFIG_NAME).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def _refuse_folder(dst: Path) -> None:

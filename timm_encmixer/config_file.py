@@ -58,6 +58,20 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
+def without_repeats(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a config without the number of classes among the arguments, where it stands at the top level already.
+
+    timm reads it there; transformers' timm wrapper passes both on, and fails.
+    """
+    arguments = config.get("model_args")
+    if not isinstance(arguments, dict) or "num_classes" not in arguments:
+        return dict(config)
+    if arguments["num_classes"] != config.get("num_classes"):
+        return dict(config)
+    rest = {name: value for name, value in arguments.items() if name != "num_classes"}
+    return {name: rest if name == "model_args" else value for name, value in config.items() if name != "model_args" or rest}
+
+
 def scheme_in_config(config: Mapping[str, Any], *, where: str) -> Scheme | None:
     """Return the record in a config.json, None when there is none."""
     if RECORD_NAME in config:

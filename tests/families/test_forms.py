@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from conftest import assert_no_secret
 from safetensors.torch import load_file
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -172,6 +173,34 @@ def test_scrambled_files_are_rewritten_as_models_are(name, tmp_path):
             first_conv="patch_embed.proj",
         )
     assert not (tmp_path / "x.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("base", "options"),
+    [
+        (VIT, SMALL),
+        (CLIP, {**SMALL, "cipher": SCRAMBLING}),
+        ("swin_tiny_patch4_window7_224", {"img_size": 56, "num_classes": 10}),
+        ("mixer_s32_224", {"img_size": 64, "features_only": True, "out_indices": (0, 1)}),
+        ("test_convnext", {"pretrained_cfg_overlay": {"input_size": (3, 64, 64)}}),
+    ],
+)
+def test_one_name_builds_any_family(base, options, tmp_path):
+    """docs/adr/0002: `timm.list_models` does not fill with hundreds of names."""
+    assert len(timm.list_models("encmixer*")) == 5
+    torch.manual_seed(0)
+    made = timm.create_model("encmixer_custom", base=base, key=KEY, **options)
+    torch.manual_seed(0)
+    plain = timm.create_model(base, **{option: value for option, value in options.items() if option != "cipher"})
+    cipher = options.get("cipher", DEFAULT)
+    assert made.encmixer == te.encrypt_model(plain, KEY, cipher=cipher).encmixer
+    assert type(made) is type(plain)
+    assert error(plain.double().eval(), made.double().eval()) < BOUND
+    if "features_only" not in options:
+        te.save_model(made, tmp_path / "made")
+        again = timm.create_model("encmixer_custom", base=f"local-dir:{tmp_path / 'made'}", pretrained=True, key=KEY)
+        assert again.encmixer == made.encmixer
+        assert_no_secret(KEY, tmp_path / "made")
 
 
 def test_a_file_and_a_record_of_different_grids_are_refused(tmp_path):
