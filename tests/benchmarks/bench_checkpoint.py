@@ -2,8 +2,9 @@
 
     python tests/benchmarks/bench_checkpoint.py [FOLDER]
 
-Files of 200 MB and 2 GB are written to FOLDER (a temporary one by default) and removed. Memory is how far the resident set
-of a fresh process, mapped files included, rises during its first call above what it was before.
+Files of 200 MB and 2 GB, and a checkpoint folder of timm's ViT-L/14 (CLIP's, whose stem has no bias), encrypted with and
+without scrambled blocks, are written to FOLDER (a temporary one by default) and removed. Memory is how far the resident set of
+a fresh process, mapped files included, rises during its first call above what it was before.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import timm
 import torch
 from safetensors.torch import save_file
 
@@ -30,9 +32,13 @@ SIZES = {"200 MB": 200_000_000, "2 GB": 2_000_000_000}
 NORMALISATION = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), "first_conv": "stem.0"}
 
 
-def first_call(source: Path, target: Path) -> int:
+VIT = "vit_large_patch14_clip_quickgelu_224"  # 1.2 GB
+CIPHERS = ("shuffle+negpos", "shuffle+negpos+scramble")
+
+
+def first_call(source: Path, target: Path, cipher: str) -> int:
     """Return `grown_bytes` of the first encryption in a fresh process."""
-    command = [sys.executable, __file__, "--memory", str(source), str(target)]
+    command = [sys.executable, __file__, "--memory", str(source), str(target), cipher]
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
@@ -48,43 +54,56 @@ def timed(function: Callable[[], None]) -> float:
     return time.perf_counter() - start
 
 
+def remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def compare(label: str, source: Path, weights: Path, target: Path, key: te.SecretKey, rounds: int, cipher: str) -> None:
+    """Print one row: `source` is encrypted to `target`; `weights` is the file in it, or itself, that is copied."""
+    options = NORMALISATION if source == weights else {}
+    copied = target.with_name("copy.safetensors")
+    times: dict[str, list[float]] = {"copy": [], "encrypt": []}
+    for _ in range(rounds):
+        for path in (copied, target):
+            remove(path)
+        os.sync()
+        times["copy"].append(timed(lambda: copy_and_sync(weights, copied)))
+        remove(copied)
+        os.sync()
+        times["encrypt"].append(timed(lambda: te.encrypt_checkpoint(source, target, key, cipher=cipher, **options)))
+    remove(target)
+    memory = first_call(source, target, cipher)
+    remove(target)
+    own, plain = statistics.median(times["encrypt"]), statistics.median(times["copy"])
+    print(f"{label:<17}{plain:>13.2f}s{own:>9.2f}s{own / plain:>8.2f}{memory / 1e6:>7.1f} MB")
+
+
 def main() -> None:
     key = te.SecretKey.generate()
     if sys.argv[1:2] == ["--memory"]:
-        _, _, source, target = sys.argv
+        source, target, cipher = Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4]
+        options = {} if source.is_dir() else NORMALISATION
         te.encrypt_checkpoint  # noqa: B018  imports the module, which is not the call's own memory
-        print(grown_bytes(lambda: te.encrypt_checkpoint(source, target, key, **NORMALISATION)))
+        print(grown_bytes(lambda: te.encrypt_checkpoint(source, target, key, cipher=cipher, **options)))
         return
     with tempfile.TemporaryDirectory(dir=sys.argv[1] if len(sys.argv) > 1 else None) as name:
         folder = Path(name)
-        print(f"{'file':<8}{'copy + sync':>13}{'encrypt':>10}{'ratio':>8}{'memory':>10}")
+        print(f"{'file':<17}{'copy + sync':>14}{'encrypt':>10}{'ratio':>8}{'memory':>10}")
         for label, size in SIZES.items():
-            source, target = folder / "plain.safetensors", folder / "target.safetensors"
+            source = folder / "plain.safetensors"
             stem = {"stem.0.weight": torch.randn(1536, 3, 7, 7), "stem.0.bias": torch.randn(1536)}
             rest = {f"block.{i:03}": torch.randn(2_500_000) for i in range(size // 10_000_000)}
             save_file({**stem, **rest}, source)
             del rest
-            os.sync()
-
-            def encrypt() -> None:
-                te.encrypt_checkpoint(source, target, key, **NORMALISATION)  # noqa: B023  called in this round only
-
-            def copy() -> None:
-                copy_and_sync(source, target)  # noqa: B023  likewise
-
             rounds = 7 if size < 10**9 else 3
-            times: dict[str, list[float]] = {"copy": [], "encrypt": []}
-            for _ in range(rounds):
-                for kind, function in (("copy", copy), ("encrypt", encrypt)):
-                    target.unlink(missing_ok=True)
-                    os.sync()
-                    times[kind].append(timed(function))
-            target.unlink()
-            memory = first_call(source, target)
-            target.unlink()
-            own, plain = statistics.median(times["encrypt"]), statistics.median(times["copy"])
-            print(f"{label:<8}{plain:>12.2f}s{own:>9.2f}s{own / plain:>8.2f}{memory / 1e6:>7.1f} MB")
+            compare(label, source, source, folder / "target.safetensors", key, rounds, CIPHERS[0])
             source.unlink()
+        te.save_model(timm.create_model(VIT, num_classes=0), folder / "vit")
+        for label, cipher in zip(("ViT-L", "ViT-L, scrambled"), CIPHERS, strict=True):
+            compare(label, folder / "vit", folder / "vit" / "model.safetensors", folder / "target", key, 3, cipher)
 
 
 if __name__ == "__main__":

@@ -195,7 +195,7 @@ def test_one_name_builds_any_family(base, options, tmp_path):
     cipher = options.get("cipher", DEFAULT)
     assert made.encmixer == te.encrypt_model(plain, KEY, cipher=cipher).encmixer
     assert type(made) is type(plain)
-    assert error(plain.double().eval(), made.double().eval()) < BOUND
+    assert error(plain.double().eval(), made.double().eval()) < 1e-4  # the stem was rounded to float32
     if "features_only" not in options:
         te.save_model(made, tmp_path / "made")
         again = timm.create_model("encmixer_custom", base=f"local-dir:{tmp_path / 'made'}", pretrained=True, key=KEY)
