@@ -55,6 +55,7 @@ WITHIN = {
         {"public_base_weights"},
         {
             "adversarial_transfer",
+            "blind_jigsaw",
             "chosen_plaintext",
             "ciphertext_only_orthogonal",
             "ciphertext_only_shuffle",
@@ -68,7 +69,6 @@ WITHIN = {
             "thumbnail",
             "weights_only",
         },
-        {"blind_jigsaw"},
         {"attacks"},
         {"curves", "page"},
         {"report"},

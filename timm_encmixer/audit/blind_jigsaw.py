@@ -12,10 +12,8 @@ from torch import Tensor
 
 from timm_encmixer.audit.assignment import assign
 from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack, Curve, Effort
-from timm_encmixer.audit.jigsaw import UNSCRAMBLED
 from timm_encmixer.audit.material import Held
 from timm_encmixer.audit.recovery import RecoveredOrder
-from timm_encmixer.audit.target import Target
 from timm_encmixer.ciphers.blocks import split
 
 Array = NDArray[np.float64]
@@ -44,10 +42,6 @@ class BlindJigsaw(Attack):
         HOLDS: "Does not find the order of the blocks in this many images.",
     }
     advice = "Count scrambling as nothing where many images go out under one key."
-
-    def obstacle(self, target: Target) -> str | None:
-        """Return why this attack cannot be run on a target, None if it can."""
-        return super().obstacle(target) if target.scrambles else UNSCRAMBLED
 
     def attack(self, held: Held, effort: Effort) -> RecoveredOrder:
         """Match links to distances."""

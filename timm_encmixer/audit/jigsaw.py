@@ -12,7 +12,6 @@ from timm_encmixer.audit.block_map import invert
 from timm_encmixer.audit.border_matching import arrange, misfits
 from timm_encmixer.audit.material import Held
 from timm_encmixer.audit.recovery import RecoveredOrder
-from timm_encmixer.audit.target import Target
 from timm_encmixer.ciphers.blocks import split
 
 
@@ -31,10 +30,6 @@ class Jigsaw(Attack):
     }
     advice = "Count scrambling as nothing where many images go out under one key."
 
-    def obstacle(self, target: Target) -> str | None:
-        """Return why this attack cannot be run on a target, None if it can."""
-        return super().obstacle(target) if target.scrambles else UNSCRAMBLED
-
     def attack(self, held: Held, effort: Effort) -> RecoveredOrder:
         """Undo the key of a block, then match borders."""
         channels, patch = held.scheme.in_chans, held.scheme.patch_size
@@ -43,6 +38,3 @@ class Jigsaw(Attack):
         across, down = misfits(blocks.reshape(n, rows * columns, channels, patch, patch))
         order = arrange(across, down, (rows, columns), starts=effort.pick(4, 16), rng=effort.rng)
         return RecoveredOrder(torch.from_numpy(order))
-
-
-UNSCRAMBLED = "the cipher leaves blocks in their places"

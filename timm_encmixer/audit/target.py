@@ -133,6 +133,7 @@ class Target:
     def lacking(self, material: tuple[str, ...]) -> list[str]:
         """Return which of this material there is none of."""
         have = {
+            "scrambled": self._published if self.scrambles else None,
             "public_statistics": self.public_statistics,
             "photos": self.photos,
             "base_model": self.base_model,
