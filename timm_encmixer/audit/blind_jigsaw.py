@@ -35,7 +35,7 @@ class BlindJigsaw(Attack):
     attacker = "a collector of ciphertext images who has no key"
     material = ("scrambled",)
     source = "our own; matching by assignment.py"
-    curve = Curve("scrambled", "ciphertext images", (25, 50, 100, 250), (10, 25, 50, 100, 250, 1000))
+    curve = Curve("scrambled", "ciphertext images", (50, 100, 250), (10, 25, 50, 100, 250, 1000))
     findings: ClassVar[Mapping[str, str]] = {
         BROKEN: "Finds the order of the blocks in ciphertext alone: scrambling adds nothing.",
         PARTLY: "Finds part of the order of the blocks in ciphertext alone.",
@@ -49,7 +49,7 @@ class BlindJigsaw(Attack):
         blocks = split(held.scrambled.double(), patch)
         grid = (blocks.shape[1], blocks.shape[2])
         nearness, links = _nearness(grid), _balanced(_links(blocks.flatten(1, 2)))
-        starts, rng = effort.pick(6, 24), effort.rng
+        starts, rng = effort.pick(8, 32), effort.rng
         found = assign(nearness, links, moves=True, signed=False, starts=starts, iterations=3000, rng=rng)
         return RecoveredOrder(torch.from_numpy(found.order))
 
