@@ -46,6 +46,21 @@ def commands(group=cli, path=()):
 
 
 @pytest.mark.parametrize("path", [path for path, _ in commands()], ids=" ".join)
+def test_models_are_listed_filtered_and_searched(encmixer):
+    listed = encmixer("models", "convmixer_*").stdout.splitlines()
+    assert listed[-1] == "3 can be encrypted"
+    assert listed[0].split()[:4] == ["convmixer_768_32", "ConvMixer", "7", "px"]
+    found = json.loads(encmixer("models", "vit_base*", "--search", "POS_EMBED", "--json").stdout)
+    assert found
+    assert {(support["family"], support["constant"]) for support in found} == {("VisionTransformer", "pos_embed")}
+    scrambled = encmixer("models", "vit_tiny*", "--scramble").stdout
+    assert "vit_tiny_patch16_224" in scrambled
+    assert "dinov3" not in scrambled
+    refused = encmixer("models", "--refused", "--search", "resnet50").stdout
+    assert "got kernel (7, 7), stride (2, 2)" in refused
+    assert refused.splitlines()[-1].endswith(" refused")
+
+
 def test_every_command_shows_help_with_an_example(path):
     from click.testing import CliRunner
 
@@ -300,6 +315,32 @@ def stem_of_integers(folder, key):
 @bad("--arch NAME or --mean/--std")
 def file_without_arch_or_mean(folder, key):
     return "model", "encrypt", BUNDLED_WEIGHTS, "out.safetensors", "--key", "owner.key"
+
+
+@bad("resnet18: expected a model that can be encrypted, got one that cannot: expected a square kernel")
+def model_that_cannot_be_encrypted(folder, key):
+    return "model", "encrypt", "resnet18", "out", "--key", "owner.key"
+
+
+@bad("a model that can be encrypted with scrambled blocks, got one that cannot: no position embedding")
+def model_that_cannot_be_scrambled(folder, key):
+    return "model", "encrypt", "mixer_b16_224.goog_in21k", "out", "--key", "owner.key", "--cipher", "shuffle+scramble"
+
+
+@bad("a model that knows a block's place by its position embedding alone")
+def own_model_that_cannot_be_scrambled(folder, key):
+    model_folder(folder)
+    return "model", "encrypt", "model", "out", "--key", "owner.key", "--cipher", "scramble"
+
+
+@bad("a pattern of timm's names, such as 'vit_.', got 'nonsense'")
+def pattern_without_a_model(folder, key):
+    return "models", "nonsense"
+
+
+@bad("either --scramble or --refused")
+def scrambled_and_refused(folder, key):
+    return "models", "--scramble", "--refused"
 
 
 @bad("a timm model name, got 'nonsense'")

@@ -13,11 +13,12 @@ from typing import Any
 import timm
 
 from timm_encmixer.config_file import bare_model
-from timm_encmixer.errors import EncMixerError, SourceError
+from timm_encmixer.errors import EncMixerError, SourceError, StemError
 from timm_encmixer.patch_stem import find_stem
 from timm_encmixer.places import find_places, recorded
 from timm_encmixer.pretrained_cfg import preprocessing_of
 from timm_encmixer.probe import image_size
+from timm_encmixer.scheme import SCRAMBLE
 
 TABLE = "families.json"  # beside this file; written by `make models`
 
@@ -86,6 +87,27 @@ def examine(name: str) -> Support:
 def all_names() -> list[str]:
     """Return the names of timm's own architectures, without those of this package."""
     return [name for name in timm.list_models() if timm.model_entrypoint(name).__module__.startswith("timm.")]
+
+
+def check_name(source: str, cipher: str) -> None:
+    """Refuse a name of timm's that cannot be encrypted, before its weights are fetched; other sources the encryption refuses.
+
+    Args:
+        source: What is to be encrypted; a timm name, with or without a tag, or anything else.
+        cipher: The cipher's name.
+
+    Raises:
+        StemError: timm's architecture cannot be encrypted, or not by this cipher.
+    """
+    name = source.partition(".")[0]
+    if not timm.is_model(name) or name not in all_names():
+        return
+    support = examine(name)
+    reason = support.refused or (support.unscrambled if SCRAMBLE in cipher.split("+") else "")
+    if reason:
+        expected = "a model that can be encrypted" + ("" if support.refused else " with scrambled blocks")
+        remedy = "encmixer models lists those" + ("" if support.refused else ": --scramble; or take a cipher without scramble")
+        raise StemError(source, expected, f"one that cannot: {reason}", remedy)
 
 
 def table() -> dict[str, Support]:

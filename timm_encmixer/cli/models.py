@@ -52,9 +52,12 @@ def model_encrypt(src: str, dst: Path, key: str | None, as_json: bool, **options
     Example: encmixer model encrypt encmixer_256_8_ks5_p4.cifar10 encrypted --key owner.key
     """
     from timm_encmixer.checkpoint import encrypt_checkpoint
+    from timm_encmixer.families import check_name
     from timm_encmixer.sources import find_source
 
-    secret, source = load_key(key), find_source(src)
+    secret = load_key(key)
+    check_name(src, options["cipher"])
+    source = find_source(src)
     scheme = encrypt_checkpoint(source.path, dst, secret, provenance=source.provenance, **options)
     click.echo(f"encmixer: warning: {source.provenance.warning}", err=True)
     report(
