@@ -25,7 +25,7 @@ from loopback import encrypted, hub, owner, xet_hub  # noqa: E402, F401  # fixtu
 import timm_encmixer as te  # noqa: E402
 from timm_encmixer.bundled import BUNDLED_MODEL, bundled_images  # noqa: E402
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # more workers than cores share these
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

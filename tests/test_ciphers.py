@@ -25,6 +25,15 @@ VECTORS = json.loads((Path(__file__).parent / "vectors" / "format-1.json").read_
 KEY = te.SecretKey(bytes(range(32)))
 
 
+@pytest.fixture(autouse=True)
+def two_threads():
+    """As in most programs; on one thread images are gathered in another way."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(threads)
+
+
 def cipher_of(cipher="shuffle+negpos", patch=4, channels=3, key=KEY, grid=None) -> te.BlockCipher:
     return te.BlockCipher(key, te.Scheme(cipher=cipher, patch_size=patch, in_chans=channels, grid=grid))
 

@@ -46,21 +46,6 @@ def commands(group=cli, path=()):
 
 
 @pytest.mark.parametrize("path", [path for path, _ in commands()], ids=" ".join)
-def test_models_are_listed_filtered_and_searched(encmixer):
-    listed = encmixer("models", "convmixer_*").stdout.splitlines()
-    assert listed[-1] == "3 can be encrypted"
-    assert listed[0].split()[:4] == ["convmixer_768_32", "ConvMixer", "7", "px"]
-    found = json.loads(encmixer("models", "vit_base*", "--search", "POS_EMBED", "--json").stdout)
-    assert found
-    assert {(support["family"], support["constant"]) for support in found} == {("VisionTransformer", "pos_embed")}
-    scrambled = encmixer("models", "vit_tiny*", "--scramble").stdout
-    assert "vit_tiny_patch16_224" in scrambled
-    assert "dinov3" not in scrambled
-    refused = encmixer("models", "--refused", "--search", "resnet50").stdout
-    assert "got kernel (7, 7), stride (2, 2)" in refused
-    assert refused.splitlines()[-1].endswith(" refused")
-
-
 def test_every_command_shows_help_with_an_example(path):
     from click.testing import CliRunner
 
@@ -806,3 +791,18 @@ def test_ctrl_c_and_taking_the_run_up_again(key, key_file, tmp_path, photos):
     assert counts["kept"] == len(done)
     assert counts["written"] == 1500 - len(done)
     assert done.items() <= snapshot(tmp_path / "sent").items()
+
+
+def test_models_are_listed_filtered_and_searched(encmixer):
+    listed = encmixer("models", "convmixer_*").stdout.splitlines()
+    assert listed[-1] == "3 can be encrypted"
+    assert listed[0].split()[:4] == ["convmixer_768_32", "ConvMixer", "7", "px"]
+    found = json.loads(encmixer("models", "vit_base*", "--search", "POS_EMBED", "--json").stdout)
+    assert found
+    assert {(support["family"], support["constant"]) for support in found} == {("VisionTransformer", "pos_embed")}
+    scrambled = encmixer("models", "vit_tiny*", "--scramble").stdout
+    assert "vit_tiny_patch16_224" in scrambled
+    assert "dinov3" not in scrambled
+    refused = encmixer("models", "--refused", "--search", "resnet50").stdout
+    assert "got kernel (7, 7), stride (2, 2)" in refused
+    assert refused.splitlines()[-1].endswith(" refused")

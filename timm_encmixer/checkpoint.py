@@ -361,7 +361,7 @@ def _write(
         content = _config(source, scheme)
         if provenance is not None:
             content["pretrained_cfg"] = provenance.noted_in(content["pretrained_cfg"])
-        _write_config(folder, without_repeats(content))
+        _write_config(folder, content)
 
 
 def _write_config(folder: Path, content: Mapping[str, Any]) -> None:

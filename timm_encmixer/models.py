@@ -61,6 +61,7 @@ def encrypt_model(
     if scheme_of(model) is not None:
         raise AlreadyEncryptedError("model", "a plain model", "an encrypted one", "decrypt_model or rotate_model it instead")
     name, conv = find_stem(model, _cfg(model).get("first_conv"))
+    check_finite(f"{name}.weight", conv.weight)
     plain = preprocessing_of(_cfg(model), conv.in_channels, mean, std)
     scheme, places = planned(model, conv, name, plain, key, cipher)
     encrypted = _clone(model, places.encrypted(_reader(model), BlockCipher(key, scheme), plain))
