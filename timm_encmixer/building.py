@@ -16,7 +16,8 @@ import timm
 from timm.models import resolve_pretrained_cfg
 from torch import nn
 
-from timm_encmixer.checkpoint import Checkpoint, KeyLike
+from timm_encmixer.checkpoint import KeyLike
+from timm_encmixer.checkpoint_files import Checkpoint
 from timm_encmixer.ciphers import BlockCipher
 from timm_encmixer.config_file import CONFIG_NAME, LOCAL_PREFIX, RECORD_NAME, WEIGHTS_NAME, check_weights
 from timm_encmixer.errors import MissingKeyError, PublicWeightsWarning, SchemeError, SourceError, StemError

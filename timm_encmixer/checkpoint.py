@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,8 @@ from safetensors.torch import save_file
 from timm.models._hub import save_config_for_hf  # public name in a private module: timm re-exports only save_for_hf
 from torch import Tensor, nn
 
-from timm_encmixer.atomic import refuse_existing, replacing_file, replacing_folder
+from timm_encmixer.atomic import replacing_folder
+from timm_encmixer.checkpoint_files import OWNED_NAMES, Checkpoint, PathLike, write_config
 from timm_encmixer.ciphers import BlockCipher
 from timm_encmixer.config_file import (
     CONFIG_NAME,
@@ -26,68 +26,20 @@ from timm_encmixer.config_file import (
     WEIGHTS_NAME,
     bare_model,
     check_tensors,
-    read_config,
-    scheme_in_config,
     without_repeats,
 )
-from timm_encmixer.errors import AlreadyEncryptedError, CheckpointError, NotEncryptedError, SchemeError, SourceError
+from timm_encmixer.errors import AlreadyEncryptedError, CheckpointError, NotEncryptedError, SchemeError
+from timm_encmixer.homes import bias_home
 from timm_encmixer.keys import SecretKey, find_key
 from timm_encmixer.models import planned, rotated_scheme, scheme_of
-from timm_encmixer.patch_stem import check_finite, find_stem
-from timm_encmixer.places import Places, Read, find_places, recorded
-from timm_encmixer.pretrained_cfg import cfg_dict, encrypted_cfg, plain_cfg, preprocessing_of
-from timm_encmixer.probe import bias_home
+from timm_encmixer.patch_stem import find_stem
+from timm_encmixer.places import Places, find_places, recorded
+from timm_encmixer.pretrained_cfg import cfg_dict, preprocessing_of
 from timm_encmixer.provenance import Provenance
 from timm_encmixer.scheme import DEFAULT_CIPHER, PATCH_PX, SCRAMBLE, Preprocessing, Scheme
 from timm_encmixer.tensor_file import TensorFile
 
-OWNED_NAMES = frozenset((WEIGHTS_NAME, CONFIG_NAME))
 KeyLike = SecretKey | str | os.PathLike[str]
-PathLike = str | os.PathLike[str]
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """What is known of a checkpoint before its tensors are read."""
-
-    path: Path
-    weights: TensorFile
-    config: Mapping[str, Any] | None  # config.json; None for a single file
-    scheme: Scheme | None  # the record; None for a plain checkpoint
-
-    @classmethod
-    def open(cls, path: PathLike) -> Checkpoint:
-        """Open a folder or a .safetensors file and read its record.
-
-        Raises:
-            FileAccessError: It is missing or unreadable.
-            CheckpointError: A file in it is malformed, or config and weights hold different records.
-            SchemeError: The record is malformed or of an unknown version.
-        """
-        path = Path(path)
-        folder = path.is_dir()
-        weights = TensorFile.open(path / WEIGHTS_NAME if folder else path)
-        config = read_config(path) if folder else None
-        text = weights.metadata.get(RECORD_NAME)
-        scheme = Scheme.from_json(text, where=f"{weights.path}: record") if text is not None else None
-        if config is not None:
-            in_config = scheme_in_config(config, where=f"{path / CONFIG_NAME}: record")
-            if scheme is not None and in_config != scheme:
-                raise CheckpointError(
-                    str(path),
-                    "one record in config.json and model.safetensors",
-                    "two different ones",
-                    "the files come from different encryptions: take both from the same one",
-                )
-            scheme = in_config
-            if scheme is not None and scheme.base_architecture not in (None, config["architecture"]):
-                raise CheckpointError(
-                    str(path / CONFIG_NAME),
-                    f"the record's architecture {scheme.base_architecture}",
-                    repr(config["architecture"]),
-                    "take config and weights from the same encryption",
-                )
-        return cls(path, weights, config, scheme)
 
 
 def encrypt_checkpoint(
@@ -128,7 +80,7 @@ def encrypt_checkpoint(
     if source.scheme is not None:
         raise AlreadyEncryptedError(str(src), "a plain checkpoint", "an encrypted one", "decrypt or rotate it instead")
     architecture, cfg, stem, model = _describe(source, arch, first_conv, mean)
-    weight = _read_kernel(source.weights, stem)
+    weight = source.read_kernel(stem)
     plain = preprocessing_of(cfg, weight.shape[1], mean, std)
     if model is not None:
         name, conv = find_stem(model, stem)
@@ -138,8 +90,8 @@ def encrypt_checkpoint(
         scheme = _scheme_without_architecture(weight, stem, plain, key, cipher)
     scheme = scheme.replace(base_architecture=architecture)
     _check_places(source.weights, places)
-    tensors = places.encrypted(_reader(source.weights), BlockCipher(key, scheme), plain)
-    _write(source, Path(dst), tensors, scheme, provenance=provenance, force=force)
+    tensors = places.encrypted(source.read, BlockCipher(key, scheme), plain)
+    source.write(Path(dst), tensors, scheme, provenance=provenance, force=force)
     return scheme
 
 
@@ -156,8 +108,8 @@ def decrypt_checkpoint(src: PathLike, dst: PathLike, key: KeyLike, *, force: boo
     key = find_key(key)
     source, scheme, plain = _open_encrypted(src)
     cipher = BlockCipher(key, scheme)
-    tensors = _recorded_places(source, scheme, plain).decrypted(_reader(source.weights), cipher, plain)
-    _write(source, Path(dst), tensors, None, force=force)
+    tensors = _recorded_places(source, scheme, plain).decrypted(source.read, cipher, plain)
+    source.write(Path(dst), tensors, None, force=force)
     return scheme
 
 
@@ -175,8 +127,8 @@ def rotate_checkpoint(src: PathLike, dst: PathLike, key: KeyLike, new_key: KeyLi
     source, scheme, plain = _open_encrypted(src)
     new_scheme = rotated_scheme(scheme, key, new_key)
     ciphers = BlockCipher(key, scheme), BlockCipher(new_key, new_scheme)
-    tensors = _recorded_places(source, scheme, plain).rotated(_reader(source.weights), *ciphers)
-    _write(source, Path(dst), tensors, new_scheme, force=force)
+    tensors = _recorded_places(source, scheme, plain).rotated(source.read, *ciphers)
+    source.write(Path(dst), tensors, new_scheme, force=force)
     return new_scheme
 
 
@@ -209,7 +161,7 @@ def save_model(model: nn.Module, dst: PathLike, *, state_dict: Mapping[str, Tens
         save_file(tensors, folder / WEIGHTS_NAME, metadata={"format": "pt", **record})
         record_block = {RECORD_NAME: scheme.to_dict()} if scheme is not None else None
         save_config_for_hf(model, str(folder / CONFIG_NAME), model_config=record_block)
-        _write_config(folder, without_repeats(json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))))
+        write_config(folder, without_repeats(json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))))
 
 
 def _describe(
@@ -257,7 +209,7 @@ def _recorded_places(source: Checkpoint, scheme: Scheme, plain: Preprocessing) -
         CheckpointError: They are not where the record says, or nothing says which architecture this is.
     """
     stem = scheme.stem or ""
-    weight = _read_kernel(source.weights, stem)
+    weight = source.read_kernel(stem)
     bias = f"{stem}.bias" in source.weights.entries
     if scheme.constant is None and not scheme.scrambles:
         return Places(stem, bias_home(stem, len(weight)) if bias else None)
@@ -310,73 +262,3 @@ def _open_encrypted(src: PathLike) -> tuple[Checkpoint, Scheme, Preprocessing]:
     if scheme.plain is None or scheme.stem is None:
         raise SchemeError(f"{src}: record", "stem and plain preprocessing", "a record without them", "encrypt it anew")
     return source, scheme, scheme.plain
-
-
-def _reader(weights: TensorFile) -> Read:
-    def read(name: str) -> Tensor:
-        tensor = weights.read(name)
-        check_finite(f"{weights.path}: {name}", tensor)
-        return tensor
-
-    return read
-
-
-def _read_kernel(weights: TensorFile, stem: str) -> Tensor:
-    name = f"{stem}.weight"
-    shape = weights.shape(name)
-    if len(shape) != 4 or shape[2] != shape[3] or shape[2] not in PATCH_PX:
-        got = f"shape {shape}"
-        raise CheckpointError(f"{weights.path}: {stem}", "a square patch kernel (dim, C, P, P)", got, "pass the stem's name")
-    return _reader(weights)(name)
-
-
-def _write(
-    source: Checkpoint,
-    dst: Path,
-    tensors: Mapping[str, Tensor],
-    scheme: Scheme | None,
-    *,
-    provenance: Provenance | None = None,
-    force: bool,
-) -> None:
-    """Write the target, a folder or a file as the source is; `scheme` is the target's record, None for plain."""
-    if dst.exists() and dst.samefile(source.path):
-        raise SourceError(str(dst), "a target other than the source", "the same path", "the source is never overwritten")
-    metadata = {name: text for name, text in source.weights.metadata.items() if name != RECORD_NAME}
-    if scheme is not None:
-        metadata[RECORD_NAME] = scheme.to_json()
-        metadata.setdefault("format", "pt")  # accelerate and transformers refuse metadata without it
-
-    def write_weights(path: Path) -> None:
-        source.weights.write_with(path, tensors, metadata)
-
-    if source.config is None:
-        _refuse_folder(dst)
-        with replacing_file(dst, overwrite=force) as temporary:
-            write_weights(temporary)
-        return
-    refuse_existing(dst, overwrite=force)
-    with replacing_folder(dst, overwrite=force, owned=OWNED_NAMES) as folder:
-        write_weights(folder / WEIGHTS_NAME)
-        content = _config(source, scheme)
-        if provenance is not None:
-            content["pretrained_cfg"] = provenance.noted_in(content["pretrained_cfg"])
-        _write_config(folder, content)
-
-
-def _write_config(folder: Path, content: Mapping[str, Any]) -> None:
-    (folder / CONFIG_NAME).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-def _refuse_folder(dst: Path) -> None:
-    if dst.suffix != ".safetensors" or dst.is_dir():
-        raise SourceError(str(dst), "a .safetensors file as target of a .safetensors file", "another name", "rename it")
-
-
-def _config(source: Checkpoint, scheme: Scheme | None) -> dict[str, Any]:
-    config = {name: value for name, value in (source.config or {}).items() if name != RECORD_NAME}
-    change: Callable[[Mapping[str, Any], Scheme], dict[str, Any]] = encrypted_cfg if scheme is not None else plain_cfg
-    record = scheme if scheme is not None else source.scheme
-    assert record is not None  # a target without a record comes from a source with one
-    config["pretrained_cfg"] = change(config["pretrained_cfg"], record)
-    return {**config, RECORD_NAME: scheme.to_dict()} if scheme is not None else config

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from timm_encmixer.checkpoint import Checkpoint
+from timm_encmixer.checkpoint_files import Checkpoint
 from timm_encmixer.config_file import CONFIG_NAME, RECORD_NAME, WEIGHTS_NAME, read_config, scheme_in_config
 from timm_encmixer.errors import CheckpointError, SourceError
 from timm_encmixer.hub_client import HUB_PREFIX, is_offline

@@ -16,11 +16,12 @@ from torch import Tensor, nn
 
 from timm_encmixer.ciphers import BlockCipher
 from timm_encmixer.errors import AlreadyEncryptedError, KeyMismatchError, NotEncryptedError, SchemeMismatchError
+from timm_encmixer.homes import Positions, bias_home
 from timm_encmixer.keys import SecretKey
 from timm_encmixer.patch_stem import check_finite, find_stem
 from timm_encmixer.places import Places, Read, changed_names, find_places, recorded
 from timm_encmixer.pretrained_cfg import bare_cfg, encrypted_cfg, plain_cfg, preprocessing_of, scheme_in_cfg
-from timm_encmixer.probe import Positions, bias_home, image_size, module_name
+from timm_encmixer.probe import image_size, module_name
 from timm_encmixer.scheme import DEFAULT_CIPHER, SCRAMBLE, Preprocessing, Scheme
 
 ModelT = TypeVar("ModelT", bound=nn.Module)

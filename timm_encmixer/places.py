@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from timm_encmixer.ciphers import BlockCipher
 from timm_encmixer.errors import StemError
-from timm_encmixer.probe import Home, Positions, built_size, image_size, module_name, probe
+from timm_encmixer.homes import Home, Positions
+from timm_encmixer.probe import built_size, image_size, module_name, probe
 from timm_encmixer.scheme import Preprocessing, Scheme
 from timm_encmixer.stem import MID_GREY, decrypt_stem, encrypt_stem, rotate_stem
 

@@ -6,7 +6,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from timm_encmixer.checkpoint import Checkpoint, KeyLike, encrypt_checkpoint, rotate_checkpoint
+from timm_encmixer.checkpoint import KeyLike, encrypt_checkpoint, rotate_checkpoint
+from timm_encmixer.checkpoint_files import Checkpoint
 from timm_encmixer.errors import MissingKeyError, SourceError
 from timm_encmixer.hub_client import HUB_PREFIX, request
 from timm_encmixer.hub_files import Snapshot, Token

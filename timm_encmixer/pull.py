@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 from timm_encmixer.atomic import refuse_existing, replacing_folder
-from timm_encmixer.checkpoint import OWNED_NAMES, Checkpoint
+from timm_encmixer.checkpoint_files import OWNED_NAMES, Checkpoint
 from timm_encmixer.config_file import CONFIG_NAME, WEIGHTS_NAME, check_weights
 from timm_encmixer.errors import IntegrityError
 from timm_encmixer.hub_client import HUB_PREFIX

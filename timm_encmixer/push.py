@@ -17,7 +17,8 @@ from huggingface_hub import ModelCard
 from torch import nn
 
 from timm_encmixer.card_section import CARD_NAME, read_card
-from timm_encmixer.checkpoint import Checkpoint, save_model
+from timm_encmixer.checkpoint import save_model
+from timm_encmixer.checkpoint_files import Checkpoint
 from timm_encmixer.ciphers import BlockCipher
 from timm_encmixer.config_file import CONFIG_NAME, RECORD_NAME, WEIGHTS_NAME, check_weights
 from timm_encmixer.errors import LeakError, NotEncryptedError, PublicWeightsWarning, SchemeError, SourceError

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, cast
 
 from timm_encmixer import age_passphrase
 from timm_encmixer.atomic import file_error, refuse_existing, replacing_file, replacing_folder
-from timm_encmixer.checkpoint import OWNED_NAMES, Checkpoint
+from timm_encmixer.checkpoint_files import OWNED_NAMES, Checkpoint
 from timm_encmixer.config_file import CONFIG_NAME, WEIGHTS_NAME
 from timm_encmixer.errors import CheckpointError, EncMixerError, IntegrityError, MissingExtraError, SealError
 from timm_encmixer.tensor_file import TensorFile

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from timm_encmixer.bundled import BUNDLED_FOLDER, BUNDLED_WEIGHTS
-from timm_encmixer.checkpoint import Checkpoint
+from timm_encmixer.checkpoint_files import Checkpoint
 from timm_encmixer.config_file import (
     CONFIG_NAME,
     LOCAL_PREFIX,

@@ -13,7 +13,7 @@ from timm.data.transforms import MaybePILToTensor
 from torch import Tensor, nn
 from torchvision.transforms.functional import to_pil_image
 
-from timm_encmixer.checkpoint import Checkpoint
+from timm_encmixer.checkpoint_files import Checkpoint
 from timm_encmixer.ciphers import BlockCipher
 from timm_encmixer.config_file import CONFIG_NAME, LOCAL_PREFIX, WEIGHTS_NAME, read_config, scheme_in_config
 from timm_encmixer.errors import ImageError, NotEncryptedError, SchemeError, SchemeMismatchError, SourceError
