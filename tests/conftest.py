@@ -29,8 +29,8 @@ torch.set_num_threads(1)  # more workers than cores share these
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """One worker more than cores: the tests of the Hub wait a good part of their time."""
-    return (os.cpu_count() or 1) + 1
+    """Two workers more than cores: a third of the time tests wait, for the Hub and for other processes."""
+    return (os.cpu_count() or 1) + 2
 
 
 ROOT = Path(__file__).parent.parent
