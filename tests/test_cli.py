@@ -84,6 +84,7 @@ def test_the_owners_and_the_clients_day(encmixer, key, other_key, tmp_path, phot
 
     encrypted = run("model", "encrypt", NAME, "encrypted", "--key", "owner.key")
     assert "computes the key at once" in encrypted.stderr  # public weights: said at that point
+    assert "stem stem.0, the constant of the normalisation in stem.0.bias" in said[-1]
     info = json.loads(run("model", "info", "encrypted", "--json").stdout)
     assert info["encmixer"]["fingerprint"] == key.fingerprint
     verify = ("--key", "owner.key", "--images", "photos", "--json")

@@ -64,6 +64,9 @@ def test_as_timm_builds_it(name, cipher, form):
     back = te.decrypt_model(encrypted, KEY)
     for name_of, tensor in back.state_dict().items():
         assert torch.allclose(tensor, plain.state_dict()[name_of], rtol=0, atol=1e-12), name_of
+    moved = with_encrypted_stem(plain, changed_by_encryption(encrypted, encrypted.encmixer), encrypted.encmixer)
+    for name_of, tensor in moved.state_dict().items():
+        assert torch.equal(tensor, encrypted.state_dict()[name_of]), name_of
 
 
 @pytest.mark.parametrize("name", [CLIP, VIT])

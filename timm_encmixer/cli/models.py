@@ -64,11 +64,18 @@ def model_encrypt(src: str, dst: Path, key: str | None, as_json: bool, **options
         {"target": str(dst), "encmixer": scheme.to_dict()},
         as_json,
         lambda: (
-            f"{dst}: encrypted with key {scheme.fingerprint} ({scheme.cipher}); stem {scheme.stem}"
-            + (f", the constant of the normalisation in {scheme.constant}" if scheme.constant else "")
+            f"{dst}: encrypted with key {scheme.fingerprint} ({scheme.cipher}); stem {scheme.stem}, "
+            + _constant(scheme)
             + (f", {' x '.join(map(str, scheme.grid))} blocks scrambled with {scheme.positions}" if scheme.grid else "")
         ),
     )
+
+
+def _constant(scheme: Any) -> str:
+    """Say where the constant of the normalisation went."""
+    if all(mean == 0.5 for mean in scheme.plain.mean):
+        return "no constant of the normalisation to place"
+    return f"the constant of the normalisation in {scheme.constant or scheme.stem + '.bias'}"
 
 
 @model.command("decrypt")
