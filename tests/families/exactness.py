@@ -18,6 +18,7 @@ from typing import Any
 import timm
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 import timm_encmixer as te
 from timm_encmixer.config_file import bare_model
@@ -27,6 +28,15 @@ from timm_encmixer.transforms import normalise
 KEY = te.SecretKey(bytes(range(32)))
 BOUND = 1e-9  # of a standard deviation; float64 rounds at 1e-16
 SCRAMBLING = "shuffle+negpos+scramble"
+
+
+class _Float64(TorchFunctionMode):
+    """Keeps float64 where a model asks for float32, as timm's RmsNormFp32 does: that hides differences, or rounds two ways."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        asked = func is torch.Tensor.float or (func is torch.Tensor.to and torch.float32 in (*args[1:], *kwargs.values()))
+        return args[0] if asked and args[0].dtype == torch.float64 else func(*args, **kwargs)
 
 
 @torch.inference_mode()
@@ -84,11 +94,13 @@ def settle(model: nn.Module, inputs: Tensor) -> None:
 def both(model: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]:
     """Return features before the pooling, and the logits, or what a model without a head gives."""
     untyped: Any = model
-    features = untyped.forward_features(inputs)
-    try:
-        return tensor_of(features), tensor_of(untyped.forward_head(features))
-    except NotImplementedError:  # an encoder for other models, which takes no answer of its own
-        return tensor_of(features), tensor_of(model(inputs))
+    with _Float64():
+        features = untyped.forward_features(inputs)
+        try:
+            logits = untyped.forward_head(features)
+        except NotImplementedError:  # an encoder for other models, which takes no answer of its own
+            logits = model(inputs)
+    return tensor_of(features), tensor_of(logits)
 
 
 def tensor_of(answer: Any) -> Tensor:
