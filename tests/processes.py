@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import json
 import os
 import runpy
@@ -111,6 +112,7 @@ def _serve(address: str, lifeline: int) -> None:
     import torch  # noqa: F401
     import torchvision  # noqa: F401
 
+    gc.freeze()  # or every child spends a second at its end on collecting what is imported here
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(f"\0{address}")
     listener.listen(16)
