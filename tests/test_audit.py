@@ -6,6 +6,7 @@ import base64
 import copy
 import dataclasses
 import io
+import itertools
 import json
 import re
 import sys
@@ -20,7 +21,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from PIL import Image
 
 import timm_encmixer as te
-from timm_encmixer.audit import ATTACKS, run, weights_only
+from timm_encmixer.audit import ATTACKS, border_matching, run, weights_only
 from timm_encmixer.audit.alignment import agreement, polar, settle
 from timm_encmixer.audit.assignment import assign
 from timm_encmixer.audit.attack import BROKEN, HOLDS, NOT_RUN, Effort
@@ -147,6 +148,23 @@ def test_scrambled_blocks_are_put_in_order(scrambled, cipher):
         assert result.psnr_db > 90
     hopeless = at_one_point("jigsaw", 1)(target, truth, QUICK)
     assert hopeless.recovered < 0.5
+
+
+@pytest.mark.parametrize("grid", [(1, 5), (2, 2), (5, 1), (4, 7)])
+def test_no_exchange_of_two_blocks_improves_an_arrangement(grid):
+    rng, count = np.random.default_rng(0), grid[0] * grid[1]
+    across, down = (np.where(np.eye(count, dtype=bool), np.inf, rng.random((count, count))) for _ in range(2))
+    order = border_matching.arrange(across, down, grid, starts=2, rng=rng)
+
+    def misfit(order):
+        placed = order.reshape(grid)
+        return across[placed[:, :-1], placed[:, 1:]].sum() + down[placed[:-1], placed[1:]].sum()
+
+    least = misfit(order)
+    for one, other in itertools.combinations(range(count), 2):
+        exchanged = order.copy()
+        exchanged[[one, other]] = exchanged[[other, one]]
+        assert misfit(exchanged) >= least - 1e-9
 
 
 @pytest.mark.parametrize("name", ["jigsaw", "blind_jigsaw"])

@@ -17,6 +17,7 @@ from torch import Tensor
 Matrix = NDArray[np.float64]
 Grid = tuple[int, int]
 _SIDES = ((0, 1), (0, -1), (1, 0), (-1, 0))  # to the right, left, below, above
+_LEAST = 1e-12  # misfit that is worth an exchange; less is rounding
 
 
 def misfits(blocks: Tensor) -> tuple[Matrix, Matrix]:
@@ -72,15 +73,10 @@ def _greedy(across: Matrix, down: Matrix, grid: Grid, first: int) -> NDArray[np.
         best = (np.inf, (0, 0), -1)
         for spot in _border(place, rows, columns):
             misfit, neighbours = np.zeros(len(free)), 0
-            for (row, column), cost in (
-                ((0, -1), across[:, free]),
-                ((0, 1), across[free].T),
-                ((-1, 0), down[:, free]),
-                ((1, 0), down[free].T),
-            ):
+            for (row, column), cost in (((0, -1), across), ((0, 1), across.T), ((-1, 0), down), ((1, 0), down.T)):
                 block = place.get((spot[0] + row, spot[1] + column))
                 if block is not None:
-                    misfit, neighbours = misfit + cost[block], neighbours + 1
+                    misfit, neighbours = misfit + cost[block, free], neighbours + 1
             mean = misfit / neighbours
             chosen = int(mean.argmin())
             if mean[chosen] < best[0]:
@@ -105,21 +101,41 @@ def _border(place: dict[tuple[int, int], int], rows: int, columns: int) -> Itera
 
 
 def _exchanged(order: NDArray[np.int64], across: Matrix, down: Matrix, grid: Grid) -> NDArray[np.int64]:
-    """Exchange the two blocks whose exchange helps most, while there are such."""
-    order, count = order.copy(), len(order)
-    cost = _cost(order.reshape(grid), across, down)
+    """Exchange two blocks where that helps, while there are such."""
+    order, beside = order.copy(), _beside(across, down, grid)
     improved = True
     while improved:
         improved = False
-        for one in range(count - 1):
-            for other in range(one + 1, count):
+        for one in range(len(order) - 1):
+            other = one
+            while (better := np.flatnonzero(_gains(order, one, beside)[other + 1 :] > _LEAST)).size:
+                other += 1 + int(better[0])
                 order[[one, other]] = order[[other, one]]
-                new = _cost(order.reshape(grid), across, down)
-                if new < cost - 1e-12:
-                    cost, improved = new, True
-                else:
-                    order[[one, other]] = order[[other, one]]
+                improved = True
     return order
+
+
+def _beside(across: Matrix, down: Matrix, grid: Grid) -> list[tuple[NDArray[np.int64], Matrix]]:
+    """Return for each of the four sides the place there of each place, -1 for none, and the misfits of block and neighbour."""
+    places = np.pad(np.arange(grid[0] * grid[1]).reshape(grid), 1, constant_values=-1)
+    costs = (across, across.T, down, down.T)
+    shifted = (np.roll(places, (-row, -column), (0, 1))[1:-1, 1:-1].ravel() for row, column in _SIDES)
+    return list(zip(shifted, costs, strict=True))
+
+
+def _gains(order: NDArray[np.int64], one: int, beside: list[tuple[NDArray[np.int64], Matrix]]) -> NDArray[np.float64]:
+    """Return how much misfit goes away if the block in place `one` is exchanged with that in each place, shape (N,)."""
+    gains = np.zeros(len(order))
+    for places, cost in beside:
+        own, others = places[one], np.flatnonzero(places >= 0)
+        if own >= 0:
+            change = cost[order[one], order[own]] - cost[order, order[own]]
+            change[own] = 0.0  # the misfit between the two is counted once, below
+            gains += change
+        theirs = order[places[others]]
+        then = np.where(places[others] == one, order[others], theirs)
+        gains[others] += cost[order[others], theirs] - cost[order[one], then]
+    return gains
 
 
 def _cost(placed: NDArray[np.int64], across: Matrix, down: Matrix) -> float:
