@@ -120,6 +120,7 @@ def save(accelerator: Accelerator, out: Path, finished: int) -> None:
 
 def main() -> None:
     args = parse_args()
+    torch.set_flush_denormal(True)  # trained weights lead to denormal gradients, on which CPUs are many times slower
     accelerator = Accelerator()  # --mixed_precision and the number of processes come from `accelerate launch`
     check_launch()
     set_seed(args.seed)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor, nn
@@ -33,28 +35,62 @@ def fit(
         batch_size: Images at a time.
         mirror: Show half of the images mirrored.
     """
-    generator = torch.Generator().manual_seed(seed)
-    trained = {id(parameter) for parameter in parameters}
     before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    trained = {id(parameter) for parameter in parameters}
     for parameter, _ in before:
         parameter.requires_grad_(id(parameter) in trained)
-    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.01)
-    steps = epochs * -(-len(inputs) // batch_size)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps)
     model.to(memory_format=torch.channels_last).train()
-    torch.set_flush_denormal(True)  # trained weights lead to denormal gradients, which are five times slower
+    batches = _batches(inputs, targets, epochs, batch_size, torch.Generator().manual_seed(seed), mirror=mirror)
+    _without_denormals(_steps(model, parameters, batches, epochs * -(-len(inputs) // batch_size), learning_rate))
+    model.eval()
+    for parameter, flag in before:
+        parameter.requires_grad_(flag)
+
+
+def _batches(
+    inputs: Tensor, targets: Tensor, epochs: int, batch_size: int, generator: torch.Generator, *, mirror: bool
+) -> Iterator[tuple[Tensor, Tensor]]:
     for _ in range(epochs):
         for chosen in torch.split(torch.randperm(len(inputs), generator=generator), batch_size):
             batch = inputs[chosen]
             if mirror:
                 turned = torch.rand(len(batch), generator=generator) < 0.5
                 batch = torch.where(turned[:, None, None, None], batch.flip(-1), batch)
-            loss = nn.functional.cross_entropy(model(batch.contiguous(memory_format=torch.channels_last)), targets[chosen])
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            schedule.step()
-    torch.set_flush_denormal(False)
-    model.eval()
-    for parameter, flag in before:
-        parameter.requires_grad_(flag)
+            yield batch.contiguous(memory_format=torch.channels_last), targets[chosen]
+
+
+def _steps(
+    model: nn.Module, parameters: Sequence[Tensor], batches: Iterable[tuple[Tensor, Tensor]], count: int, learning_rate: float
+) -> Iterator[None]:
+    """Update the parameters, one batch a step."""
+    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=count)
+    for batch, targets in batches:
+        loss = nn.functional.cross_entropy(model(batch), targets)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        schedule.step()
+        yield
+
+
+def _without_denormals(steps: Iterable[None]) -> None:
+    """Take steps in a thread of its own, in which and in whose own threads denormal numbers are zero.
+
+    Trained weights lead to denormal gradients, on which CPUs are many times slower. torch's setting holds for the thread that
+    sets it and for those that it starts later, so it would miss the threads that the caller has started already.
+    """
+    interrupted = threading.Event()
+
+    def work() -> None:
+        torch.set_flush_denormal(True)
+        for _ in steps:
+            if interrupted.is_set():
+                return
+
+    with ThreadPoolExecutor(max_workers=1) as executor:
+        try:
+            executor.submit(work).result()
+        except BaseException:  # also KeyboardInterrupt, which is the caller's
+            interrupted.set()
+            raise
