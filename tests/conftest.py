@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import copy
+import gc
 import os
 import subprocess
 import sys
@@ -31,6 +32,12 @@ torch.set_num_threads(1)  # more workers than cores share these
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Two workers more than cores: a third of the time tests wait, for the Hub and for other processes."""
     return (os.cpu_count() or 1) + 2
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: freeing the collector of it saves a tenth of the time in tests that make many objects."""
+    gc.collect()
+    gc.freeze()
 
 
 ROOT = Path(__file__).parent.parent

@@ -8,11 +8,10 @@ must keep such an axis, sum it out whole, or cut what is no block off it. One th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 Axes = dict[int, int]  # dimension that numbers the blocks -> place of the first block on it, behind other tokens
 
@@ -53,6 +52,17 @@ class OrderError(Exception):
     """What an operation does depends on the order of the blocks, or is not known not to."""
 
 
+def tensors_in(arguments: Iterable[Any]) -> list[Tensor]:
+    """Return the tensors among the arguments of an operation, which may stand in lists too."""
+    found: list[Tensor] = []
+    for argument in arguments:
+        if isinstance(argument, Tensor):
+            found.append(argument)
+        elif isinstance(argument, (list, tuple)):
+            found += tensors_in(argument)
+    return found
+
+
 class BlockAxes:
     """The tensors of a pass that number the blocks along some of their axes.
 
@@ -85,12 +95,13 @@ class BlockAxes:
         Raises:
             OrderError: It may depend on the order of the blocks.
         """
-        if not any(self.of(leaf) for leaf in tree_leaves((args, kwargs))):
+        operands = tensors_in((*args, *kwargs.values()))
+        if not any(self.of(operand) for operand in operands):
             return
         base = kind if kind.startswith("_") else kind.rstrip("_")
         found: Axes | list[Axes]
         if base in _ELEMENTWISE:
-            found = self._broadcast([leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)], result)
+            found = self._broadcast(operands, result)
         elif base in _REDUCTIONS:
             found = self._reduced(args, kwargs, result)
         else:

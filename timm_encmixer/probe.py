@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode  # torch's documented way to see every operation
 from torch.utils._pytree import tree_leaves
 
-from timm_encmixer.block_axes import BlockAxes, OrderError
+from timm_encmixer.block_axes import BlockAxes, OrderError, tensors_in
 from timm_encmixer.errors import StemError
 from timm_encmixer.homes import Home, Positions, bias_home
 
@@ -106,9 +106,12 @@ def built_size(model: nn.Module) -> tuple[int, int] | None:
 
 
 def on_meta(model: nn.Module) -> nn.Module:
-    """Return a model of the same modules on the meta device, in evaluation mode."""
+    """Return a model of the same modules on the meta device, in evaluation mode; one that is all that is returned as it is."""
+    tensors = [*model.parameters(), *model.buffers()]
+    if all(tensor.is_meta for tensor in tensors) and not any(module.training for module in model.modules()):
+        return model
     memo: dict[int, Any] = {}
-    for tensor in itertools.chain(model.parameters(), model.buffers()):
+    for tensor in tensors:
         empty = torch.empty_like(tensor, device="meta")
         memo[id(tensor)] = nn.Parameter(empty, requires_grad=False) if isinstance(tensor, nn.Parameter) else empty
     return copy.deepcopy(model, memo).eval()
@@ -157,7 +160,7 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch ty
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
         kind = func.name().removeprefix("aten::").partition(".")[0]
-        leaves = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        leaves = tensors_in((*args, *kwargs.values()))
         for leaf in leaves:
             if (name := self._named.get(id(leaf))) is not None:
                 self._uses[name] = self._uses.get(name, 0) + 1
