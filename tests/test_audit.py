@@ -9,7 +9,10 @@ import io
 import itertools
 import json
 import re
+import signal
 import sys
+import threading
+import time
 from html.parser import HTMLParser
 
 import numpy as np
@@ -30,6 +33,7 @@ from timm_encmixer.audit.measures import UP_TO_SYMMETRIES, measure
 from timm_encmixer.audit.recovery import RecoveredKey, RecoveredOrder
 from timm_encmixer.audit.report import Report, above
 from timm_encmixer.audit.suite import audit_key, make_target
+from timm_encmixer.audit.training import _without_denormals
 from timm_encmixer.bundled import BUNDLED_FOLDER, bundled_images
 from timm_encmixer.data import UNLABELLED, MemoryImages, open_images
 from timm_encmixer.errors import AuditError, DataError, MissingExtraError, MissingKeyError, SchemeMismatchError
@@ -148,6 +152,39 @@ def test_scrambled_blocks_are_put_in_order(scrambled, cipher):
         assert result.psnr_db > 90
     hopeless = at_one_point("jigsaw", 1)(target, truth, QUICK)
     assert hopeless.recovered < 0.5
+
+
+def test_training_flushes_denormals_in_its_own_thread_and_ends_where_the_caller_is_interrupted():
+    smallest = torch.tensor(1e-310, dtype=torch.float64)
+    seen = []
+    _without_denormals(seen.append(float(smallest * 1)) for _ in range(2))
+    assert seen == [0.0, 0.0]
+    assert float(smallest * 1) > 0
+
+    taken, started = [], threading.Event()
+
+    def endless():
+        while True:
+            taken.append(None)
+            started.set()
+            yield
+
+    def interrupt():
+        started.wait()
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
+    interrupter = threading.Thread(target=interrupt)
+    interrupter.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            _without_denormals(endless())
+    finally:
+        signal.signal(signal.SIGINT, before)
+    interrupter.join()
+    count = len(taken)
+    time.sleep(0.05)
+    assert len(taken) == count
 
 
 @pytest.mark.parametrize("grid", [(1, 5), (2, 2), (5, 1), (4, 7)])
