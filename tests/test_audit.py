@@ -154,23 +154,27 @@ def test_scrambled_blocks_are_put_in_order(scrambled, cipher):
     assert hopeless.recovered < 0.5
 
 
-def test_training_flushes_denormals_in_its_own_thread_and_ends_where_the_caller_is_interrupted():
+def test_training_flushes_denormals_in_its_own_thread():
     smallest = torch.tensor(1e-310, dtype=torch.float64)
     seen = []
     _without_denormals(seen.append(float(smallest * 1)) for _ in range(2))
     assert seen == [0.0, 0.0]
     assert float(smallest * 1) > 0
 
-    taken, started = [], threading.Event()
+
+@pytest.mark.parametrize("steps_before", [1] * 20 + [100_000])
+def test_training_ends_where_its_caller_is_interrupted(steps_before):
+    taken, reached = [], threading.Event()
 
     def endless():
         while True:
             taken.append(None)
-            started.set()
+            if len(taken) == steps_before:
+                reached.set()
             yield
 
     def interrupt():
-        started.wait()
+        reached.wait()
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
@@ -179,10 +183,10 @@ def test_training_flushes_denormals_in_its_own_thread_and_ends_where_the_caller_
     try:
         with pytest.raises(KeyboardInterrupt):
             _without_denormals(endless())
+        count = len(taken)
     finally:
         signal.signal(signal.SIGINT, before)
     interrupter.join()
-    count = len(taken)
     time.sleep(0.05)
     assert len(taken) == count
 

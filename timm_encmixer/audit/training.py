@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import torch
 from torch import Tensor, nn
@@ -83,14 +83,18 @@ def _without_denormals(steps: Iterable[None]) -> None:
     interrupted = threading.Event()
 
     def work() -> None:
-        torch.set_flush_denormal(True)
         for _ in steps:
             if interrupted.is_set():
                 return
 
     with ThreadPoolExecutor(max_workers=1) as executor:
+        # This starts the thread: were `work` to start it, an interruption of the start could leave a thread that nobody joins.
+        executor.submit(torch.set_flush_denormal, True).result()
         try:
-            executor.submit(work).result()
+            training = executor.submit(work)
+            while not training.done():  # a signal from just before a wait is seen only after it, so no wait lasts for ever
+                wait([training], timeout=1)
+            training.result()
         except BaseException:  # also KeyboardInterrupt, which is the caller's
             interrupted.set()
             raise
