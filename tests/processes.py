@@ -6,6 +6,7 @@ huggingface_hub is loaded before the fork, so they read their environment as fre
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import gc
@@ -29,9 +30,12 @@ _lock = threading.Lock()
 class Child:
     """A running process; the little of subprocess.Popen that the tests need."""
 
-    def __init__(self, arguments: Sequence[str], *, env: Mapping[str, str], cwd: Path, out: int, err: int, obey: bool) -> None:
+    def __init__(
+        self, arguments: Sequence[str], *, env: Mapping[str, str], cwd: Path, out: int, err: int, obey: bool, address: str
+    ) -> None:
         self.args, self.returncode = list(arguments), None
-        self._connection = _connection()
+        self._connection = socket.socket(socket.AF_UNIX)
+        self._connection.connect(f"\0{address}")  # abstract: it goes away with the server
         body = json.dumps({"arguments": self.args, "env": dict(env), "cwd": str(cwd), "obey": obey}).encode()
         socket.send_fds(self._connection, [len(body).to_bytes(4, "little")], [out, err])
         self._connection.sendall(body)
@@ -58,9 +62,9 @@ class Child:
 
 
 def start(arguments: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> Child:
-    """Start `python ARGUMENTS` (-m MODULE ..., or -c CODE), its output thrown away."""
+    """Start `python ARGUMENTS` (-m MODULE ..., -c CODE ..., or SCRIPT ...), its output thrown away."""
     with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
-        return Child(arguments, env=env, cwd=cwd, out=nowhere.fileno(), err=nowhere.fileno(), obey=False)
+        return Child(arguments, env=env, cwd=cwd, out=nowhere.fileno(), err=nowhere.fileno(), obey=False, address=server())
 
 
 def run(
@@ -68,7 +72,7 @@ def run(
 ) -> subprocess.CompletedProcess:
     """Run `python ARGUMENTS` and return what subprocess.run would."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        child = Child(arguments, env=env, cwd=cwd, out=out.fileno(), err=err.fileno(), obey=obey_permissions)
+        child = Child(arguments, env=env, cwd=cwd, out=out.fileno(), err=err.fileno(), obey=obey_permissions, address=server())
         try:
             child.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -81,8 +85,24 @@ def run(
     return subprocess.CompletedProcess(child.args, child.returncode or 0, *texts)
 
 
-def _connection() -> socket.socket:
-    """Connect to this process's server, starting it if need be."""
+def write_command(path: Path, arguments: Sequence[str]) -> None:
+    """Write a command that starts `python ARGUMENTS ...`, with its own arguments behind, for shells to find on their PATH."""
+    call = f"sys.exit(processes.pass_on({server()!r}, {list(arguments)!r} + sys.argv[1:]))"
+    path.write_text(
+        f"#!{sys.executable} -S\nimport sys\nsys.path.insert(0, {str(Path(__file__).parent)!r})\nimport processes\n{call}\n"
+    )
+    path.chmod(0o755)
+
+
+def pass_on(address: str, arguments: Sequence[str]) -> int:
+    """Be `python ARGUMENTS`, as far as whoever waits for this process can tell."""
+    child = Child(arguments, env=os.environ, cwd=Path.cwd(), out=1, err=2, obey=False, address=address)
+    code = child.wait()
+    return code if code >= 0 else 128 - code
+
+
+def server() -> str:
+    """Return the address of this process's server, which is started if need be."""
     with _lock:
         address = f"encmixer-tests-{os.getpid()}"
         if os.getpid() not in _servers:
@@ -92,9 +112,7 @@ def _connection() -> socket.socket:
             theirs.close()
             assert ours.recv(1) == b"R"
             _servers[os.getpid()] = ours  # the server lives as long as this end is open
-    connection = socket.socket(socket.AF_UNIX)
-    connection.connect(f"\0{address}")  # abstract: it goes away with the server
-    return connection
+    return address
 
 
 def _receive(connection: socket.socket, size: int) -> bytes:
@@ -158,13 +176,34 @@ def _become(request: dict) -> None:
     os.chdir(request["cwd"])
     if request["obey"]:
         _obey_permissions()
-    kind, what, *words = request["arguments"]
+    kind, *words = request["arguments"]
     sys.path[0] = request["cwd"]
-    sys.argv = ["-c", *words] if kind == "-c" else [what, *words]
-    if kind == "-c":
-        exec(compile(what, "<string>", "exec"), {"__name__": "__main__"})
+    try:
+        if kind == "-c":
+            sys.argv = ["-c", *words[1:]]
+            exec(compile(words[0], "<string>", "exec"), {"__name__": "__main__"})
+        elif kind == "-m":
+            sys.argv = words
+            runpy.run_module(words[0], run_name="__main__", alter_sys=True)
+        else:
+            sys.path[0], sys.argv = str(Path(kind).parent), [kind, *words]
+            runpy.run_path(kind, run_name="__main__")
+    except SystemExit as end:
+        if not isinstance(end.code, int | None):
+            print(end.code, file=sys.stderr)
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
     else:
-        runpy.run_module(what, run_name="__main__", alter_sys=True)
+        code = 0
+    _end(code)  # any other exception ends the interpreter as always
+
+
+def _end(code: int) -> None:
+    """Do what the interpreter does at its end, but for taking apart what is imported: in a fork that copies all its pages."""
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code & 0xFF)
 
 
 def _obey_permissions() -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import processes
 import pytest
 from conftest import ROOT
 
@@ -19,6 +20,13 @@ def blocks(document: Path) -> list[tuple[str, str]]:
     return [(language, code) for language, skip, code in BLOCK.findall(document.read_text()) if not skip]
 
 
+def path_of_commands(folder: Path) -> str:
+    """A PATH on which `encmixer` is what `python -m timm_encmixer` is, but starts at once."""
+    (folder / "bin").mkdir()
+    processes.write_command(folder / "bin" / "encmixer", ["-m", "timm_encmixer"])
+    return os.pathsep.join([str(folder / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]])
+
+
 @pytest.mark.parametrize("document", [d for d in DOCUMENTS if blocks(d)], ids=lambda path: str(path.relative_to(ROOT)))
 def test_examples_run(document, tmp_path, photos):
     """Each document's blocks share one folder, which holds a folder of photos; its Python blocks share one process."""
@@ -26,12 +34,10 @@ def test_examples_run(document, tmp_path, photos):
     for index, photo in enumerate(photos[:4]):
         photo.resize((50, 40)).save(tmp_path / "photos" / f"{index}.jpg")
     photos[0].save(tmp_path / "photo.jpg")
-    scripts = Path(sys.executable).parent
     environment = {
         **os.environ,
-        "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONWARNINGS": "ignore",
         "HF_HUB_OFFLINE": "1",
+        "PATH": path_of_commands(tmp_path),
     }
     program = []
     for language, code in blocks(document):
@@ -39,11 +45,18 @@ def test_examples_run(document, tmp_path, photos):
             code if language == "python" else f"import subprocess\nsubprocess.run(['bash', '-ec', {code!r}], check=True)\n"
         )
         program.append(command)
-    (tmp_path / "examples.py").write_text("\n".join(program))
-    result = subprocess.run(
-        [sys.executable, "examples.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=500
-    )
+    result = processes.run(["-c", "\n".join(program)], env=environment, cwd=tmp_path, timeout=500)
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_the_installed_command_is_what_the_documents_ran():
+    installed, module = [Path(sys.executable).parent / "encmixer"], [sys.executable, "-m", "timm_encmixer"]
+    helps = [
+        subprocess.run([*words, "--help"], capture_output=True, text=True, check=True).stdout.partition("\n")
+        for words in (installed, module)
+    ]
+    assert helps[0][2] == helps[1][2]
+    assert "dataset" in helps[0][2]
 
 
 def test_the_readme_has_examples_in_both_languages():

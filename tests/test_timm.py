@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import warnings
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 import timm
 import torch
@@ -30,10 +32,10 @@ def build(name: str = NAME, **arguments):
         return timm.create_model(name, **arguments).eval()
 
 
-def run_python(code: str, *, without_plugin: bool = False, **variables: str) -> str:
-    """Run code in a fresh process; optionally one in which timm_encmixer cannot be imported."""
+def run_python(code: str, *, without_plugin: bool = False) -> str:
+    """Run code in a process of its own; optionally one in which timm_encmixer cannot be imported."""
     block = "import sys; sys.modules['timm_encmixer'] = None\n" if without_plugin else ""
-    result = subprocess.run([sys.executable, "-c", block + code], capture_output=True, text=True, cwd=ROOT, timeout=300)
+    result = processes.run(["-c", block + code], env=os.environ, cwd=ROOT)
     assert result.returncode == 0, result.stderr
     return result.stdout
 
@@ -62,10 +64,9 @@ def test_importing_registers_in_any_order(order):
 
 
 def test_importing_alone_loads_no_torch():
-    assert run_python("import sys, timm_encmixer\nprint('torch' in sys.modules, 'timm' in sys.modules)").split() == [
-        "False",
-        "False",
-    ]
+    code = "import sys, timm_encmixer\nprint('torch' in sys.modules, 'timm' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert result.stdout.split() == ["False", "False"]
 
 
 @pytest.mark.parametrize("name", ["768_32", "1536_20", "1024_20_ks9_p14"])

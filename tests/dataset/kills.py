@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import json
 import os
 import random
@@ -30,11 +31,16 @@ from pathlib import Path
 import pandas  # noqa: F401  # loaded before the forks, as what follows: pyarrow.array looks for it
 import pyarrow.parquet  # noqa: F401
 import torch
+from PIL import Image
 
 torch.set_num_threads(1)  # children are forked: no thread pool may exist yet
 
 import timm_encmixer as te  # noqa: E402
 from timm_encmixer.datasets import cells, tables  # noqa: E402, F401
+
+Image.init()
+gc.collect()
+gc.freeze()  # a collection in a child would copy all that is loaded
 
 TRIES = 20  # at a kill, for a moment before the end of the run
 LONGEST_SECONDS = 60  # of a run

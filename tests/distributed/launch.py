@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from processes import run
+
 LAUNCH = "--multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no --main_process_port 0"
 
 
@@ -21,14 +23,8 @@ def launch(
     processes: int, *arguments: object, check: bool = True, timeout: float = 200, cwd: Path | None = None, **environment: str
 ) -> subprocess.CompletedProcess:
     """Run a script (or "-m", module) on one process or two."""
-    result = subprocess.run(
-        [*command(processes), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        cwd=cwd,
-        env=env(**environment),
-    )
+    words = [*command(processes)[1:], *map(str, arguments)]
+    result = run(words, env=env(**environment), cwd=cwd or Path.cwd(), timeout=timeout)
     assert not check or result.returncode == 0, result.stdout[-4000:] + result.stderr[-8000:]
     return result
 

@@ -2,42 +2,33 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
+import processes
 import pyrage
 import pytest
 from conftest import ROOT
+from test_docs import path_of_commands
 
 BLOCK = re.compile(r"^```(python|bash) no-run\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize("document", ["docs/hub.md"])
-def test_the_page_on_the_hub(document, hub, owner, photos):
+def test_the_page_on_the_hub(document, hub, owner, photos, tmp_path):
     for index, photo in enumerate(photos[:4]):
         for folder in ("photos", f"test-images/{index % 2}"):
             (owner.cwd / folder).mkdir(parents=True, exist_ok=True)
             photo.save(owner.cwd / folder / f"{index}.png")
     identity = pyrage.x25519.Identity.generate()
     (owner.cwd / "identity.txt").write_text(f"{identity}\n")
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    path = path_of_commands(tmp_path)
     program = ["import timm_encmixer"]
     for language, code in BLOCK.findall((ROOT / document).read_text()):
         program.append(
             code if language == "python" else f"import subprocess\nsubprocess.run(['bash', '-ec', {code!r}], check=True)"
         )
-    (owner.cwd / "page.py").write_text("\n".join(program))
-    result = subprocess.run(
-        [sys.executable, "-W", "ignore", "page.py"],
-        cwd=owner.cwd,
-        env=owner.environment(PATH=path, RECIPIENT=str(identity.to_public())),
-        capture_output=True,
-        text=True,
-        timeout=500,
-    )
+    environment = owner.environment(PATH=path, RECIPIENT=str(identity.to_public()))
+    result = processes.run(["-c", "\n".join(program)], env=environment, cwd=owner.cwd, timeout=500)
     assert result.returncode == 0, result.stderr
     assert len(program) > 8
     assert set(hub.store.repos) == {"me/encmixer", "me/encmixer-directly", "me/encmixer-from-python", "me/sealed"}

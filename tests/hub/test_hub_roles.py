@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
+import processes
 import pytest
 import timm
 import torch
@@ -37,14 +35,7 @@ def run_example(client, name: str, *arguments: object, without_plugin: bool = Fa
     block = "sys.modules['timm_encmixer'] = None" if without_plugin else "pass"
     run = f"sys.argv = {[str(path), *map(str, arguments)]!r}; runpy.run_path(sys.argv[0], run_name='__main__')"
     code = f"import runpy, sys; {block}; {run}"
-    result = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code],
-        capture_output=True,
-        text=True,
-        cwd=client.cwd,
-        env={**client.environment(), "OMP_NUM_THREADS": str(os.cpu_count())},
-        timeout=300,
-    )
+    result = processes.run(["-c", code], env=client.environment(), cwd=client.cwd)
     assert result.returncode == 0, result.stderr
     return result.stdout
 
