@@ -85,13 +85,15 @@ def run(
     return subprocess.CompletedProcess(child.args, child.returncode or 0, *texts)
 
 
-def write_command(path: Path, arguments: Sequence[str]) -> None:
-    """Write a command that starts `python ARGUMENTS ...`, with its own arguments behind, for shells to find on their PATH."""
-    call = f"sys.exit(processes.pass_on({server()!r}, {list(arguments)!r} + sys.argv[1:]))"
-    path.write_text(
-        f"#!{sys.executable} -S\nimport sys\nsys.path.insert(0, {str(Path(__file__).parent)!r})\nimport processes\n{call}\n"
-    )
-    path.chmod(0o755)
+def path_of_commands(folder: Path) -> str:
+    """Return a PATH on which `encmixer` is `python -m timm_encmixer`, but starts at once; the command is put into `folder`."""
+    call = f"sys.exit(processes.pass_on({server()!r}, ['-m', 'timm_encmixer', *sys.argv[1:]]))"
+    imports = f"import sys\nsys.path.insert(0, {str(Path(__file__).parent)!r})\nimport processes"
+    command = folder / "bin" / "encmixer"
+    command.parent.mkdir()
+    command.write_text(f"#!{sys.executable} -S\n{imports}\n{call}\n")
+    command.chmod(0o755)
+    return os.pathsep.join([str(command.parent), str(Path(sys.executable).parent), os.environ["PATH"]])
 
 
 def pass_on(address: str, arguments: Sequence[str]) -> int:

@@ -20,13 +20,6 @@ def blocks(document: Path) -> list[tuple[str, str]]:
     return [(language, code) for language, skip, code in BLOCK.findall(document.read_text()) if not skip]
 
 
-def path_of_commands(folder: Path) -> str:
-    """A PATH on which `encmixer` is what `python -m timm_encmixer` is, but starts at once."""
-    (folder / "bin").mkdir()
-    processes.write_command(folder / "bin" / "encmixer", ["-m", "timm_encmixer"])
-    return os.pathsep.join([str(folder / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]])
-
-
 @pytest.mark.parametrize("document", [d for d in DOCUMENTS if blocks(d)], ids=lambda path: str(path.relative_to(ROOT)))
 def test_examples_run(document, tmp_path, photos):
     """Each document's blocks share one folder, which holds a folder of photos; its Python blocks share one process."""
@@ -34,11 +27,7 @@ def test_examples_run(document, tmp_path, photos):
     for index, photo in enumerate(photos[:4]):
         photo.resize((50, 40)).save(tmp_path / "photos" / f"{index}.jpg")
     photos[0].save(tmp_path / "photo.jpg")
-    environment = {
-        **os.environ,
-        "HF_HUB_OFFLINE": "1",
-        "PATH": path_of_commands(tmp_path),
-    }
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PATH": processes.path_of_commands(tmp_path)}
     program = []
     for language, code in blocks(document):
         command = (

@@ -65,7 +65,7 @@ def test_importing_registers_in_any_order(order):
 
 def test_importing_alone_loads_no_torch():
     code = "import sys, timm_encmixer\nprint('torch' in sys.modules, 'timm' in sys.modules)"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert result.stdout.split() == ["False", "False"]
 
 

@@ -8,7 +8,6 @@ import processes
 import pyrage
 import pytest
 from conftest import ROOT
-from test_docs import path_of_commands
 
 BLOCK = re.compile(r"^```(python|bash) no-run\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -21,13 +20,12 @@ def test_the_page_on_the_hub(document, hub, owner, photos, tmp_path):
             photo.save(owner.cwd / folder / f"{index}.png")
     identity = pyrage.x25519.Identity.generate()
     (owner.cwd / "identity.txt").write_text(f"{identity}\n")
-    path = path_of_commands(tmp_path)
     program = ["import timm_encmixer"]
     for language, code in BLOCK.findall((ROOT / document).read_text()):
         program.append(
             code if language == "python" else f"import subprocess\nsubprocess.run(['bash', '-ec', {code!r}], check=True)"
         )
-    environment = owner.environment(PATH=path, RECIPIENT=str(identity.to_public()))
+    environment = owner.environment(PATH=processes.path_of_commands(tmp_path), RECIPIENT=str(identity.to_public()))
     result = processes.run(["-c", "\n".join(program)], env=environment, cwd=owner.cwd, timeout=500)
     assert result.returncode == 0, result.stderr
     assert len(program) > 8
