@@ -19,12 +19,12 @@ from accelerate.utils import reduce, tqdm
 from torch.utils.data import DataLoader
 
 import timm_encmixer as te
-from timm_encmixer.data import PlainPixels, open_labelled_images
 from timm_encmixer.distributed import check_launch, exit_on_error, on_every_process
 from timm_encmixer.errors import DataError
-from timm_encmixer.evaluation import wrong_key
-from timm_encmixer.transforms import cipher_input, normalise, normalised_plain
-from timm_encmixer.verification import verify
+from timm_encmixer.evaluation.accuracy import wrong_key
+from timm_encmixer.evaluation.exactness import verify
+from timm_encmixer.images.labelled import PlainPixels, open_labelled_images
+from timm_encmixer.images.transform import cipher_input, normalise, normalised_plain
 
 FLOOR_IMAGES = 32  # enough for a steady maximum
 

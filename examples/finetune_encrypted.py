@@ -25,9 +25,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import timm_encmixer as te
+from timm_encmixer.checkpoints.sources import load_model
 from timm_encmixer.distributed import check_launch, exit_on_error
-from timm_encmixer.sources import load_model
-from timm_encmixer.transforms import normalise, normalised_plain
+from timm_encmixer.images.transform import normalise, normalised_plain
 
 
 def parse_args() -> argparse.Namespace:

@@ -15,9 +15,9 @@ import timm
 import torch
 
 import timm_encmixer as te
-from timm_encmixer.audit.statistics import image_statistics
+from timm_encmixer.audit.methods.statistics import image_statistics
 from timm_encmixer.bundled import BUNDLED_MODEL
-from timm_encmixer.data import open_images
+from timm_encmixer.images.labelled import open_images
 
 
 def main() -> None:

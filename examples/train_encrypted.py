@@ -27,9 +27,9 @@ from torch.utils.data import DataLoader
 
 import timm_encmixer as te
 from timm_encmixer.bundled import bundled_images
-from timm_encmixer.data import LabelledImages, MemoryImages, PlainPixels, open_labelled_images
 from timm_encmixer.distributed import check_launch, exit_on_error, on_every_process
-from timm_encmixer.transforms import normalise
+from timm_encmixer.images.labelled import LabelledImages, MemoryImages, PlainPixels, open_labelled_images
+from timm_encmixer.images.transform import normalise
 
 CLASSES = 10
 HALF = (0.5, 0.5, 0.5)

@@ -25,19 +25,19 @@ from PIL import Image
 
 import timm_encmixer as te
 from timm_encmixer.audit import ATTACKS, border_matching, run, weights_only
-from timm_encmixer.audit.alignment import agreement, polar, settle
-from timm_encmixer.audit.assignment import assign
 from timm_encmixer.audit.attack import BROKEN, HOLDS, NOT_RUN, Effort
-from timm_encmixer.audit.block_map import apply, invert, matrix_of, symmetries
 from timm_encmixer.audit.measures import UP_TO_SYMMETRIES, measure
+from timm_encmixer.audit.methods.alignment import agreement, polar, settle
+from timm_encmixer.audit.methods.assignment import assign
+from timm_encmixer.audit.methods.block_map import apply, invert, matrix_of, symmetries
+from timm_encmixer.audit.methods.training import _without_denormals
 from timm_encmixer.audit.recovery import RecoveredKey, RecoveredOrder
 from timm_encmixer.audit.report import Report, above
 from timm_encmixer.audit.suite import audit_key, make_target
-from timm_encmixer.audit.training import _without_denormals
 from timm_encmixer.bundled import BUNDLED_FOLDER, bundled_images
-from timm_encmixer.data import UNLABELLED, MemoryImages, open_images
 from timm_encmixer.errors import AuditError, DataError, MissingExtraError, MissingKeyError, SchemeMismatchError
-from timm_encmixer.provenance import Provenance
+from timm_encmixer.images.labelled import UNLABELLED, MemoryImages, open_images
+from timm_encmixer.models.provenance import Provenance
 
 QUICK = Effort("quick", 0)
 KEY_ATTACKS = ["ciphertext_only_shuffle", "public_base_weights", "known_plaintext", "chosen_plaintext", "key_reuse"]

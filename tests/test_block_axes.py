@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from timm_encmixer.probe import probe
+from timm_encmixer.models.image_trace import probe
 
 SIDE, BLOCKS, DIM = 16, 16, 8
 ORDER = torch.randperm(BLOCKS, generator=torch.Generator().manual_seed(0))

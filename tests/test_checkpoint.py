@@ -20,6 +20,7 @@ from timm.models.convmixer import ConvMixer
 
 import timm_encmixer as te
 from timm_encmixer.bundled import BUNDLED_FOLDER, BUNDLED_WEIGHTS
+from timm_encmixer.checkpoints.tensor_file import TensorFile
 from timm_encmixer.errors import (
     AlreadyEncryptedError,
     CheckpointError,
@@ -30,7 +31,6 @@ from timm_encmixer.errors import (
     StemError,
     TargetExistsError,
 )
-from timm_encmixer.tensor_file import TensorFile
 
 COMPAT = Path(__file__).parent / "compat"
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
@@ -221,7 +221,7 @@ def test_old_artefacts_keep_loading(folder, tmp_path):
 
 # One process imports the package once and forks a victim whenever it is asked to.
 KILL_SCRIPT = """
-import os, sys, torch, timm_encmixer as te, timm_encmixer.checkpoint
+import os, sys, torch, timm_encmixer as te, timm_encmixer.checkpoints.encryption
 torch.set_num_threads(1)
 source, target, key = sys.argv[1:]
 for _ in sys.stdin:

@@ -11,13 +11,13 @@ from timm_encmixer.bundled import BUNDLED_FOLDER, bundled_images
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
-    from timm_encmixer.demo import run_demo
+    from timm_encmixer.evaluation.demo import run_demo
 
     return run_demo(tmp_path_factory.mktemp("demo") / "new" / "folder", key=te.SecretKey(bytes(range(32))), wrong_keys=2)
 
 
 def test_it_tells_the_whole_story(demo):
-    from timm_encmixer.demo import table
+    from timm_encmixer.evaluation.demo import table
 
     text = table(demo)
     for evaluation in demo.evaluations:

@@ -9,10 +9,10 @@ from PIL import Image
 
 import timm_encmixer as te
 from timm_encmixer.bundled import bundled_images
-from timm_encmixer.data import MemoryImages, TableImages, open_labelled_images
 from timm_encmixer.errors import DataError, KeyMismatchError, MissingExtraError
-from timm_encmixer.evaluation import evaluate, wrong_key
-from timm_encmixer.verification import verify
+from timm_encmixer.evaluation.accuracy import evaluate, wrong_key
+from timm_encmixer.evaluation.exactness import verify
+from timm_encmixer.images.labelled import MemoryImages, TableImages, open_labelled_images
 
 
 @pytest.fixture(scope="module")

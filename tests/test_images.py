@@ -11,7 +11,7 @@ from PIL import Image, PngImagePlugin
 
 import timm_encmixer as te
 from timm_encmixer.errors import FileAccessError, ImageError, SchemeError, SourceError, TargetExistsError
-from timm_encmixer.image_io import open_ciphertext, open_plain, to_channels
+from timm_encmixer.images.reading import open_ciphertext, open_plain, to_channels
 
 ARTIST, COMMENT = "Jane Q. Identifiable", "taken at her home"
 

@@ -14,8 +14,8 @@ from torch import nn
 
 import timm_encmixer as te
 from timm_encmixer.errors import CheckpointError, StemError
-from timm_encmixer.models import changed_by_encryption, with_encrypted_stem
-from timm_encmixer.probe import probe
+from timm_encmixer.models.encryption import changed_by_encryption, with_encrypted_stem
+from timm_encmixer.models.image_trace import probe
 
 SIDE = 32
 SMALL_VIT = {"img_size": SIDE, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 2, "num_classes": 10}

@@ -18,8 +18,8 @@ from conftest import ROOT, assert_no_secret
 from safetensors.torch import save_file
 
 import timm_encmixer as te
-from timm_encmixer import age_passphrase
 from timm_encmixer.bundled import BUNDLED_FOLDER
+from timm_encmixer.checkpoints import age_passphrase
 from timm_encmixer.errors import FileAccessError, IntegrityError, SealError, TargetExistsError
 
 AGE = shutil.which("age")

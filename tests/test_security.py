@@ -6,9 +6,9 @@ import torch
 from conftest import normalised
 
 import timm_encmixer as te
-from timm_encmixer.audit.block_map import invert, matrix_of
-from timm_encmixer.audit.public_base_weights import match_rows
-from timm_encmixer.stem import recentre
+from timm_encmixer.audit.attacks.public_base_weights import match_rows
+from timm_encmixer.audit.methods.block_map import invert, matrix_of
+from timm_encmixer.models.stem_algebra import recentre
 
 
 def test_public_weights_give_the_whole_key(plain_model, key, pixels):

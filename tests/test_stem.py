@@ -5,7 +5,7 @@ import torch
 
 import timm_encmixer as te
 from timm_encmixer.errors import SchemeMismatchError
-from timm_encmixer.stem import decentre, decrypt_stem, encrypt_stem, recentre, rotate, rotate_stem, unrotate
+from timm_encmixer.models.stem_algebra import decentre, decrypt_stem, encrypt_stem, recentre, rotate, rotate_stem, unrotate
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

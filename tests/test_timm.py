@@ -53,10 +53,10 @@ def test_names_are_registered():
     [
         "import timm, timm_encmixer",
         "import timm_encmixer, timm",
-        "import timm_encmixer.models, timm",
+        "import timm_encmixer.models.encryption, timm",
         "from timm_encmixer import encrypt_model; import timm",
-        "import timm_encmixer.encmixer, timm",
-        "import timm_encmixer.building, timm",
+        "import timm_encmixer.timm_plugin.encmixer, timm",
+        "import timm_encmixer.timm_plugin.building, timm",
     ],
 )
 def test_importing_registers_in_any_order(order):

@@ -9,13 +9,16 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from timm_encmixer._registration import register_with_timm
+from timm_encmixer.timm_plugin.registration import register_with_timm
 
 if TYPE_CHECKING:
-    from timm_encmixer.checkpoint import decrypt_checkpoint as decrypt_checkpoint
-    from timm_encmixer.checkpoint import encrypt_checkpoint as encrypt_checkpoint
-    from timm_encmixer.checkpoint import rotate_checkpoint as rotate_checkpoint
-    from timm_encmixer.checkpoint import save_model as save_model
+    from timm_encmixer.checkpoints.encryption import decrypt_checkpoint as decrypt_checkpoint
+    from timm_encmixer.checkpoints.encryption import encrypt_checkpoint as encrypt_checkpoint
+    from timm_encmixer.checkpoints.encryption import rotate_checkpoint as rotate_checkpoint
+    from timm_encmixer.checkpoints.encryption import save_model as save_model
+    from timm_encmixer.checkpoints.pull import pull_from_hub as pull_from_hub
+    from timm_encmixer.checkpoints.seal import open_model as open_model
+    from timm_encmixer.checkpoints.seal import seal_model as seal_model
     from timm_encmixer.ciphers import BlockCipher as BlockCipher
     from timm_encmixer.datasets import decrypt_dataset as decrypt_dataset
     from timm_encmixer.datasets import encrypt_dataset as encrypt_dataset
@@ -27,21 +30,18 @@ if TYPE_CHECKING:
     from timm_encmixer.distributed import share_key as share_key
     from timm_encmixer.errors import EncMixerError as EncMixerError
     from timm_encmixer.errors import KeyMismatchError as KeyMismatchError
-    from timm_encmixer.image_files import decrypt_images as decrypt_images
-    from timm_encmixer.image_files import encrypt_images as encrypt_images
+    from timm_encmixer.images.encryption import decrypt_images as decrypt_images
+    from timm_encmixer.images.encryption import encrypt_images as encrypt_images
+    from timm_encmixer.images.transform import create_transform as create_transform
     from timm_encmixer.keys import SecretKey as SecretKey
-    from timm_encmixer.models import decrypt_model as decrypt_model
-    from timm_encmixer.models import encrypt_model as encrypt_model
-    from timm_encmixer.models import rotate_model as rotate_model
-    from timm_encmixer.models import scheme_of as scheme_of
-    from timm_encmixer.pull import pull_from_hub as pull_from_hub
-    from timm_encmixer.push import push_to_hub as push_to_hub
+    from timm_encmixer.models.encryption import decrypt_model as decrypt_model
+    from timm_encmixer.models.encryption import encrypt_model as encrypt_model
+    from timm_encmixer.models.encryption import rotate_model as rotate_model
+    from timm_encmixer.models.encryption import scheme_of as scheme_of
+    from timm_encmixer.publishing.push import push_to_hub as push_to_hub
     from timm_encmixer.scheme import CIPHERS as CIPHERS
     from timm_encmixer.scheme import SCRAMBLING_CIPHERS as SCRAMBLING_CIPHERS
     from timm_encmixer.scheme import Scheme as Scheme
-    from timm_encmixer.seal import open_model as open_model
-    from timm_encmixer.seal import seal_model as seal_model
-    from timm_encmixer.transforms import create_transform as create_transform
 
 _HOMES = {
     "CIPHERS": "scheme",
@@ -52,27 +52,27 @@ _HOMES = {
     "KeyMismatchError": "errors",
     "Scheme": "scheme",
     "SecretKey": "keys",
-    "create_transform": "transforms",
-    "decrypt_checkpoint": "checkpoint",
+    "create_transform": "images.transform",
+    "decrypt_checkpoint": "checkpoints.encryption",
     "decrypt_dataset": "datasets",
-    "decrypt_images": "image_files",
-    "decrypt_model": "models",
-    "encrypt_checkpoint": "checkpoint",
+    "decrypt_images": "images.encryption",
+    "decrypt_model": "models.encryption",
+    "encrypt_checkpoint": "checkpoints.encryption",
     "encrypt_dataset": "datasets",
-    "encrypt_images": "image_files",
-    "encrypt_model": "models",
+    "encrypt_images": "images.encryption",
+    "encrypt_model": "models.encryption",
     "load_encrypted": "distributed",
-    "open_model": "seal",
+    "open_model": "checkpoints.seal",
     "prepare_encrypted": "distributed",
-    "pull_from_hub": "pull",
+    "pull_from_hub": "checkpoints.pull",
     "push_dataset": "datasets",
-    "push_to_hub": "push",
-    "rotate_checkpoint": "checkpoint",
-    "rotate_model": "models",
+    "push_to_hub": "publishing.push",
+    "rotate_checkpoint": "checkpoints.encryption",
+    "rotate_model": "models.encryption",
     "save_encrypted": "distributed",
-    "save_model": "checkpoint",
-    "scheme_of": "models",
-    "seal_model": "seal",
+    "save_model": "checkpoints.encryption",
+    "scheme_of": "models.encryption",
+    "seal_model": "checkpoints.seal",
     "share_key": "distributed",
 }
 _PACKAGES = ("audit", "datasets", "distributed")

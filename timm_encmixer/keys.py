@@ -19,8 +19,8 @@ from typing import NoReturn
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from timm_encmixer.atomic import file_error, replacing_file
 from timm_encmixer.errors import KeyFormatError, KeyPermissionWarning, MissingKeyError, SecretLeakError
+from timm_encmixer.files import file_error, replacing_file
 
 KEY_BYTES = 32
 KEY_VARIABLE = "TIMM_ENCMIXER_KEY"

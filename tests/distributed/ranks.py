@@ -16,9 +16,9 @@ from torch.utils.data import DataLoader
 
 import timm_encmixer as te
 from timm_encmixer.bundled import bundled_images
-from timm_encmixer.data import MemoryImages, PlainPixels
 from timm_encmixer.distributed import leave, on_every_process, same_everywhere
 from timm_encmixer.errors import EncMixerError
+from timm_encmixer.images.labelled import MemoryImages, PlainPixels
 
 SAMPLES = 101  # divides by nothing here
 

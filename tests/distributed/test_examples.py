@@ -12,9 +12,9 @@ from launch import env, errors, launch
 
 import timm_encmixer as te
 from timm_encmixer.bundled import bundled_images
-from timm_encmixer.data import open_labelled_images
-from timm_encmixer.evaluation import evaluate
-from timm_encmixer.sources import load_model
+from timm_encmixer.checkpoints.sources import load_model
+from timm_encmixer.evaluation.accuracy import evaluate
+from timm_encmixer.images.labelled import open_labelled_images
 
 ROUNDING = 2**-23  # of float32
 

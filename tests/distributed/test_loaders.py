@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 import timm_encmixer as te
 from timm_encmixer.distributed import processes
 from timm_encmixer.errors import DataError, KeyFormatError, ProcessError, StemError
-from timm_encmixer.verification import verify
+from timm_encmixer.evaluation.exactness import verify
 
 
 @pytest.fixture

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 import timm_encmixer as te
-from timm_encmixer.config_file import bare_model
-from timm_encmixer.families import Support, table
-from timm_encmixer.transforms import normalise
+from timm_encmixer.checkpoints.config_file import bare_model
+from timm_encmixer.images.transform import normalise
+from timm_encmixer.models.families import Support, table
 
 KEY = te.SecretKey(bytes(range(32)))
 BOUND = 1e-9  # of a standard deviation; float64 rounds at 1e-16

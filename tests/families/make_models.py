@@ -1,4 +1,4 @@
-"""Examine every architecture of timm, and write what was found: timm_encmixer/families.json and docs/models.md (`make models`).
+"""Examine every architecture of timm, and write what was found: models/families.json and docs/models.md (`make models`).
 
 Without memory for weights: on the meta device. tests/families/test_sweep.py examines them again and compares.
 """
@@ -15,11 +15,11 @@ from pathlib import Path
 import timm
 import torch
 
-from timm_encmixer import families
-from timm_encmixer.families import Support
+from timm_encmixer.models import families
+from timm_encmixer.models.families import Support
 
 ROOT = Path(__file__).parent.parent.parent
-TABLE = ROOT / "timm_encmixer" / families.TABLE
+TABLE = ROOT / "timm_encmixer" / "models" / families.TABLE
 PAGE = ROOT / "docs" / "models.md"
 
 HEAD = """# Models

@@ -11,7 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from exactness import BOUND, measure
 
-from timm_encmixer import families
+from timm_encmixer.models import families
 
 TABLE = families.table()
 RECORDED = Path(__file__).parent / "exactness.jsonl"

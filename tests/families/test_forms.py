@@ -16,7 +16,7 @@ from exactness import BOUND, KEY, SCRAMBLING, difference, lively, sent, tensor_o
 
 import timm_encmixer as te
 from timm_encmixer.errors import CheckpointError, ImageError, SchemeError, SchemeMismatchError, StemError
-from timm_encmixer.models import changed_by_encryption, with_encrypted_stem
+from timm_encmixer.models.encryption import changed_by_encryption, with_encrypted_stem
 
 DEFAULT = "shuffle+negpos"
 SMALL = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 2, "num_classes": 10}

@@ -11,8 +11,8 @@ import timm
 sys.path.insert(0, str(Path(__file__).parent))
 import make_models
 
-from timm_encmixer import families
-from timm_encmixer.families import Support, examine
+from timm_encmixer.models import families
+from timm_encmixer.models.families import Support, examine
 
 PARTS = 12  # of the names, so that workers share them
 TABLE = families.table()

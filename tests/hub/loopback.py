@@ -90,7 +90,7 @@ def encrypted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundled model encrypted with bytes(range(32)), as a folder; read only."""
     import timm_encmixer as te
     from timm_encmixer.bundled import BUNDLED_FOLDER
-    from timm_encmixer.provenance import Provenance
+    from timm_encmixer.models.provenance import Provenance
 
     folder = tmp_path_factory.mktemp("encrypted") / "model"
     te.encrypt_checkpoint(BUNDLED_FOLDER, folder, te.SecretKey(bytes(range(32))), provenance=Provenance(public=True))

@@ -17,7 +17,7 @@ from test_hub_faults import assert_one_line
 import timm_encmixer as te
 from timm_encmixer.bundled import BUNDLED_FOLDER
 from timm_encmixer.errors import LeakError
-from timm_encmixer.leak_guard import LeakGuard, key_forms
+from timm_encmixer.hub.leak_guard import LeakGuard, key_forms
 
 NAME = "encmixer_256_8_ks5_p4.cifar10"
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from timm_encmixer.errors import MissingExtraError
 
 if TYPE_CHECKING:
-    from timm_encmixer.audit.attacks import ATTACKS as ATTACKS
+    from timm_encmixer.audit.attacks.registry import ATTACKS as ATTACKS
     from timm_encmixer.audit.report import Report as Report
     from timm_encmixer.audit.suite import run as run
 
 _EXTRA = ("scipy", "skimage", "foolbox", "matplotlib", "jinja2")
-_HOMES = {"ATTACKS": "attacks", "Report": "report", "run": "suite"}
+_HOMES = {"ATTACKS": "attacks.registry", "Report": "report", "run": "suite"}
 __all__ = ["ATTACKS", "Report", "run"]
 
 

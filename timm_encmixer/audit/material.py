@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 
 from torch import Tensor, nn
 
-from timm_encmixer.audit.statistics import BlockStatistics
+from timm_encmixer.audit.methods.statistics import BlockStatistics
 from timm_encmixer.scheme import Scheme
 
 MATERIAL = {

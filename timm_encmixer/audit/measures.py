@@ -10,7 +10,7 @@ import torch
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
-from timm_encmixer.audit.block_map import apply, invert, signed_permutation, symmetries, unit
+from timm_encmixer.audit.methods.block_map import apply, invert, signed_permutation, symmetries, unit
 from timm_encmixer.audit.photos import portrait
 from timm_encmixer.audit.recovery import (
     AdversarialImages,

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from timm_encmixer.atomic import file_error, refuse_existing, refuse_foreign, replacing_folder
 from timm_encmixer.audit.attack import Result
-from timm_encmixer.audit.attacks import ATTACKS
+from timm_encmixer.audit.attacks.registry import ATTACKS
 from timm_encmixer.audit.curves import draw_curve
 from timm_encmixer.audit.page import Picture, figure, render
 from timm_encmixer.errors import AuditError
-from timm_encmixer.tiles import draw_rows
+from timm_encmixer.evaluation.tiles import draw_rows
+from timm_encmixer.files import file_error, refuse_existing, refuse_foreign, replacing_folder
 
 SCHEMA_VERSION = 1
 _PAGES = ("audit.md", "audit.html")

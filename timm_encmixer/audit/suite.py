@@ -12,20 +12,20 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from timm_encmixer.audit.attack import BUDGETS, Effort
-from timm_encmixer.audit.attacks import ATTACKS
+from timm_encmixer.audit.attacks.registry import ATTACKS
+from timm_encmixer.audit.methods.statistics import BlockStatistics, image_statistics
 from timm_encmixer.audit.photos import sample_photos
 from timm_encmixer.audit.report import Report
-from timm_encmixer.audit.statistics import BlockStatistics, image_statistics
 from timm_encmixer.audit.target import Target
 from timm_encmixer.bundled import BUNDLED_MODEL, bundled_images
-from timm_encmixer.data import UNLABELLED, LabelledImages, MemoryImages, open_images
+from timm_encmixer.checkpoints.sources import find_source, load_model, provenance_of
 from timm_encmixer.errors import AuditError, DataError, MissingKeyError
-from timm_encmixer.image_io import to_channels
+from timm_encmixer.images.labelled import UNLABELLED, LabelledImages, MemoryImages, open_images
+from timm_encmixer.images.reading import to_channels
+from timm_encmixer.images.transform import plain_transform
 from timm_encmixer.keys import SecretKey
-from timm_encmixer.models import decrypt_model, encrypt_model, scheme_of
+from timm_encmixer.models.encryption import decrypt_model, encrypt_model, scheme_of
 from timm_encmixer.scheme import DEFAULT_CIPHER, Preprocessing, Scheme
-from timm_encmixer.sources import find_source, load_model, provenance_of
-from timm_encmixer.transforms import plain_transform
 
 _TEST_IMAGES = {"quick": 250, "full": 1000}
 _ATTACKED_IMAGES = {"quick": 250, "full": 2000}

@@ -11,18 +11,25 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from timm_encmixer.audit.block_map import matrix_of, unit
 from timm_encmixer.audit.material import Held
-from timm_encmixer.audit.statistics import BlockStatistics
-from timm_encmixer.audit.training import fit
+from timm_encmixer.audit.methods.block_map import matrix_of, unit
+from timm_encmixer.audit.methods.statistics import BlockStatistics
+from timm_encmixer.audit.methods.training import fit
 from timm_encmixer.ciphers import BlockCipher
 from timm_encmixer.ciphers.blocks import split
+from timm_encmixer.images.transform import normalise, normalised_plain
 from timm_encmixer.keys import SecretKey
-from timm_encmixer.models import changed_by_encryption, encrypt_model, positions_of, scheme_of, stem_of, with_encrypted_stem
-from timm_encmixer.places import no_bias
+from timm_encmixer.models.encryption import (
+    changed_by_encryption,
+    encrypt_model,
+    positions_of,
+    scheme_of,
+    stem_of,
+    with_encrypted_stem,
+)
+from timm_encmixer.models.plan import no_bias
+from timm_encmixer.models.stem_algebra import recentre
 from timm_encmixer.scheme import Preprocessing
-from timm_encmixer.stem import recentre
-from timm_encmixer.transforms import normalise, normalised_plain
 
 _BATCH = 50
 

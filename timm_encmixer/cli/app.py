@@ -8,15 +8,15 @@ from typing import Any
 import click
 
 from timm_encmixer.cli.audit import audit_command
-from timm_encmixer.cli.catalogue import models
-from timm_encmixer.cli.datasets import dataset
-from timm_encmixer.cli.hub import pull, push
+from timm_encmixer.cli.dataset import dataset
+from timm_encmixer.cli.evaluation import demo, evaluate_command
 from timm_encmixer.cli.images import images
-from timm_encmixer.cli.keys import key
-from timm_encmixer.cli.models import model
+from timm_encmixer.cli.key import key
+from timm_encmixer.cli.model import model
+from timm_encmixer.cli.model_hub import pull, push
+from timm_encmixer.cli.model_seal import open_, seal
+from timm_encmixer.cli.models import models
 from timm_encmixer.cli.options import BAD_INPUT
-from timm_encmixer.cli.reports import demo, evaluate_command
-from timm_encmixer.cli.seal import open_, seal
 from timm_encmixer.errors import EncMixerError
 
 

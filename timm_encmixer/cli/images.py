@@ -31,7 +31,7 @@ def images_encrypt(src: Path, dst: Path, key: str | None, model: str, no_resize:
     \b
     Example: encmixer images encrypt photos ciphertext --key owner.key --model encrypted
     """
-    from timm_encmixer.image_files import encrypt_images
+    from timm_encmixer.images.encryption import encrypt_images
 
     counts = encrypt_images(src, dst, load_key(key), model, resize=not no_resize, force=force)
     _report_counts(counts, as_json)
@@ -50,7 +50,7 @@ def images_decrypt(src: Path, dst: Path, key: str | None, model: str, force: boo
     \b
     Example: encmixer images decrypt ciphertext plain --key owner.key --model encrypted
     """
-    from timm_encmixer.image_files import decrypt_images
+    from timm_encmixer.images.encryption import decrypt_images
 
     _report_counts(decrypt_images(src, dst, load_key(key), model, force=force), as_json)
 

@@ -1,199 +1,51 @@
-"""encmixer model: encrypt, decrypt, rotate, verify and look at models."""
+"""encmixer models: which of timm's models can be encrypted."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import click
 
-from timm_encmixer.cli.hub import report_commit
-from timm_encmixer.cli.options import (
-    CHECK_FAILED,
-    arch_option,
-    cipher_option,
-    force_option,
-    json_option,
-    key_option,
-    load_key,
-    numbers,
-    plain_text,
-    report,
-    token_option,
-    warnings_as_lines,
-)
-
-OLD_REVISION_STAYS = "the revision under the old key stays in the repository's history; --super-squash removes it for good"
+from timm_encmixer.cli.options import json_option, plain_text, report
 
 
-@click.group()
-def model() -> None:
-    """Encrypt, decrypt, rotate, verify and look at models."""
-
-
-@model.command("encrypt")
-@click.argument("src")
-@click.argument("dst", type=Path)
-@key_option
-@cipher_option
-@click.option("--arch", metavar="NAME", help="timm name whose normalisation and stem a .safetensors file has.")
-@click.option("--mean", callback=numbers, metavar="M,M,M", help="Plain normalisation, one per channel.")
-@click.option("--std", callback=numbers, metavar="S,S,S", help="Plain normalisation, one per channel.")
-@click.option("--first-conv", metavar="NAME", help="Name of the stem convolution, for example stem.0.")
-@force_option
+@click.command("models")
+@click.argument("pattern", default="*")
+@click.option("--search", default="", metavar="TEXT", help="Only rows that contain it: a class, pos_embed, 14 px, a reason.")
+@click.option("--scramble", is_flag=True, help="Only models whose blocks can be scrambled.")
+@click.option("--refused", is_flag=True, help="The models that cannot be encrypted, and why.")
 @json_option
-def model_encrypt(src: str, dst: Path, key: str | None, as_json: bool, **options: Any) -> None:
-    """Encrypt the plain model SRC to DST.
+def models(pattern: str, search: str, scramble: bool, refused: bool, as_json: bool) -> None:
+    """List timm's models that can be encrypted; PATTERN is as for timm.list_models.
 
-    SRC is a timm model name, hf-hub:ID, a folder with config.json, or a .safetensors file (with --arch, or --mean and --std).
+    Of each: class, patch side, where the constant of the normalisation goes, and whether blocks can be scrambled.
 
     \b
-    Example: encmixer model encrypt encmixer_256_8_ks5_p4.cifar10 encrypted --key owner.key
+    Example: encmixer models 'vit_*' --search pos_embed
     """
-    from timm_encmixer.checkpoint import encrypt_checkpoint
-    from timm_encmixer.families import check_name
-    from timm_encmixer.sources import find_source
+    from timm_encmixer.models.families import find
 
-    secret = load_key(key)
-    check_name(src, options["cipher"])
-    source = find_source(src)
-    scheme = encrypt_checkpoint(source.path, dst, secret, provenance=source.provenance, **options)
-    click.echo(f"encmixer: warning: {source.provenance.warning}", err=True)
+    if scramble and refused:
+        raise click.UsageError("give either --scramble or --refused")
+    found = [support for support in find(pattern, search=search) if support.supported != refused]
+    found = [support for support in found if not (scramble and support.unscrambled)]
+    rows = [_row(support) for support in found]
+    widths = [max((len(cell) for cell in column), default=0) for column in zip(*rows, strict=True)]
     report(
-        {"target": str(dst), "encmixer": scheme.to_dict()},
+        [support.to_dict() for support in found],
         as_json,
-        lambda: (
-            f"{dst}: encrypted with key {scheme.fingerprint} ({scheme.cipher}); stem {scheme.stem}, "
-            + _constant(scheme)
-            + (f", {' x '.join(map(str, scheme.grid))} blocks scrambled with {scheme.positions}" if scheme.grid else "")
+        lambda: "\n".join(
+            [
+                *("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows),
+                f"{len(found)} {'refused' if refused else 'can be encrypted'}",
+            ]
         ),
     )
 
 
-def _constant(scheme: Any) -> str:
-    """Say where the constant of the normalisation went."""
-    if all(mean == 0.5 for mean in scheme.plain.mean):
-        return "no constant of the normalisation to place"
-    return f"the constant of the normalisation in {scheme.constant or scheme.stem + '.bias'}"
-
-
-@model.command("decrypt")
-@click.argument("src")
-@click.argument("dst", type=Path)
-@key_option
-@force_option
-@json_option
-def model_decrypt(src: str, dst: Path, key: str | None, force: bool, as_json: bool) -> None:
-    """Decrypt the model SRC (a folder, hf-hub:ID or .safetensors file) to DST.
-
-    \b
-    Example: encmixer model decrypt encrypted plain --key owner.key
-    """
-    from timm_encmixer.checkpoint import decrypt_checkpoint
-    from timm_encmixer.sources import find_source
-
-    scheme = decrypt_checkpoint(find_source(src).path, dst, load_key(key), force=force)
-    report({"target": str(dst), "was": scheme.to_dict()}, as_json, lambda: f"{dst}: plain again")
-
-
-@model.command("rotate")
-@click.argument("src")
-@click.argument("dst", type=Path, required=False)
-@key_option
-@click.option("--new-key", required=True, metavar="FILE", help="File of the key to change to.")
-@click.option("--push", is_flag=True, help="SRC is hf-hub:ID: commit the result there, in the place of DST.")
-@click.option("--create-pr", is_flag=True, help="With --push: open a pull request.")
-@click.option("--super-squash", is_flag=True, help="With --push: make the history one commit, without the old key's revision.")
-@token_option
-@force_option
-@json_option
-def model_rotate(
-    src: str,
-    dst: Path | None,
-    key: str | None,
-    new_key: str,
-    push: bool,
-    create_pr: bool,
-    super_squash: bool,
-    token: str | None,
-    force: bool,
-    as_json: bool,
-) -> None:
-    """Change the key of the encrypted model SRC, without the plain weights, and write it to DST, or push it back to the Hub.
-
-    \b
-    Example: encmixer model rotate encrypted rotated --key owner.key --new-key next.key
-    Example: encmixer model rotate hf-hub:me/encmixer-cifar10 --key owner.key --new-key next.key --push
-    """
-    from timm_encmixer.checkpoint import rotate_checkpoint
-    from timm_encmixer.hub_client import HUB_PREFIX
-    from timm_encmixer.publish import rotate_on_hub
-    from timm_encmixer.sources import find_source
-
-    keys = load_key(key), load_key(new_key)
-    if push != (dst is None) or (push and not src.startswith(HUB_PREFIX)) or ((create_pr or super_squash) and not push):
-        raise click.UsageError("give either DST, or hf-hub:ID with --push (and --create-pr or --super-squash)")
-    if dst is None:
-        model_id = src.removeprefix(HUB_PREFIX)
-        with warnings_as_lines():
-            commit = rotate_on_hub(model_id, *keys, create_pr=create_pr, super_squash=super_squash, token=token, force=force)
-        if not super_squash:
-            click.echo(f"encmixer: warning: {OLD_REVISION_STAYS}", err=True)
-        report_commit(commit, as_json)
-        return
-    scheme = rotate_checkpoint(find_source(src).path, dst, *keys, force=force)
-    report(
-        {"target": str(dst), "encmixer": scheme.to_dict()}, as_json, lambda: f"{dst}: encrypted with key {scheme.fingerprint}"
-    )
-
-
-@model.command("verify")
-@click.argument("plain")
-@click.argument("encrypted")
-@key_option
-@click.option("--images", required=True, type=Path, metavar="DIR", help="Folder of plain images.")
-@click.option("--limit", type=click.IntRange(min=1), help="Use the first so many images.")
-@click.option("--precision", type=click.Choice(["fp32", "bf16", "fp16"]), default="fp32", show_default=True)
-@arch_option
-@json_option
-def model_verify(
-    plain: str,
-    encrypted: str,
-    key: str | None,
-    images: Path,
-    limit: int | None,
-    precision: str,
-    arch: str | None,
-    as_json: bool,
-) -> None:
-    """Compare the logits of ENCRYPTED on encrypted images with those of PLAIN on plain ones; exit 1 if they differ.
-
-    \b
-    Example: encmixer model verify plain encrypted --key owner.key --images photos
-    """
-    from timm_encmixer.image_files import open_folder
-    from timm_encmixer.sources import load_model
-    from timm_encmixer.verification import table, verify
-
-    models = load_model(plain, arch=arch), load_model(encrypted, arch=arch)
-    result = verify(*models, load_key(key), open_folder(images, limit=limit), precision=precision)
-    report(result.to_dict(), as_json, lambda: table(result))
-    sys.exit(0 if result.holds else CHECK_FAILED)
-
-
-@model.command("info")
-@click.argument("src")
-@json_option
-def model_info(src: str, as_json: bool) -> None:
-    """Say what SRC is: architecture, and the record of its encryption if it has one.
-
-    From hf-hub:ID only the config and the header of the weights are fetched.
-
-    \b
-    Example: encmixer model info encrypted
-    """
-    from timm_encmixer.inspection import describe
-
-    info = describe(src)
-    report(info, as_json, lambda: "\n".join(f"{name}: {plain_text(value)}" for name, value in info.items()))
+def _row(support: Any) -> list[str]:
+    if support.refused:
+        return [support.name, support.family, plain_text(support.refused)]
+    constant = support.constant if support.constant in ("bias", "none needed") else f"constant in {support.constant}"
+    scramble = f"no scramble: {support.unscrambled}" if support.unscrambled else "scramble"
+    return [support.name, support.family, f"{support.patch_size} px", constant, scramble]

@@ -7,11 +7,11 @@ from typing import Any
 
 from huggingface_hub import DatasetCard
 
-from timm_encmixer.card_section import CARD_NAME, place_section, read_card
-from timm_encmixer.config_file import RECORD_NAME
+from timm_encmixer.checkpoints.config_file import RECORD_NAME
 from timm_encmixer.datasets.layout import Layout
 from timm_encmixer.datasets.ledger import MANIFEST, Ledger
 from timm_encmixer.datasets.origins import Origin
+from timm_encmixer.hub.card_section import CARD_NAME, place_section, read_card
 from timm_encmixer.scheme import Scheme
 
 TAGS = ("encmixer", "perceptual-encryption")

@@ -17,10 +17,10 @@ from torchvision.transforms.functional import pil_to_tensor
 from timm_encmixer.ciphers import BlockCipher
 from timm_encmixer.ciphers.formats import MODES
 from timm_encmixer.errors import ImageError, MissingExtraError, SchemeError
-from timm_encmixer.image_io import open_ciphertext, open_plain
+from timm_encmixer.images.reading import open_ciphertext, open_plain
+from timm_encmixer.images.transform import ClientTransform
 from timm_encmixer.keys import SecretKey
 from timm_encmixer.scheme import Scheme
-from timm_encmixer.transforms import ClientTransform
 
 ENCRYPT, DECRYPT = "encrypt", "decrypt"
 CIPHERTEXT_LEVEL, PLAIN_LEVEL = 0, 1  # of PNG's compression: ciphertext hardly compresses (docs/adr/0008)

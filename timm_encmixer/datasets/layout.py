@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 
 from timm_encmixer.datasets.origins import Origin
 from timm_encmixer.errors import SourceError
-from timm_encmixer.image_io import image_suffixes
+from timm_encmixer.images.reading import image_suffixes
 
 PARQUET, ARROW, WEBDATASET, IMAGES = "parquet", "arrow", "webdataset", "imagefolder"
 _SUFFIXES = {".parquet": PARQUET, ".arrow": ARROW, ".tar": WEBDATASET}

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from timm_encmixer.atomic import file_error
 from timm_encmixer.errors import FileAccessError, IntegrityError, SourceError
-from timm_encmixer.hub_client import HUB_PREFIX
-from timm_encmixer.hub_files import DATASET, DATASET_PREFIX, Snapshot, Token
+from timm_encmixer.files import file_error
+from timm_encmixer.hub.client import HUB_PREFIX
+from timm_encmixer.hub.snapshot import DATASET, DATASET_PREFIX, Snapshot, Token
 
 _REPO_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 

@@ -14,7 +14,7 @@ from timm_encmixer.datasets.layout import IMAGES, target_name
 from timm_encmixer.datasets.ledger import Ledger
 from timm_encmixer.datasets.origins import Origin
 from timm_encmixer.errors import DataError
-from timm_encmixer.image_io import image_suffixes
+from timm_encmixer.images.reading import image_suffixes
 
 
 def copy_side_file(origin: Origin, name: str, ledger: Ledger, *, kind: str, salt: str) -> None:

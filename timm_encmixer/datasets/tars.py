@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from timm_encmixer.datasets.cells import BATCH_CELLS
 from timm_encmixer.datasets.samples import Sample, ShardWork
 from timm_encmixer.errors import DataError
-from timm_encmixer.image_io import image_suffixes
+from timm_encmixer.images.reading import image_suffixes
 
 _COMPRESSED = frozenset((".gz", ".bz2", ".xz", ".zst", ".lz4", ".zip", ".tar"))
 _BATCH_BYTES = 1 << 25

@@ -11,13 +11,13 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast
 from torch import nn
 
-from timm_encmixer.checkpoint import save_model
+from timm_encmixer.checkpoints.encryption import save_model
+from timm_encmixer.checkpoints.sources import load_model
 from timm_encmixer.distributed.processes import gather, on_every_process, on_main_first, same_everywhere
 from timm_encmixer.errors import MissingKeyError
 from timm_encmixer.keys import SecretKey
-from timm_encmixer.models import changed_by_encryption, encrypt_model, scheme_of, with_encrypted_stem
+from timm_encmixer.models.encryption import changed_by_encryption, encrypt_model, scheme_of, with_encrypted_stem
 from timm_encmixer.scheme import DEFAULT_CIPHER, Scheme
-from timm_encmixer.sources import load_model
 
 
 def load_encrypted(

@@ -1,0 +1,44 @@
+"""Somebody who collects ciphertext images, against any orthogonal map of a block."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack, Curve, Effort
+from timm_encmixer.audit.material import Held
+from timm_encmixer.audit.methods.alignment import align, whitened
+from timm_encmixer.audit.methods.statistics import common, image_statistics
+from timm_encmixer.audit.recovery import RecoveredKey
+
+RIDGE = 0.5  # mean variances
+
+
+class CiphertextOnlyOrthogonal(Attack):
+    """Covariances within blocks and between neighbours, aligned with those of public photos."""
+
+    name = "ciphertext_only_orthogonal"
+    attacker = "somebody who collects ciphertext images"
+    material = ("ciphertexts", "public_statistics")
+    source = "our own: orthogonal Procrustes iterations on second-order statistics"
+    curve = Curve("ciphertexts", "ciphertext images", (5, 10, 25, 100, 250), (5, 10, 25, 50, 100, 250, 500, 1000, 2000))
+    findings: ClassVar[Mapping[str, str]] = {
+        BROKEN: "Reads every image: the matrix follows from ciphertexts and statistics of public photos.",
+        PARTLY: "Sees what images show: a rough matrix follows from ciphertexts and statistics of public photos.",
+        HOLDS: "Does not get the matrix from this many ciphertexts.",
+    }
+    advice = "Treat ciphertext images as readable: send them over TLS and store them as you would plain ones."
+
+    def attack(self, held: Held, effort: Effort) -> RecoveredKey:
+        """Whiten in part, align, and let the light decide the sign."""
+        seen = image_statistics(held.ciphertexts, held.scheme.patch_size)
+        targets, references = common(seen, held.public_statistics)
+        matrix = align(
+            whitened(targets, RIDGE),
+            whitened(references, RIDGE),
+            starts=effort.pick(12, 32),
+            iterations=200,
+            generator=effort.generator,
+        )
+        upside_down = float((matrix.T @ seen.light) @ held.public_statistics.light) < 0
+        return RecoveredKey(-matrix if upside_down else matrix)

@@ -1,0 +1,68 @@
+"""Somebody who collects ciphertext images, against signed permutations of a block."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+
+from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack, Curve, Effort
+from timm_encmixer.audit.material import Held
+from timm_encmixer.audit.methods.alignment import agreement, align, settle, whitened
+from timm_encmixer.audit.methods.assignment import assign
+from timm_encmixer.audit.methods.block_map import signed_permutation, symmetries
+from timm_encmixer.audit.methods.statistics import common, correlation, image_statistics
+from timm_encmixer.audit.recovery import RecoveredKey
+
+RIDGE = 0.1  # mean variances
+
+
+class CiphertextOnlyShuffle(Attack):
+    """Covariances within a block and between neighbours, matched with those of public photos.
+
+    In two ways: correlations within a block by quadratic assignment, and all covariances by alignment, brought to the nearest
+    signed permutation. What that leaves open, the mirror images of a block, a reordering of the channels and one sign, is
+    decided by the neighbours' covariances, and the sign by light coming from above.
+    """
+
+    name = "ciphertext_only_shuffle"
+    attacker = "somebody who collects ciphertext images"
+    material = ("ciphertexts", "public_statistics")
+    source = (
+        "our own; ciphertext-only attacks on this family: Chang and Li (arXiv 2004.13263), "
+        "Sirichotedumrong and Kiya (arXiv 2010.06198)"
+    )
+    curve = Curve("ciphertexts", "ciphertext images", (5, 10, 25, 100, 250), (5, 10, 25, 50, 100, 250, 500, 1000, 2000))
+    ciphers = ("shuffle", "negpos")
+    findings: ClassVar[Mapping[str, str]] = {
+        BROKEN: "Reads every image: the whole key follows from ciphertexts and statistics of public photos.",
+        PARTLY: "Reads images in part: most of the key follows from ciphertexts and statistics of public photos.",
+        HOLDS: "Does not get the key from this many ciphertexts.",
+    }
+    advice = "Treat ciphertext images as readable: send them over TLS and store them as you would plain ones."
+
+    def attack(self, held: Held, effort: Effort) -> RecoveredKey:
+        """Match, then decide among what that leaves open."""
+        parts = held.scheme.cipher.split("+")
+        seen = image_statistics(held.ciphertexts, held.scheme.patch_size)
+        moves, signed = "shuffle" in parts, "negpos" in parts
+        order = assign(
+            correlation(seen.within).numpy(),
+            correlation(held.public_statistics.within).numpy(),
+            moves=moves,
+            signed=signed,
+            starts=effort.pick(4, 16),
+            iterations=1000,
+            rng=effort.rng,
+        )
+        target, reference = (whitened(covariances, RIDGE) for covariances in common(seen, held.public_statistics))
+        turned = align(target, reference, starts=effort.pick(12, 32), iterations=200, generator=effort.generator)
+        found = [
+            signed_permutation(torch.from_numpy(order.order), torch.from_numpy(order.sign)),
+            settle(turned, target, reference, moves=moves, signed=signed),
+        ]
+        variants = (matrix @ turn for matrix in found for turn in symmetries(held.scheme))
+        best = max(variants, key=lambda variant: agreement(variant, target, reference))
+        upside_down = float((best.T @ seen.light) @ held.public_statistics.light) < 0
+        return RecoveredKey(-best if upside_down and signed else best)

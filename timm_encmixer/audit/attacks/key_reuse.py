@@ -1,0 +1,30 @@
+"""Somebody who has two models under one key, the plain weights of one of which are public."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack, Effort
+from timm_encmixer.audit.attacks.public_base_weights import match_rows
+from timm_encmixer.audit.material import Held
+from timm_encmixer.audit.recovery import RecoveredKey
+
+
+class KeyReuse(Attack):
+    """The key of the model with public weights, used on this one, whose own weights are not public."""
+
+    name = "key_reuse"
+    attacker = "somebody who has another model under the same key (and cipher, block side and channels) with public weights"
+    material = ("other_model",)
+    source = "our own"
+    findings: ClassVar[Mapping[str, str]] = {
+        BROKEN: "Has this model's key from the other one.",
+        PARTLY: "Gets part of the key from the other model.",
+        HOLDS: "Does not get the key from the other model.",
+    }
+    advice = "Give each model a key of its own."
+
+    def attack(self, held: Held, effort: Effort) -> RecoveredKey:
+        """Match the other model's stems."""
+        return RecoveredKey(match_rows(*held.other_model, held.scheme))

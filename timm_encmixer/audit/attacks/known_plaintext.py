@@ -1,0 +1,32 @@
+"""Somebody who has a few images both plain and encrypted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack, Curve, Effort
+from timm_encmixer.audit.attacks.public_base_weights import match_rows
+from timm_encmixer.audit.material import Held
+from timm_encmixer.audit.recovery import RecoveredKey
+
+
+class KnownPlaintext(Attack):
+    """Blocks before and after, matched as stems are."""
+
+    name = "known_plaintext"
+    attacker = "somebody who has images both plain and encrypted"
+    material = ("known_blocks",)
+    source = "our own"
+    curve = Curve("known_blocks", "known blocks", (4, 8, 16, 32, 64, 128, 256), (4, 8, 16, 32, 64, 128, 256, 1024, 4096))
+    findings: ClassVar[Mapping[str, str]] = {
+        BROKEN: "Has the key from a few blocks, which is a small piece of one image.",
+        PARTLY: "Gets part of the key.",
+        HOLDS: "Does not get the key from this many blocks.",
+    }
+    advice = "Never let an image be seen both plain and encrypted; where it has been, rotate the key."
+
+    def attack(self, held: Held, effort: Effort) -> RecoveredKey:
+        """Match positions by what they held in each block."""
+        plain, encrypted = held.known_blocks
+        return RecoveredKey(match_rows(plain, encrypted, held.scheme))

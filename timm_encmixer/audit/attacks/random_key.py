@@ -1,0 +1,53 @@
+"""Somebody who has the encrypted model and tries keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack, Curve, Effort
+from timm_encmixer.audit.material import Held
+from timm_encmixer.audit.recovery import GuessedKeys, PartialKey
+from timm_encmixer.evaluation.accuracy import wrong_key
+
+
+class RandomKey(Attack):
+    """Accuracy of the best of many wrong keys."""
+
+    name = "random_key"
+    attacker = "somebody who has the encrypted model and tries random keys"
+    material = ("encrypted_model", "labelled")
+    source = "Iijima and Kiya (arXiv 2207.11939), section 4"
+    curve = Curve("keys", "random keys tried", (1, 10), (1, 10, 100), amount=False)
+    findings: ClassVar[Mapping[str, str]] = {
+        BROKEN: "Uses the model: some wrong keys are as good as the right one.",
+        PARTLY: "Gets an impaired use of the model: the best wrong keys keep part of its accuracy.",
+        HOLDS: "Cannot use the model: even the best of these keys is not far from guessing.",
+    }
+    advice = "Prefer a cipher that changes the mean of a block: shuffle+negpos."
+
+    def attack(self, held: Held, effort: Effort) -> GuessedKeys:
+        """Try public wrong keys, the same each time."""
+        return GuessedKeys([wrong_key(index) for index in range(int(held.setting["keys"]))])
+
+
+class NearbyKey(Attack):
+    """Accuracy of keys that agree with the right one in part: a key should not be worth approaching."""
+
+    name = "nearby_key"
+    attacker = "somebody who has the encrypted model and knows three quarters of the key's positions"
+    material = ("encrypted_model", "labelled")
+    source = "Iijima and Kiya (arXiv 2207.11939), section 4, on wrong keys; our own for keys in part"
+    curve = Curve(
+        "agreement", "share of right positions", (1, 0.9, 0.5, 0.25, 0.75), (1, 0.95, 0.9, 0.8, 0.5, 0.25, 0, 0.75), False
+    )
+    findings: ClassVar[Mapping[str, str]] = {
+        BROKEN: "Uses the model as if with the whole key: it can be found piece by piece.",
+        PARTLY: "Gets an impaired use of the model: accuracy returns gradually, so a key can be found piece by piece.",
+        HOLDS: "Cannot use the model: a key that is right in part is worth little.",
+    }
+    advice = "Count a key that is known in part as known, and rotate it."
+
+    def attack(self, held: Held, effort: Effort) -> PartialKey:
+        """Ask the base class for such keys."""
+        return PartialKey(held.setting["agreement"], tries=effort.pick(3, 10))

@@ -1,0 +1,58 @@
+"""Somebody who looks at ciphertext images: what a block's brightness alone shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack, Effort
+from timm_encmixer.audit.material import Held
+from timm_encmixer.audit.methods.statistics import block_statistics
+from timm_encmixer.audit.recovery import RecoveredImages
+from timm_encmixer.ciphers.blocks import split
+
+
+class Thumbnail(Attack):
+    """One grey value per block.
+
+    `shuffle` keeps the mean of a block. Under every orthogonal map the first principal component of ciphertext blocks is the
+    plain one, turned; it is nearly the mean brightness, up to a sign that is decided by light coming from above.
+    """
+
+    name = "thumbnail"
+    attacker = "somebody who looks at ciphertext images"
+    material = ("ciphertexts",)
+    source = (
+        "block means: well known; principal components: our own, in the spirit of the feature reconstruction attack of "
+        "Chang and Li (arXiv 2004.13263)"
+    )
+    findings: ClassVar[Mapping[str, str]] = {
+        BROKEN: "Sees a thumbnail of every image, one grey pixel per block; at 224 px a face can be recognised.",
+        PARTLY: "Sees a blurred thumbnail of every image, one grey pixel per block.",
+        HOLDS: "Sees nothing in the brightness of blocks.",
+    }
+    advice = "Do not send images whose outlines must not be seen; the larger the image, the more its thumbnail shows."
+
+    def attack(self, held: Held, effort: Effort) -> RecoveredImages:
+        """Find the direction of brightness once, from all ciphertexts."""
+        patch = held.scheme.patch_size
+        direction, middle, scale = brightness(held.ciphertexts, patch, held.scheme.cipher)
+        return RecoveredImages(
+            lambda seen: ((split(seen.double(), patch) - middle) @ direction * scale + 0.5)[:, None], thumbnail=True
+        )
+
+
+def brightness(ciphertexts: Tensor, patch: int, cipher: str) -> tuple[Tensor, Tensor, float]:
+    """Return the direction in block space that shows brightness, the mean block, and a scale for pictures in [0, 1]."""
+    blocks = split(ciphertexts.double(), patch)
+    size = blocks.shape[-1]
+    if cipher == "shuffle":
+        return torch.full((size,), 1 / size, dtype=torch.float64), torch.full((size,), 0.5, dtype=torch.float64), 1.0
+    statistics = block_statistics([blocks - 0.5])
+    direction = torch.linalg.eigh(statistics.within)[1][:, -1]
+    if float(statistics.light @ direction) < 0:
+        direction = -direction
+    return direction, statistics.mean + 0.5, size**-0.5

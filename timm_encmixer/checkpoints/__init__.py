@@ -1,0 +1,1 @@
+"""Models on disk and on the Hub: safetensors and config.json, read, written, encrypted and sealed."""

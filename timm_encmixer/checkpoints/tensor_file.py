@@ -1,0 +1,162 @@
+"""safetensors files, rewritten tensor by tensor without the rest in memory.
+
+The `safetensors` library validates a file and reads tensors; what it lacks is a rewrite that copies the other tensors'
+bytes untouched, in their order. Source: https://github.com/huggingface/safetensors (format section of the README).
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from timm_encmixer.errors import CheckpointError
+from timm_encmixer.files import file_error
+
+_LENGTH_BYTES = 8
+_LONGEST_HEADER_BYTES = 100_000_000  # the library's own limit
+_ALIGNMENT_BYTES = 8
+_BUFFER_BYTES = 1 << 20
+_REMEDY = "take another copy of the checkpoint"
+
+
+@dataclass(frozen=True)
+class TensorFile:
+    """A validated safetensors file: its header in memory, its tensors on disk."""
+
+    path: Path
+    metadata: Mapping[str, str]
+    entries: Mapping[str, Mapping[str, Any]]  # as in the header: dtype, shape, data_offsets
+    data_start: int
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> TensorFile:
+        """Read and validate the header.
+
+        Raises:
+            FileAccessError: The file is missing, a folder or unreadable.
+            CheckpointError: It is no whole, well-formed safetensors file.
+        """
+        path = Path(path)
+        try:
+            with path.open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                header, data_start = read_header(file, size, str(path))
+            with safe_open(str(path), framework="pt"):  # checks dtypes, shapes, offsets and the file's size
+                pass
+        except OSError as error:
+            raise file_error(path, "a .safetensors file to read", error) from error
+        except SafetensorError as error:
+            raise CheckpointError(str(path), "a whole safetensors file", str(error), _REMEDY) from error
+        metadata = header.pop("__metadata__", None) or {}
+        return cls(path, metadata, header, data_start)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return a tensor's shape.
+
+        Raises:
+            CheckpointError: There is no such tensor.
+        """
+        if name not in self.entries:
+            raise CheckpointError(str(self.path), f"a tensor {name}", "none of that name", _REMEDY)
+        return tuple(self.entries[name]["shape"])
+
+    def read(self, name: str) -> Tensor:
+        """Read one tensor into memory."""
+        self.shape(name)
+        with safe_open(str(self.path), framework="pt") as file:
+            tensor: Tensor = file.get_tensor(name)
+            return tensor.clone()  # not a view of the file, which may go away
+
+    def write_with(self, target: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+        """Write a copy with some tensors and the metadata replaced; all other bytes and their order are kept.
+
+        Args:
+            target: File to write over.
+            tensors: By name; shapes and dtypes as in this file.
+            metadata: The copy's whole metadata.
+        """
+        header = {**({"__metadata__": dict(metadata)} if metadata else {}), **self.entries}
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        text += b" " * (-len(text) % _ALIGNMENT_BYTES)
+        ranges = {name: self.entries[name]["data_offsets"] for name in tensors}
+        with self.path.open("rb", buffering=0) as source, target.open("wb", buffering=0) as out:
+            _write(out, struct.pack("<Q", len(text)) + text)
+            position = 0
+            for name, (start, end) in sorted(ranges.items(), key=lambda item: item[1]):
+                _copy_range(source, out, self.data_start + position, start - position)
+                _write(out, _bytes(tensors[name]))
+                position = end
+            _copy_range(source, out, self.data_start + position, self.path.stat().st_size - self.data_start - position)
+
+
+def read_header(file: BinaryIO, size: int, where: str) -> tuple[dict[str, Any], int]:
+    """Read a file's header and return it with the place where the tensors' bytes begin.
+
+    Args:
+        file: The file from its beginning, at least as far as the header goes.
+        size: Of the whole file, in bytes.
+        where: For error messages.
+
+    Raises:
+        CheckpointError: It is no safetensors header.
+    """
+    prefix = file.read(_LENGTH_BYTES)
+    if len(prefix) < _LENGTH_BYTES:
+        raise CheckpointError(where, "a safetensors file", f"{size} bytes", _REMEDY)
+    (length,) = struct.unpack("<Q", prefix)
+    if length > min(size - _LENGTH_BYTES, _LONGEST_HEADER_BYTES):
+        got = f"a header length of {length} in a file of {size} bytes"
+        raise CheckpointError(where, "a safetensors file (pickles are never read)", got, _REMEDY)
+    try:
+        header = json.loads(file.read(length), object_pairs_hook=_without_duplicates)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(where, "a JSON header that names each tensor once", str(error), _REMEDY) from error
+    if not isinstance(header, dict):
+        raise CheckpointError(where, "a JSON object as header", type(header).__name__, _REMEDY)
+    return header, _LENGTH_BYTES + length
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        twice = next(name for index, (name, _) in enumerate(pairs) if name in dict(pairs[:index]))
+        raise ValueError(f"{twice!r} twice")
+    return values
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    return tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes()
+
+
+def _write(out: Any, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[out.write(view) :]
+
+
+def _copy_range(source: Any, out: Any, start: int, length: int) -> None:
+    """Append bytes of one open file to another, inside the kernel where it can."""
+    end = start + length
+    while start < end:
+        try:
+            moved = os.copy_file_range(source.fileno(), out.fileno(), end - start, start)
+        except (AttributeError, OSError) as error:  # not this system, not across these file systems
+            if isinstance(error, OSError) and error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise
+            source.seek(start)
+            block = source.read(min(_BUFFER_BYTES, end - start))
+            _write(out, block)
+            moved = len(block)
+        if not moved:
+            raise OSError(errno.EIO, "the source shrank while it was read")
+        start += moved

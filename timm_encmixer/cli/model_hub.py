@@ -1,0 +1,104 @@
+"""encmixer model push and pull: the Hugging Face Hub."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from timm_encmixer.cli.options import (
+    arch_option,
+    cipher_option,
+    force_option,
+    json_option,
+    key_option,
+    load_key,
+    report,
+    token_option,
+    warnings_as_lines,
+)
+
+
+@click.command("push")
+@click.argument("src")
+@click.argument("repo_id")
+@key_option
+@cipher_option
+@arch_option
+@click.option("--public", is_flag=True, help="Make a new repository public, or publish to one that is; default: private.")
+@click.option("--revision", metavar="BRANCH", help="Branch to commit to; made if it is not there.")
+@click.option("--create-pr", is_flag=True, help="Open a pull request instead of committing.")
+@click.option("--commit-message", metavar="TEXT", help="Title of the commit.")
+@click.option("--license", metavar="ID", help="Licence as the Hub writes it; default: that of the source.")
+@click.option("--base-model", metavar="ID", help="Hub id of the plain model, or none; default: the source.")
+@click.option("--eval-results", metavar="FILE", help="What encmixer eval --json printed, for the model card.")
+@click.option(
+    "--seal-to", multiple=True, metavar="RECIPIENT", help="Send the weights sealed to this age or ssh key; repeatable."
+)
+@token_option
+@click.option("--force", is_flag=True, help="Publish even beside plain weights, which give the key away.")
+@json_option
+def push(src: str, repo_id: str, key: str | None, public: bool, as_json: bool, **options: Any) -> None:
+    """Publish the model SRC as REPO_ID on the Hub: model.safetensors, config.json and a model card, in one commit.
+
+    SRC is a timm model name, hf-hub:ID, a folder with config.json, or a .safetensors file (with --arch). A plain one is
+    encrypted on the way, with --key and --cipher; plain weights are never sent.
+
+    \b
+    Example: encmixer model push encrypted me/encmixer-cifar10 --key owner.key
+    """
+    from timm_encmixer.hub.client import HUB_PREFIX
+    from timm_encmixer.publishing.rotation import publish
+
+    secret = load_key(key, optional=True)
+    with warnings_as_lines():
+        commit = publish(
+            src,
+            repo_id.removeprefix(HUB_PREFIX),
+            key=secret,
+            private=not public,
+            ask=_ask if sys.stdin.isatty() else None,
+            **options,
+        )
+    report_commit(commit, as_json)
+
+
+@click.command("pull")
+@click.argument("repo_id")
+@click.argument("dst", type=Path)
+@click.option("--revision", metavar="REV", help="Branch, tag, pull request (refs/pr/N) or commit.")
+@token_option
+@force_option
+@json_option
+def pull(repo_id: str, dst: Path, revision: str | None, token: str | None, force: bool, as_json: bool) -> None:
+    """Fetch the model REPO_ID from the Hub to the folder DST; every byte is compared with what the Hub lists.
+
+    \b
+    Example: encmixer model pull me/encmixer-cifar10 served
+    """
+    from timm_encmixer.checkpoints.inspection import describe
+    from timm_encmixer.checkpoints.pull import pull_to_folder
+    from timm_encmixer.hub.client import HUB_PREFIX
+
+    pull_to_folder(repo_id.removeprefix(HUB_PREFIX), dst, revision=revision, token=token, force=force)
+    info = describe(str(dst))
+    record = f"encrypted with key {info['encmixer']['fingerprint']}" if info["encrypted"] else "plain"
+    report(info, as_json, lambda: f"{dst}: {info['architecture']}, {record}")
+
+
+def report_commit(commit: Any, as_json: bool) -> None:
+    """Print what the Hub answered to a commit."""
+    value = {
+        "repository": commit.repo_url.repo_id,
+        "commit": commit.oid,
+        "url": commit.commit_url,
+        "pull_request": commit.pr_url,
+    }
+    report(value, as_json, lambda: commit.pr_url or commit.commit_url)
+
+
+def _ask(question: str) -> str | None:
+    answer: str = click.prompt(question, default="", show_default=False, err=True)
+    return answer.strip() or None

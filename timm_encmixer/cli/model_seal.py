@@ -1,0 +1,66 @@
+"""encmixer model seal and open: real cryptography at rest, with age."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from timm_encmixer.cli.options import force_option, json_option, report
+
+PASSPHRASE_VARIABLE = "TIMM_ENCMIXER_PASSPHRASE"  # noqa: S105  # a variable's name
+_passphrase = click.option("--passphrase", is_flag=True, help=f"Ask for a passphrase, or take {PASSPHRASE_VARIABLE}.")
+
+
+@click.command("seal")
+@click.argument("src")
+@click.argument("dst", type=Path)
+@click.option(
+    "--to", "recipients", multiple=True, metavar="RECIPIENT", help="age or ssh public key, or a file of them; repeatable."
+)
+@_passphrase
+@force_option
+@json_option
+def seal(src: str, dst: Path, recipients: tuple[str, ...], passphrase: bool, force: bool, as_json: bool) -> None:
+    """Encrypt the model SRC to the file DST with age, so that only RECIPIENTs can open it.
+
+    SRC is a model source as for encrypt. A folder becomes a tar of its two files; `age -d` opens both kinds.
+
+    \b
+    Example: encmixer model seal encrypted model.age --to age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p
+    """
+    from timm_encmixer.checkpoints.seal import seal_model
+    from timm_encmixer.checkpoints.sources import find_source
+
+    secret = _passphrase_of(confirm=True) if passphrase else None
+    seal_model(find_source(src).path, dst, recipients=recipients, passphrase=secret, force=force)
+    size = dst.stat().st_size
+    report({"target": str(dst), "bytes": size}, as_json, lambda: f"{dst}: sealed, {size} bytes")
+
+
+@click.command("open")
+@click.argument("src")
+@click.argument("dst", type=Path)
+@click.option("--identity", "-i", metavar="FILE", help="age identity file, or ssh private key.")
+@_passphrase
+@force_option
+@json_option
+def open_(src: str, dst: Path, identity: str | None, passphrase: bool, force: bool, as_json: bool) -> None:
+    """Open the sealed model SRC, a file or hf-hub:ID, and write it to DST.
+
+    \b
+    Example: encmixer model open model.age opened --identity identity.txt
+    """
+    from timm_encmixer.checkpoints.pull import find_sealed
+    from timm_encmixer.checkpoints.seal import open_model
+
+    secret = _passphrase_of(confirm=False) if passphrase else None
+    open_model(find_sealed(src), dst, identity=Path(identity) if identity else None, passphrase=secret, force=force)
+    report({"target": str(dst)}, as_json, lambda: f"{dst}: opened")
+
+
+def _passphrase_of(*, confirm: bool) -> str:
+    given = os.environ.get(PASSPHRASE_VARIABLE)
+    text: str = given or click.prompt("Passphrase", hide_input=True, confirmation_prompt=confirm, err=True)
+    return text

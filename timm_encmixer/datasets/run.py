@@ -1,0 +1,389 @@
+"""Converting a whole data set: shard by shard, on as many processes as there are, stopped at any moment and taken up again."""
+
+from __future__ import annotations
+
+import errno
+import heapq
+import importlib.util
+import os
+import shutil
+import tarfile
+import zlib
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+
+from timm_encmixer.checkpoints.config_file import RECORD_NAME
+from timm_encmixer.datasets.card import write_card
+from timm_encmixer.datasets.cells import DECRYPT, ENCRYPT, CellCodec, make_codec
+from timm_encmixer.datasets.image_runs import convert_images
+from timm_encmixer.datasets.inspection import manifest_in
+from timm_encmixer.datasets.layout import ARROW, IMAGES, PARQUET, WEBDATASET, Layout, Shard, files_of, read_layout
+from timm_encmixer.datasets.ledger import MANIFEST, MANIFEST_VERSION, Entry, Ledger, digest_of_run, read_manifest
+from timm_encmixer.datasets.origins import Origin, open_origin
+from timm_encmixer.datasets.progress import Progress, bar_of_all
+from timm_encmixer.datasets.samples import ON_ERROR, QUARANTINE, STOP, ShardWork, StoppedError
+from timm_encmixer.datasets.side_files import copy_side_file
+from timm_encmixer.datasets.tables import convert_arrow, convert_parquet
+from timm_encmixer.datasets.tars import convert_tar
+from timm_encmixer.distributed import on_every_process, share_key
+from timm_encmixer.distributed.processes import check_launch, from_main, joined_state
+from timm_encmixer.errors import DataError, EncMixerError, MissingExtraError, SchemeError, SourceError
+from timm_encmixer.files import file_error, place_file, sync_folder
+from timm_encmixer.hub.snapshot import Token, sha256_of
+from timm_encmixer.images.transform import find_scheme
+from timm_encmixer.keys import SecretKey
+from timm_encmixer.scheme import Scheme
+
+PathLike = str | os.PathLike[str]
+_CONVERT: dict[str, Callable[[Path, Path, ShardWork, Sequence[str]], None]] = {
+    PARQUET: convert_parquet,
+    ARROW: convert_arrow,
+    WEBDATASET: convert_tar,
+}
+_LONGEST_WAIT = timedelta(days=30)  # until the last shard of the slowest process; one that dies is noticed by the launcher
+_WRITE_ERRORS = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM))
+
+
+@dataclass(frozen=True)
+class DatasetCounts:
+    """What a run did, and what the whole data set is now."""
+
+    kind: str
+    shards: int
+    written: int  # shards
+    kept: int  # shards that an earlier run had finished
+    samples: int
+    images: int
+    bytes: int
+    bad: int  # samples that were left out; the manifest lists them
+    passed_over: tuple[str, ...]  # source files that are no part of the target
+
+
+def encrypt_dataset(
+    src: PathLike,
+    dst: PathLike,
+    key: SecretKey | PathLike | None,
+    model: Any,
+    *,
+    resize: bool = True,
+    image_columns: Sequence[str] = (),
+    include: Sequence[str] = (),
+    on_error: str = STOP,
+    png_level: int | None = None,
+    token: Token = None,
+    progress: bool = True,
+) -> DatasetCounts:
+    """Encrypt a data set to one of the same kind, with the same columns, labels, splits and shard names.
+
+    Image cells become lossless ciphertext PNGs; all other cells, members and features stay as they are. Run it again after
+    an interruption, with the same arguments, and it goes on; the result is the same, byte for byte. Under `accelerate launch`
+    every process must call this; the shards are divided among them.
+
+    What it does not do: look into other columns and files, which may show the images too (thumbnails, embeddings, captions);
+    or hide images from whoever studies many ciphertexts (docs/security.md).
+
+    Args:
+        src: Hub data set id, folder (parquet, `save_to_disk`, images, WebDataset tars), or a URL that fsspec reads.
+        dst: New folder, or one that this call began.
+        key: The key, its file, or None for the file that TIMM_ENCMIXER_KEY names; only the main process reads it.
+        model: As for `create_transform`: whose input the images are brought to.
+        resize: Bring images to the model's input; False keeps sizes that are multiples of the patch side.
+        image_columns: Columns (WebDataset: fields) to encrypt; none takes all that hold images.
+        include: Shell patterns of shards to take; none takes all.
+        on_error: What to do with a sample whose image cannot be used: "stop"; "skip", which leaves it out and lists it; or
+            "quarantine", which also keeps its plain cells in the folder DST.quarantine.
+        png_level: PNG compression, 0 to 9; None takes 0: ciphertext hardly compresses.
+        token: Of the Hub.
+        progress: Show a bar on a terminal.
+
+    Raises:
+        ImageError: A bad cell, with on_error="stop".
+        DataError: A shard that cannot be read, or has no images in columns of their own.
+        SourceError, TargetExistsError, FileAccessError, KeyMismatchError, SchemeError, HubError, MissingExtraError.
+    """
+    join_processes()
+    scheme = from_main(lambda: find_scheme(model))
+    options = {"resize": resize, "image_columns": image_columns, "include": include, "png_level": png_level}
+    return _run(ENCRYPT, src, dst, key, scheme, options=options, on_error=on_error, token=token, progress=progress)
+
+
+def decrypt_dataset(
+    src: PathLike,
+    dst: PathLike,
+    key: SecretKey | PathLike | None,
+    model: Any = None,
+    *,
+    image_columns: Sequence[str] = (),
+    include: Sequence[str] = (),
+    on_error: str = STOP,
+    png_level: int | None = None,
+    token: Token = None,
+    progress: bool = True,
+) -> DatasetCounts:
+    """Undo `encrypt_dataset`: the images come back as the plain model's input, pixel for pixel; other arguments as there.
+
+    Args:
+        src: An encrypted data set, wherever it is.
+        dst: New folder, or one that this call began.
+        key: The key.
+        model: Whose record to use; None takes the one in the data set's manifest.
+        image_columns: As for `encrypt_dataset`.
+        include: Likewise.
+        on_error: Likewise.
+        png_level: None takes 1.
+        token: Of the Hub.
+        progress: Show a bar on a terminal.
+
+    Raises:
+        SchemeError: No model was given and the data set names no record.
+    """
+    join_processes()
+    scheme = from_main(lambda: find_scheme(model) if model is not None else record_of(os.fspath(src), token))
+    options = {"resize": False, "image_columns": image_columns, "include": include, "png_level": png_level}
+    return _run(DECRYPT, src, dst, key, scheme, options=options, on_error=on_error, token=token, progress=progress)
+
+
+def join_processes() -> PartialState:
+    """Join the run that accelerate launched, if it did, ready to wait for days for a process with more to do.
+
+    Raises:
+        ProcessError: Fewer processes run than were asked for.
+    """
+    state = PartialState(cpu=True, timeout=_LONGEST_WAIT)  # the work is the processors', whatever else there is
+    check_launch(state)
+    return state
+
+
+def record_of(src: str, token: Token = None) -> Scheme:
+    """Return the record in an encrypted data set's manifest.
+
+    Raises:
+        SchemeError, SourceError: There is none.
+    """
+    manifest = manifest_in(open_origin(src, token=token))
+    if manifest is None or RECORD_NAME not in manifest:
+        raise SchemeError(src, "an encrypted data set that names its record", "none", "name the model with --model")
+    return Scheme.from_dict(manifest[RECORD_NAME], where=f"{src}: record")
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What the main process tells the others; nothing secret."""
+
+    commit: str | None
+    layout: Layout
+    job: dict[str, Any]
+    todo: list[list[Shard]]  # per process
+    finished: bool
+    done_bytes: int  # of the source
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What a process needs for its shards."""
+
+    origin: Origin
+    ledger: Ledger
+    codec: CellCodec
+    plan: _Plan
+    on_error: str
+    progress: Progress
+    process: int
+
+    def convert(self, shard: Shard) -> None:
+        """Convert one shard: write it aside, sync it, give it its name, then note it as done."""
+        scratch = self.ledger.scratch / str(self.process)
+        shutil.rmtree(scratch, ignore_errors=True)
+        counted = 0
+
+        def advance(cell_bytes: int, images: int) -> None:
+            nonlocal counted
+            counted += cell_bytes
+            self.progress.add(cell_bytes, images)
+            if self.ledger.stop_file.exists():
+                raise StoppedError("run", "all processes to go on", "one that failed", "see its message")
+
+        quarantine = quarantine_of(self.ledger.root) if self.on_error == QUARANTINE else None
+        work = ShardWork(shard.name, self.codec, self.on_error, quarantine, advance)
+        try:
+            (scratch / "new").mkdir(parents=True)
+            place = self._place_images if self.plan.layout.kind == IMAGES else self._place_file
+            self.ledger.record(place(shard, scratch, work))
+        except EncMixerError:
+            raise
+        except Exception as error:
+            raise _explained(error, shard, self.origin, self.ledger.root) from error
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        self.progress.add(shard.size - counted, 0)
+
+    def _place_file(self, shard: Shard, scratch: Path, work: ShardWork) -> Entry:
+        new, target = scratch / "new" / "shard", self.ledger.root / shard.name
+        with self.origin.local(shard.name, scratch) as path:
+            _CONVERT[self.plan.layout.kind](path, new, work, self.plan.job["options"]["image_columns"])
+        entry = Entry(shard.name, new.stat().st_size, sha256_of(new), work.samples, work.images, work.bad)
+        place_file(new, target)
+        return entry
+
+    def _place_images(self, shard: Shard, scratch: Path, work: ShardWork) -> Entry:
+        files = files_of(shard, self.origin, self.plan.job["options"]["include"])
+        names = convert_images(self.origin, files, scratch / "new", scratch, work)
+        new = [(name, scratch / "new" / Path(name).name) for name in names]
+        size, digest = sum(path.stat().st_size for _, path in new), digest_of_run(new)
+        os.sync()  # once for the run: a sync for each of many small files would take longer than encrypting them
+        target = self.ledger.root / shard.folder
+        target.mkdir(parents=True, exist_ok=True)
+        for _, path in new:
+            path.replace(target / path.name)
+        sync_folder(target)
+        return Entry(shard.name, size, digest, work.samples, work.images, work.bad, len(new), is_run=True)
+
+
+def _run(
+    action: str,
+    src: PathLike,
+    dst: PathLike,
+    key: SecretKey | PathLike | None,
+    scheme: Scheme,
+    *,
+    options: dict[str, Any],
+    on_error: str,
+    token: Token,
+    progress: bool,
+) -> DatasetCounts:
+    state = joined_state()
+    if on_error not in ON_ERROR:
+        raise DataError("on_error", f"one of {', '.join(ON_ERROR)}", repr(on_error), "choose one of these")
+    options = {name: list(value) if isinstance(value, (list, tuple)) else value for name, value in options.items()}
+    secret = share_key(state, key)
+    levels: dict[str, Any] = {"resize": options["resize"], "level": options["png_level"]}
+    codec = on_every_process(lambda: make_codec(action, secret, scheme, **levels))
+    ledger = Ledger(Path(dst))
+    threads = torch.get_num_threads()
+    with ExitStack() as stack:
+        stack.callback(torch.set_num_threads, threads)
+        torch.set_num_threads(1)  # one process, one core
+        plan = from_main(lambda: _plan(stack, action, os.fspath(src), ledger, scheme, options, token, state.num_processes))
+        if not plan.finished:
+            origin = on_every_process(lambda: open_origin(os.fspath(src), commit=plan.commit, token=token))
+            mine = plan.todo[state.process_index]
+            run = _Run(origin, ledger, codec, plan, on_error, Progress(ledger.folder, state.process_index), state.process_index)
+            total = sum(shard.size for shard in plan.layout.shards)
+            label = f"{action}ing"
+            with bar_of_all(ledger.folder, total, plan.done_bytes, label=label, show=progress and state.is_main_process):
+                on_every_process(lambda: _work(run, mine))
+            on_every_process(lambda: _finish(plan, origin, ledger, scheme, action) if state.is_main_process else None)
+        manifest = from_main(lambda: read_manifest(ledger.root / MANIFEST, where=str(ledger.root)))
+    written = sum(map(len, plan.todo))
+    totals = {name: manifest["totals"][name] for name in ("samples", "images", "bytes", "bad")}
+    shards = len(plan.layout.shards)
+    return DatasetCounts(plan.layout.kind, shards, written, shards - written, **totals, passed_over=plan.layout.passed_over)
+
+
+def _plan(
+    stack: ExitStack,
+    action: str,
+    src: str,
+    ledger: Ledger,
+    scheme: Scheme,
+    options: dict[str, Any],
+    token: Token,
+    processes: int,
+) -> _Plan:
+    """Look at the source and at what is done, and deal the rest out."""
+    _refuse_inside(src, ledger.root)
+    known = ledger.known()
+    origin = open_origin(src, commit=known.get("source_commit") if known is not None else None, token=token)
+    layout = read_layout(origin, options["include"])
+    if layout.kind in (PARQUET, ARROW) and importlib.util.find_spec("pyarrow") is None:
+        remedy = 'pip install "timm-encmixer[data]"'
+        raise MissingExtraError(src, "the package pyarrow for parquet and Arrow files", "none installed", remedy)
+    job = {
+        "version": MANIFEST_VERSION,
+        "action": action,
+        "kind": layout.kind,
+        "source": name_of(src),
+        "source_commit": origin.commit,
+        "source_digest": layout.digest,
+        "options": options,
+        RECORD_NAME if action == ENCRYPT else "decrypted": scheme.to_dict(),
+    }
+    stack.enter_context(ledger.locked())
+    finished = ledger.begin(job)
+    done = {shard.name for shard in layout.shards} if finished else set(ledger.done())
+    rest = [shard for shard in layout.shards if shard.name not in done]
+    done_bytes = sum(shard.size for shard in layout.shards if shard.name in done)
+    return _Plan(origin.commit, layout, job, deal(rest, processes), finished, done_bytes)
+
+
+def deal(shards: Sequence[Shard], processes: int) -> list[list[Shard]]:
+    """Give each process about as many bytes: the largest shard left goes to whoever has least."""
+    hands: list[list[Shard]] = [[] for _ in range(processes)]
+    sizes = [(0, process) for process in range(processes)]
+    for shard in sorted(shards, key=lambda shard: (-shard.size, shard.name)):
+        size, process = heapq.heappop(sizes)
+        hands[process].append(shard)
+        heapq.heappush(sizes, (size + shard.size + 1, process))
+    return hands
+
+
+def _work(run: _Run, shards: Sequence[Shard]) -> None:
+    """Convert this process's shards; when one fails, tell the other processes to stop."""
+    try:
+        for shard in shards:
+            run.convert(shard)
+    except StoppedError:
+        pass  # the process that failed raises its error on all
+    except BaseException:
+        run.ledger.stop_file.touch()
+        raise
+    finally:
+        run.progress.write()
+
+
+def _finish(plan: _Plan, origin: Origin, ledger: Ledger, scheme: Scheme, action: str) -> None:
+    """Carry over what is no shard, write the card, and last of all the manifest."""
+    try:
+        for name in plan.layout.side_files:
+            copy_side_file(origin, name, ledger, kind=plan.layout.kind, salt=f"{action} {scheme.to_json()}")
+        manifest = ledger.summary(plan.job, [shard.name for shard in plan.layout.shards])
+        write_card(origin, plan.layout, ledger, manifest)
+        ledger.finish(manifest)
+    except OSError as error:
+        if isinstance(error, EncMixerError):
+            raise
+        raise file_error(ledger.root, "a folder to write", error) from error
+
+
+def quarantine_of(dst: Path) -> Path:
+    """Return the folder beside a data set for the plain cells that could not be used: never inside of what is published."""
+    return dst.with_name(f"{dst.name}.quarantine")
+
+
+def name_of(src: str) -> str:
+    """Return a source's name as it may be published: a local folder's last part, not where its owner keeps it."""
+    return src if "://" in src or not Path(src).exists() else Path(src).resolve().name
+
+
+def _refuse_inside(src: str, dst: Path) -> None:
+    if Path(src).is_dir() and dst.resolve().is_relative_to(Path(src).resolve()):
+        raise SourceError(str(dst), f"a target outside of {src}", "one inside", "choose another folder")
+
+
+def _explained(error: Exception, shard: Shard, origin: Origin, dst: Path) -> Exception:
+    """Return the error to raise: that of a full disk or of a damaged shard in the package's words."""
+    if isinstance(error, OSError) and error.errno in _WRITE_ERRORS:
+        return file_error(dst / shard.name, "a file to write", error)
+    damaged = isinstance(error, (OSError, ValueError, EOFError, tarfile.TarError, zlib.error))
+    if damaged or type(error).__module__.startswith("pyarrow"):
+        got = f"a damaged one ({(str(error).splitlines() or [type(error).__name__])[0][:200]})"
+        remedy = "take another copy, or leave it out with --include"
+        return DataError(f"{origin.where}/{shard.name}", "a readable shard", got, remedy)
+    return error

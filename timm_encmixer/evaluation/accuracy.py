@@ -1,0 +1,132 @@
+"""Accuracy of a model with the right key, with no key and with wrong keys, on the same images in one pass."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from timm_encmixer.ciphers import BlockCipher
+from timm_encmixer.errors import DataError
+from timm_encmixer.images.labelled import LabelledImages
+from timm_encmixer.images.transform import ClientTransform, cipher_input, normalise, normalised_plain
+from timm_encmixer.keys import SecretKey
+from timm_encmixer.models.encryption import decrypt_model, encrypt_model, scheme_of
+from timm_encmixer.scheme import DEFAULT_CIPHER
+
+
+@dataclass
+class Evaluation:
+    """Shares of right top-1 answers in [0, 1], and how far encrypted logits are from plain ones."""
+
+    images: int
+    cipher: str
+    patch_size: int
+    fingerprint: str
+    plain: float
+    right_key: float
+    no_key: float
+    wrong_keys: dict[str, float] = field(default_factory=dict)  # by fingerprint
+    changed_top1: int = 0  # between plain and right key
+    max_logit_difference: float = 0.0  # between plain and right key, both fp32
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object of `encmixer eval --json`."""
+        return asdict(self)
+
+
+def wrong_key(index: int) -> SecretKey:
+    """Return the index-th wrong key of every evaluation: public, so that figures can be had again."""
+    return SecretKey(hashlib.sha256(f"timm-encmixer/wrong-key/{index}".encode()).digest())
+
+
+def evaluate(
+    model: nn.Module,
+    key: SecretKey,
+    data: LabelledImages,
+    *,
+    cipher: str = DEFAULT_CIPHER,
+    wrong_keys: int = 0,
+    batch_size: int = 64,
+    limit: int | None = None,
+    progress: bool = True,
+) -> Evaluation:
+    """Measure the accuracy of a model, plain or encrypted, on plain images and on images encrypted with several keys.
+
+    Args:
+        model: Plain (it is encrypted here with `cipher`) or encrypted with `key` (it is decrypted for the plain figure);
+            put in evaluation mode.
+        key: The right key.
+        data: Labelled images.
+        cipher: For a plain model.
+        wrong_keys: How many of `wrong_key` to try.
+        batch_size: Images at a time.
+        limit: Use the first so many images.
+        progress: Show a progress bar on a terminal.
+
+    Raises:
+        KeyMismatchError: `model` is encrypted with another key.
+        DataError: No images, or labels that the model does not have.
+        ImageError: An image cannot be used.
+    """
+    encrypted = model if scheme_of(model) is not None else encrypt_model(model, key, cipher=cipher)
+    plain = decrypt_model(model, key) if scheme_of(model) is not None else model
+    scheme = scheme_of(encrypted)
+    assert scheme is not None  # encrypted just now
+    assert scheme.plain is not None
+    right = ClientTransform(BlockCipher(key, scheme))
+    wrong = {k.fingerprint: BlockCipher(k, scheme.without_fingerprint()) for k in map(wrong_key, range(wrong_keys))}
+    count = len(data) if limit is None else min(limit, len(data))
+    if count == 0:
+        raise DataError("data", "at least one image", "none", "check the data set and --limit")
+    result = Evaluation(count, scheme.cipher, scheme.patch_size, key.fingerprint, 0.0, 0.0, 0.0, dict.fromkeys(wrong, 0.0))
+    encrypted.eval(), plain.eval()
+    with torch.inference_mode():
+        for start in tqdm(range(0, count, batch_size), desc="evaluating", unit="batch", disable=None if progress else True):
+            pixels, labels = _batch(data, right, range(start, min(start + batch_size, count)))
+            plain_logits = plain(normalised_plain(pixels, scheme.plain))
+            classes = plain_logits.shape[-1]
+            if int(labels.min()) < 0 or int(labels.max()) >= classes:
+                got = f"{int(labels.min())} to {int(labels.max())}"
+                raise DataError("data", f"labels from 0 to {classes - 1}, as the model has", got, "use the model's own data")
+            logits = encrypted(cipher_input(right.cipher, pixels))
+            result.max_logit_difference = max(result.max_logit_difference, float((logits - plain_logits).abs().max()))
+            result.changed_top1 += int((logits.argmax(1) != plain_logits.argmax(1)).sum())
+            result.plain += _right(plain_logits, labels) / count
+            result.right_key += _right(logits, labels) / count
+            result.no_key += _right(encrypted(normalise(pixels)), labels) / count
+            for name, block_cipher in wrong.items():
+                result.wrong_keys[name] += _right(encrypted(cipher_input(block_cipher, pixels)), labels) / count
+    return result
+
+
+def _batch(data: LabelledImages, transform: ClientTransform, indices: range) -> tuple[Tensor, Tensor]:
+    samples = [data[index] for index in indices]
+    pixels = torch.stack([transform.preprocess(image) for image, _ in samples])
+    pixels = pixels.contiguous(memory_format=torch.channels_last)  # convolutions on CPU are several times faster so
+    return pixels, torch.tensor([int(label) for _, label in samples])
+
+
+def _right(logits: Tensor, labels: Tensor) -> int:
+    return int((logits.argmax(dim=1) == labels).sum())
+
+
+def table(result: Evaluation) -> str:
+    """Return an evaluation as lines of text."""
+    rows = [
+        ("plain model, plain images", result.plain),
+        ("encrypted model, right key", result.right_key),
+        ("encrypted model, plain images (no key)", result.no_key),
+        *((f"encrypted model, wrong key {name}", share) for name, share in result.wrong_keys.items()),
+    ]
+    width = max(len(name) for name, _ in rows)
+    head = f"{result.images} images, cipher {result.cipher}, block {result.patch_size} px, key {result.fingerprint}"
+    lines = [head, *(f"  {name:<{width}}  {share:8.2%}" for name, share in rows)]
+    lines.append(
+        f"  right key against plain: {result.changed_top1} changed top-1, max |delta logit| {result.max_logit_difference:.2e}"
+    )
+    return "\n".join(lines)

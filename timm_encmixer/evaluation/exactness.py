@@ -1,0 +1,148 @@
+"""Whether an encrypted model computes what the plain one does: logits side by side, against the plain model's rounding."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from timm_encmixer.ciphers import BlockCipher
+from timm_encmixer.errors import DataError, SourceError
+from timm_encmixer.images.transform import ClientTransform, cipher_input, find_scheme, normalised_plain
+from timm_encmixer.keys import SecretKey
+
+TOLERANCE = 2.0  # times the plain model's own rounding error
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass
+class Verification:
+    """The comparison with the plain model computed in float64.
+
+    Args:
+        images: How many were compared.
+        noise_floor: max |plain(precision) - plain(fp64)| over all logits and both memory formats: the plain model's own error.
+        max_logit_difference: max |encrypted(precision) - plain(fp64)| over all logits.
+        changed_top1: Images whose first class is another one.
+        spread: Standard deviation of the plain logits over images; a constant output would prove nothing.
+        precision: One of `PRECISIONS`.
+        rows: Per image: name, plain and encrypted first class with their logits, and the largest difference.
+    """
+
+    images: int
+    noise_floor: float
+    max_logit_difference: float
+    changed_top1: int
+    spread: float
+    precision: str = "fp32"
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def holds(self) -> bool:
+        """At most `TOLERANCE` times the noise floor and, in fp32, no changed top-1 (bf16 changes the plain model's too)."""
+        same = self.changed_top1 == 0 or self.precision != "fp32"
+        return same and self.max_logit_difference <= TOLERANCE * self.noise_floor
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object of `encmixer model verify --json`."""
+        return {**asdict(self), "tolerance": TOLERANCE, "holds": self.holds}
+
+
+def verify(
+    plain: nn.Module,
+    encrypted: nn.Module,
+    key: SecretKey,
+    images: Sequence[tuple[str, Image.Image]],
+    *,
+    batch_size: int = 16,
+    precision: str = "fp32",
+) -> Verification:
+    """Compare an encrypted model on encrypted images with the plain model on plain images.
+
+    Args:
+        plain: The plain model, in fp32; both models are on one device, and are put in evaluation mode.
+        encrypted: The encrypted model.
+        key: Its key.
+        images: Names and PIL images; a maximum over a few dozen is steadier than one over three.
+        batch_size: Images at a time.
+        precision: One of `PRECISIONS`; bf16 and fp16 compute under torch's autocast, as mixed precision does.
+
+    Raises:
+        KeyMismatchError, DataError, ImageError, SourceError.
+    """
+    if not images:
+        raise DataError("images", "at least one image", "none", "give a folder with images")
+    scheme = find_scheme(encrypted)
+    transform = ClientTransform(BlockCipher(key, scheme))
+    assert scheme.plain is not None  # ClientTransform has seen to it
+    plain, encrypted = plain.eval(), encrypted.eval()
+    exact = copy.deepcopy(plain).double()
+    result = Verification(len(images), 0.0, 0.0, 0, 0.0, precision)
+    device = next(plain.parameters()).device
+    autocast = functools.partial(torch.autocast, device.type, PRECISIONS[precision], enabled=precision != "fp32")
+    reference = []
+    with torch.inference_mode():
+        for start in range(0, len(images), batch_size):
+            chunk = images[start : start + batch_size]
+            pixels = torch.stack([transform.preprocess(image) for _, image in chunk]).to(device)
+            truth = exact(normalised_plain(pixels, scheme.plain, torch.float64))
+            with autocast():
+                rounded = _in_both_layouts(plain, normalised_plain(pixels, scheme.plain))
+                got = encrypted(cipher_input(transform.cipher, pixels)).double()
+            if got.shape != truth.shape:
+                raise SourceError(
+                    "encrypted model",
+                    f"{truth.shape[-1]} classes",
+                    f"{got.shape[-1]}",
+                    "compare a model with its own plain one",
+                )
+            result.noise_floor = max(result.noise_floor, *(float((logits - truth).abs().max()) for logits in rounded))
+            result.max_logit_difference = max(result.max_logit_difference, float((got - truth).abs().max()))
+            result.changed_top1 += int((got.argmax(1) != truth.argmax(1)).sum())
+            reference.append(truth)
+            for (name, _), want, have in zip(chunk, truth, got, strict=True):
+                result.rows.append(
+                    {
+                        "image": name,
+                        "plain_top1": int(want.argmax()),
+                        "plain_logit": float(want.max()),
+                        "encrypted_top1": int(have.argmax()),
+                        "encrypted_logit": float(have.max()),
+                        "max_difference": float((have - want).abs().max()),
+                    }
+                )
+    if len(images) > 1:
+        result.spread = float(torch.cat(reference).std(dim=0).mean())
+    return result
+
+
+def _in_both_layouts(model: nn.Module, images: Tensor) -> list[Tensor]:
+    """Return the logits from both memory formats: two samples of the same rounding error, for a floor from few images."""
+    return [
+        model(images.contiguous(memory_format=layout)).double() for layout in (torch.contiguous_format, torch.channels_last)
+    ]
+
+
+def table(result: Verification, *, rows: int = 10) -> str:
+    """Return a verification as lines of text, with the first `rows` images."""
+    lines = [f"  {'image':<32} {'plain':>16} {'encrypted':>16} {'max |delta|':>12}"]
+    for row in result.rows[:rows]:
+        plain = f"{row['plain_top1']:>5} {row['plain_logit']:>10.5f}"
+        encrypted = f"{row['encrypted_top1']:>5} {row['encrypted_logit']:>10.5f}"
+        lines.append(f"  {row['image'][-32:]:<32} {plain} {encrypted} {row['max_difference']:>12.2e}")
+    if len(result.rows) > rows:
+        lines.append(f"  ... and {len(result.rows) - rows} more")
+    ratio = result.max_logit_difference / result.noise_floor if result.noise_floor else float("inf")
+    lines += [
+        f"images {result.images}, changed top-1 {result.changed_top1}, spread of plain logits {result.spread:.3g}",
+        f"max |delta logit| {result.max_logit_difference:.2e}, {result.precision} noise floor {result.noise_floor:.2e}, "
+        f"ratio {ratio:.2f} (at most {TOLERANCE})",
+        "exact: the encrypted model computes what the plain one does" if result.holds else "NOT exact",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,175 @@
+"""The client's side: from a PIL image to ciphertext. The server's side is timm's own `create_transform`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from timm.data import create_transform as create_timm_transform
+from timm.data.transforms import MaybePILToTensor
+from torch import Tensor, nn
+from torchvision.transforms.functional import to_pil_image
+
+from timm_encmixer.checkpoints.checkpoint import Checkpoint
+from timm_encmixer.checkpoints.config_file import CONFIG_NAME, LOCAL_PREFIX, WEIGHTS_NAME, read_config, scheme_in_config
+from timm_encmixer.ciphers import BlockCipher
+from timm_encmixer.errors import ImageError, NotEncryptedError, SchemeError, SchemeMismatchError, SourceError
+from timm_encmixer.hub.client import HUB_PREFIX
+from timm_encmixer.hub.snapshot import fetch_file
+from timm_encmixer.images.reading import to_channels
+from timm_encmixer.keys import SecretKey, find_key
+from timm_encmixer.models.encryption import scheme_of
+from timm_encmixer.models.stem_algebra import MID_GREY
+from timm_encmixer.scheme import Preprocessing, Scheme
+
+OUTPUTS = ("input", "image", "uint8")
+
+
+def create_transform(
+    target: nn.Module | Scheme | str | os.PathLike[str],
+    *,
+    key: SecretKey | str | os.PathLike[str] | None = None,
+    output: str = "input",
+) -> ClientTransform:
+    """Return the client's transform: the plain model's preprocessing, then the cipher.
+
+    Args:
+        target: An encrypted model, a Scheme, "hf-hub:owner/name[@revision]" (only config.json is read), or a folder.
+        key: The key, its file, or None for the file that TIMM_ENCMIXER_KEY names.
+        output: "input": float32 CHW tensor, normalised, for `model(transform(image)[None])`. "image": PIL ciphertext, to
+            save as PNG. "uint8": CHW uint8 ciphertext tensor, for loaders.
+
+    Raises:
+        KeyMismatchError: The record names another key.
+        NotEncryptedError: The model, repository or folder has no record.
+        SchemeMismatchError: The model's input size is no multiple of the patch side.
+        SchemeError: Unknown output, or an output that the cipher does not have.
+    """
+    scheme = find_scheme(target)
+    return ClientTransform(BlockCipher(find_key(key), scheme), output=output)
+
+
+def find_scheme(target: nn.Module | Scheme | str | os.PathLike[str]) -> Scheme:
+    """Return the record of an encrypted model, Hub repository, folder or .safetensors file.
+
+    Raises:
+        NotEncryptedError: There is none.
+        SourceError: No such place.
+    """
+    if isinstance(target, Scheme):
+        return target
+    if isinstance(target, nn.Module):
+        scheme, where = scheme_of(target), "model"
+    else:
+        where = os.fspath(target)
+        scheme = _scheme_at(where)
+    if scheme is None:
+        raise NotEncryptedError(where, "an encrypted model with its record", "a plain one", "encrypt it first")
+    return scheme
+
+
+def _scheme_at(where: str) -> Scheme | None:
+    if where.startswith(HUB_PREFIX):
+        config = fetch_file(where.removeprefix(HUB_PREFIX), CONFIG_NAME)
+        if config is None:
+            raise SourceError(where, "a repository with config.json", "none", "give the id of a timm model")
+        return scheme_in_config(read_config(config.parent), where=f"{where}: record")
+    path = Path(where.removeprefix(LOCAL_PREFIX))
+    if path.is_dir() and not (path / WEIGHTS_NAME).exists():
+        return scheme_in_config(read_config(path), where=f"{path}: record")  # config.json is all that a client needs
+    if path.exists():
+        return Checkpoint.open(path).scheme
+    raise SourceError(where, "an encrypted folder or .safetensors file, or hf-hub:ID", "no such path", "check the name")
+
+
+def plain_transform(plain: Preprocessing) -> Any:
+    """Return timm's own evaluation transform up to the uint8 stage: PIL image to CHW uint8 tensor."""
+    return create_timm_transform(
+        plain.input_size,
+        is_training=False,
+        interpolation=plain.interpolation,
+        crop_pct=plain.crop_pct,
+        crop_mode=plain.crop_mode,
+        mean=plain.mean,
+        std=plain.std,
+        normalize=False,
+    )
+
+
+def normalise(ciphertext: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Return the encrypted model's input: uint8 (scaled by 1/255, in `dtype`) or floats in [0, 1], then mean = std = 1/2."""
+    scaled = ciphertext.to(dtype) / 255 if ciphertext.dtype == torch.uint8 else ciphertext
+    return (scaled - MID_GREY) / MID_GREY
+
+
+def cipher_input(cipher: BlockCipher, pixels: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Return the encrypted model's input in `dtype` for plain uint8 pixels (C, H, W) or (N, C, H, W)."""
+    return normalise(cipher.encrypt(pixels if cipher.scheme.exact else pixels.to(dtype) / 255), dtype)
+
+
+def normalised_plain(pixels: Tensor, plain: Preprocessing, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Return the plain model's input for plain uint8 pixels (N, C, H, W)."""
+    mean, std = (
+        torch.tensor(values, dtype=dtype, device=pixels.device).reshape(1, -1, 1, 1) for values in (plain.mean, plain.std)
+    )
+    return (pixels.to(dtype) / 255 - mean) / std
+
+
+class ClientTransform:
+    """PIL image -> ciphertext; made by `create_transform`. Leaves its input as it is.
+
+    Args:
+        cipher: Of a scheme with the plain model's preprocessing.
+        output: One of `OUTPUTS`.
+        resize: Bring images to the model's input size; False keeps sizes that are multiples of the patch side.
+    """
+
+    def __init__(self, cipher: BlockCipher, *, output: str = "input", resize: bool = True) -> None:
+        scheme = cipher.scheme
+        if output not in OUTPUTS:
+            raise SchemeError("output", f"one of {', '.join(OUTPUTS)}", repr(output), "choose one of these")
+        if output != "input" and not scheme.exact:
+            raise SchemeError(
+                "output",
+                f"'input' for the cipher {scheme.cipher}",
+                repr(output),
+                "its ciphertext is float; PNG and uint8 need a cipher such as shuffle+negpos",
+            )
+        if scheme.plain is None:
+            raise SchemeError("scheme", "the plain model's preprocessing", "none", "use model.encmixer")
+        _, height, width = scheme.plain.input_size
+        if resize and (height % scheme.patch_size or width % scheme.patch_size):
+            raise SchemeMismatchError(
+                "input_size",
+                f"multiples of {scheme.patch_size} px",
+                f"{height} x {width} px",
+                "the rest would stay plain: give the model an input size that fits",
+            )
+        self.cipher, self.output = cipher, output
+        self._plain = plain_transform(scheme.plain) if resize else None
+
+    def __call__(self, image: Image.Image) -> Tensor | Image.Image:
+        """Preprocess and encrypt one image.
+
+        Raises:
+            ImageError: Pixels that cannot be brought to 8 bits, or (without resizing) a size that does not fit.
+        """
+        if not isinstance(image, Image.Image):
+            raise ImageError("image", "a PIL image", type(image).__name__, "use BlockCipher.encrypt for tensors and arrays")
+        pixels = self.preprocess(image)
+        if self.output == "input":
+            return cipher_input(self.cipher, pixels)
+        ciphertext = self.cipher.encrypt(pixels)
+        return to_pil_image(ciphertext) if self.output == "image" else ciphertext
+
+    def preprocess(self, image: Image.Image) -> Tensor:
+        """Return the plain uint8 CHW tensor that is about to be encrypted."""
+        converted = to_channels(image, self.cipher.scheme.in_chans)
+        tensor: Tensor = MaybePILToTensor()(converted) if self._plain is None else self._plain(converted)
+        return tensor
+
+    def __repr__(self) -> str:
+        return f"ClientTransform({self.cipher!r}, output={self.output!r})"

@@ -1,0 +1,1 @@
+"""timm models in memory: which of them can be encrypted, and encrypting them."""

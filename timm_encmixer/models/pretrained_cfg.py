@@ -1,0 +1,107 @@
+"""A timm `pretrained_cfg` before and after encryption, and the record that rides in it (docs/adr/0003)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from timm.data import resolve_data_config
+
+from timm_encmixer.errors import SchemeError
+from timm_encmixer.models.stem_algebra import MID_GREY
+from timm_encmixer.scheme import Preprocessing, Scheme
+
+NOTE_PREFIX = "encmixer:"
+_SOURCE_FIELDS = ("url", "file", "state_dict", "hf_hub_id", "hf_hub_filename", "source")
+
+
+def cfg_dict(cfg: Any) -> dict[str, Any]:
+    """Return timm's PretrainedCfg object, which is untyped, as the dict that models carry."""
+    values: dict[str, Any] = cfg.to_dict()
+    return values
+
+
+def scheme_in_cfg(cfg: Mapping[str, Any]) -> Scheme | None:
+    """Return the record that rides in a timm `pretrained_cfg`, None when there is none."""
+    for note in cfg.get("notes") or ():
+        if isinstance(note, str) and note.startswith(NOTE_PREFIX):
+            return Scheme.from_json(note.removeprefix(NOTE_PREFIX), where="pretrained_cfg notes")
+    return None
+
+
+def encrypted_cfg(cfg: Mapping[str, Any], scheme: Scheme) -> dict[str, Any]:
+    """Return a plain (or encrypted) model's `pretrained_cfg` as the encrypted model needs it.
+
+    Ciphertext is normalised by mean = std = 1/2 and must not be resized; `first_conv` is withdrawn, so that timm refuses to
+    adapt the kernel to other channels; the places of the plain weights are withdrawn too.
+    """
+    if scheme.plain is None:
+        raise SchemeError("record: plain", "the plain model's preprocessing", "none", "encrypt the model anew")
+    grey = (MID_GREY,) * scheme.in_chans
+    kept = {name: value for name, value in cfg.items() if name not in (*_SOURCE_FIELDS, "test_input_size", "test_crop_pct")}
+    return {
+        **kept,
+        "input_size": scheme.plain.input_size,
+        "mean": grey,
+        "std": grey,
+        "crop_pct": 1.0,
+        "crop_mode": "center",
+        "interpolation": scheme.plain.interpolation,
+        "first_conv": None,
+        "notes": (*_other_notes(cfg), NOTE_PREFIX + scheme.to_json()),
+    }
+
+
+def bare_cfg(cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the configuration of an architecture whose encrypted weights are still to come: it takes ciphertext."""
+    grey = (MID_GREY,) * len(cfg.get("mean", (0, 0, 0)))
+    return {**cfg, "mean": grey, "std": grey, "crop_pct": 1.0, "crop_mode": "center", "first_conv": None}
+
+
+def plain_cfg(cfg: Mapping[str, Any], scheme: Scheme) -> dict[str, Any]:
+    """Return an encrypted model's `pretrained_cfg` as the plain model had it, from the record."""
+    if scheme.plain is None:
+        raise SchemeError("record: plain", "the plain model's preprocessing", "none", "encrypt the model anew")
+    kept = {name: value for name, value in cfg.items() if name not in (*_SOURCE_FIELDS, "notes")}
+    fields = {name: tuple(v) if isinstance(v, list) else v for name, v in scheme.plain.to_dict().items()}
+    notes = _other_notes(cfg)
+    return {**kept, **fields, "first_conv": scheme.stem, **({"notes": notes} if notes else {})}
+
+
+def _other_notes(cfg: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(note for note in cfg.get("notes") or () if not str(note).startswith(NOTE_PREFIX))
+
+
+def preprocessing_of(
+    cfg: Mapping[str, Any], channels: int, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
+) -> Preprocessing:
+    """Read a plain model's preprocessing from its `pretrained_cfg`; `mean` and `std` take precedence.
+
+    Raises:
+        SchemeError: The configuration has no normalisation for this many channels and none was given.
+    """
+    if (mean is None) != (std is None):
+        raise SchemeError("mean and std", "both or neither", "one of them", "pass both")
+    if mean is None and not (cfg.get("mean") and cfg.get("std")):
+        raise SchemeError("model", "a pretrained_cfg with mean and std", "none", "pass mean=... and std=..., one per channel")
+    data: dict[str, Any] = resolve_data_config(pretrained_cfg=dict(cfg) or {"input_size": (channels, 224, 224)})  # type: ignore[no-untyped-call]
+    if mean is not None and std is not None:
+        data.update(mean=tuple(mean), std=tuple(std))
+    if len(data["mean"]) != channels or len(data["std"]) != channels:
+        raise SchemeError(
+            "model",
+            f"a mean and a std for each of its {channels} input channels",
+            f"{len(data['mean'])}",
+            "in_chans was changed: pass mean=... and std=... that the weights were trained with",
+        )
+    test_size = cfg.get("test_input_size")
+    return Preprocessing(
+        input_size=(channels, *data["input_size"][1:]),
+        mean=data["mean"],
+        std=data["std"],
+        interpolation=data["interpolation"],
+        crop_pct=data["crop_pct"],
+        crop_mode=data["crop_mode"],
+        test_input_size=(channels, *test_size[1:]) if test_size else None,
+        test_crop_pct=cfg.get("test_crop_pct"),
+    )

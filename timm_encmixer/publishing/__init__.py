@@ -1,0 +1,1 @@
+"""Encrypted models on their way to the Hub: checked, described in a card, and committed."""

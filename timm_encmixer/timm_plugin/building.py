@@ -1,0 +1,206 @@
+"""Building an encrypted model inside `timm.create_model`: load plain weights and encrypt them, or load encrypted ones.
+
+`timm.create_model` copies every keyword into `model._model_args`, from where `save_for_hf` would write the key into
+config.json, and loads `checkpoint_path` after the entrypoint is done. docs/adr/0004 says how both are met.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import timm
+from timm.models import resolve_pretrained_cfg
+from torch import nn
+
+from timm_encmixer.checkpoints.checkpoint import Checkpoint
+from timm_encmixer.checkpoints.config_file import CONFIG_NAME, LOCAL_PREFIX, RECORD_NAME, WEIGHTS_NAME, check_weights
+from timm_encmixer.checkpoints.encryption import KeyLike
+from timm_encmixer.checkpoints.sources import find_source, provenance_of
+from timm_encmixer.checkpoints.tensor_file import TensorFile
+from timm_encmixer.ciphers import BlockCipher
+from timm_encmixer.errors import MissingKeyError, PublicWeightsWarning, SchemeError, SourceError, StemError
+from timm_encmixer.hub.client import HUB_PREFIX
+from timm_encmixer.hub.snapshot import fetch_checkpoint
+from timm_encmixer.keys import SecretKey, find_key
+from timm_encmixer.models.encryption import attach_scheme, encrypt_model, scheme_of, withdraw_plain_input
+from timm_encmixer.models.pretrained_cfg import cfg_dict, scheme_in_cfg
+from timm_encmixer.models.provenance import Provenance
+from timm_encmixer.scheme import DEFAULT_CIPHER, Scheme
+
+
+def build_from_base(
+    base: str, pretrained: bool, *, key: KeyLike | None = None, cipher: str | None = None, **kwargs: Any
+) -> nn.Module:
+    """Build any plain model that `timm.create_model` can name, and encrypt it; `encmixer_custom` has the arguments."""
+    if base.startswith("encmixer_"):
+        raise SourceError("base", "a plain model", repr(base), "create that model itself")
+    kwargs.pop("pretrained_cfg", None)  # that of encmixer_custom; the base has its own
+    checkpoint_path = _checkpoint_path_of_create_model()
+    scheme = _scheme_of_checkpoint_path(Path(checkpoint_path), base, key) if checkpoint_path else None
+    pretrained = pretrained and not checkpoint_path
+    provenance = Provenance()
+    if base.startswith((HUB_PREFIX, LOCAL_PREFIX)):
+        source = find_source(base, cache_dir=kwargs.get("cache_dir"))
+        checkpoint, provenance = Checkpoint.open(source.path), source.provenance
+        if checkpoint.config is not None:
+            check_weights(checkpoint.weights, checkpoint.config, where=base)
+        base = f"{LOCAL_PREFIX}{source.path}"
+    elif pretrained:
+        cfg = cfg_dict(resolve_pretrained_cfg(*_name_and_tag(base), kwargs.get("pretrained_cfg_overlay")))
+        provenance, file = provenance_of(cfg), _verified_file(cfg, kwargs.get("cache_dir"))
+        kwargs["pretrained_cfg_overlay"] = {**(kwargs.get("pretrained_cfg_overlay") or {}), **file}
+    model = timm.create_model(base, pretrained=pretrained, **kwargs)
+    return _finish(model, pretrained, scheme or scheme_of(model), key, cipher, provenance)
+
+
+def build_encrypted(
+    base: str,
+    variant: str,
+    pretrained: bool,
+    *,
+    key: KeyLike | None = None,
+    cipher: str | None = None,
+    pretrained_cfg: Any = None,
+    pretrained_cfg_overlay: dict[str, Any] | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    **kwargs: Any,
+) -> nn.Module:
+    """Build the plain architecture `base` with the configuration of `variant`, and encrypt what was loaded into it."""
+    cfg = {**cfg_dict(resolve_pretrained_cfg(variant, pretrained_cfg, pretrained_cfg_overlay)), "architecture": base}
+    in_chans = kwargs.get("in_chans", cfg["input_size"][0])
+    if pretrained and in_chans != cfg["input_size"][0]:
+        raise StemError(
+            f"{variant}: in_chans",
+            f"{cfg['input_size'][0]}, as the weights have",
+            f"{in_chans}",
+            "encrypted kernels cannot be adapted; adapt the plain model and call encrypt_model(model, key, mean=, std=)",
+        )
+    provenance = provenance_of(cfg) if pretrained else Provenance()
+    if pretrained:
+        cfg.update(_verified_file(cfg, cache_dir))
+    scheme = _scheme_of_source(cfg) if pretrained else scheme_in_cfg(cfg)
+    checkpoint_path = _checkpoint_path_of_create_model()
+    if checkpoint_path:
+        scheme = _scheme_of_checkpoint_path(Path(checkpoint_path), variant, key)
+        pretrained = False  # timm loads the checkpoint over whatever is there
+    elif pretrained and scheme is None:
+        key = _needed_key(key, variant)
+    plain_build: dict[str, Any] = {"pretrained_cfg": cfg, "cache_dir": cache_dir, **kwargs}
+    model = timm.models.model_entrypoint(base)(pretrained=pretrained, **plain_build)
+    return _finish(model, pretrained, scheme, key, cipher, provenance)
+
+
+def _finish(
+    model: nn.Module,
+    pretrained: bool,
+    scheme: Scheme | None,
+    key: KeyLike | None,
+    cipher: str | None,
+    provenance: Provenance,
+) -> nn.Module:
+    """Encrypt a plain model, or attach the record of weights that are encrypted already; keep the key out of timm's hands."""
+    if scheme is not None:
+        if cipher not in (None, scheme.cipher):
+            raise SchemeError("cipher", f"{scheme.cipher}, as the weights have", repr(cipher), "leave cipher= out")
+        if key is not None:
+            BlockCipher(find_key(key), scheme)  # raises KeyMismatchError
+        attach_scheme(model, scheme)
+    elif key is not None or pretrained:
+        model = encrypt_model(model, _needed_key(key, "create_model"), cipher=cipher or DEFAULT_CIPHER)
+        if pretrained:
+            untyped: Any = model
+            untyped.pretrained_cfg = untyped.default_cfg = provenance.noted_in(untyped.pretrained_cfg)
+        if pretrained and provenance.public:
+            warnings.warn(provenance.warning, PublicWeightsWarning, stacklevel=5)
+    else:
+        withdraw_plain_input(model)
+    return _keep_arguments_clean(model)
+
+
+def _needed_key(key: KeyLike | None, variant: str) -> SecretKey:
+    try:
+        return find_key(key, where=variant)
+    except MissingKeyError as error:
+        remedy = f"{error.remedy}; for the plain model take the name convmixer_..."
+        raise MissingKeyError(error.where, "a key to encrypt the pretrained weights with", error.got, remedy) from error
+
+
+def _name_and_tag(name: str) -> tuple[str, str | None]:
+    architecture, _, tag = name.partition(".")
+    return architecture, tag or None
+
+
+def _verified_file(cfg: dict[str, Any], cache_dir: str | os.PathLike[str] | None) -> dict[str, str]:
+    """Bring weights that timm would load from the Hub, unverified, here; return where it is to take them from instead."""
+    if not cfg.get("hf_hub_id") or cfg.get("state_dict") or cfg.get("file"):
+        return {}
+    folder = fetch_checkpoint(cfg["hf_hub_id"], CONFIG_NAME, WEIGHTS_NAME, cache_dir=cache_dir)
+    Checkpoint.open(folder)  # config and weights agree
+    return {"file": str(folder / WEIGHTS_NAME)}
+
+
+def _scheme_of_source(cfg: dict[str, Any]) -> Scheme | None:
+    """Return the record of the weights that timm is about to load, None when they are plain."""
+    scheme = scheme_in_cfg(cfg)
+    if scheme is not None or cfg.get("state_dict") or not cfg.get("file"):
+        return scheme
+    path = Path(cfg["file"])
+    return Checkpoint.open(path).scheme if path.is_dir() or path.suffix == ".safetensors" else None
+
+
+def _scheme_of_checkpoint_path(path: Path, variant: str, key: KeyLike | None) -> Scheme | None:
+    """Return the record of the file that `timm.create_model(checkpoint_path=...)` is about to load.
+
+    Raises:
+        SourceError: A key was given and the file has no record: timm loads it as it is, so it cannot be encrypted here.
+    """
+    text = TensorFile.open(path).metadata.get(RECORD_NAME) if path.suffix == ".safetensors" else None
+    if text is not None:
+        return Scheme.from_json(text, where=str(path))
+    if key is not None:
+        raise SourceError(
+            f"{variant}: checkpoint_path",
+            "an encrypted .safetensors file with its record, or no key=",
+            str(path),
+            "to encrypt on load: pretrained=True, pretrained_cfg_overlay=dict(file=PATH)",
+        )
+    warnings.warn(f"{path} has no record of an encryption; timm loads it as it is", UserWarning, stacklevel=5)
+    return None
+
+
+def _checkpoint_path_of_create_model() -> str | None:
+    """Return the `checkpoint_path` that `timm.create_model` was called with, which it does not hand to entrypoints."""
+    frame: Any = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code is timm.models.create_model.__code__:
+            path: str | None = frame.f_locals.get("checkpoint_path")
+            return path
+        frame = frame.f_back
+    return None
+
+
+def _keep_arguments_clean(model: nn.Module) -> nn.Module:
+    """Give `model` a class that drops this package's arguments when `create_model` records them, then its own class back.
+
+    `create_model` sets `model._model_args` once, as its last step; the setter below sees that, stores what the stock
+    architecture knows, and leaves an object whose class is exactly timm's.
+    """
+    own = type(model)
+
+    def keep(self: Any, arguments: dict[str, Any]) -> None:
+        self.__class__ = own
+        self._model_args = {name: value for name, value in arguments.items() if name not in ("key", "cipher", "base")}
+
+    def get(self: Any) -> dict[str, Any]:
+        return dict(self.__dict__.get("_model_args", {}))
+
+    def reduce(self: Any, protocol: Any) -> Any:
+        self.__class__ = own
+        return self.__reduce_ex__(protocol)
+
+    model.__class__ = type(own.__name__, (own,), {"_model_args": property(get, keep), "__reduce_ex__": reduce})
+    return model
