@@ -1,27 +1,38 @@
 PYTHON ?= python3
 BIN := .venv/bin
+WORKFLOWS := $(wildcard .github/workflows/*.yml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup format check docs models test bench demo
+.PHONY: help setup format check docs site models test bench demo dist
 
 help:  ## Say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
 
 setup:  ## Make .venv with everything for development
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install -e ".[test,dev]"
+	$(BIN)/pip install -e ".[test,dev,docs]"
 
 format:  ## Rewrite the code in the house style
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-check:  ## Lint and types
+check:  ## Lint and types, of the repository's own files too
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows $(WORKFLOWS)
+	$(BIN)/check-jsonschema --builtin-schema custom.github-workflows-require-timeout $(WORKFLOWS)
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms $(filter-out %/config.yml,$(wildcard .github/ISSUE_TEMPLATE/*.yml))
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
+	$(BIN)/pre-commit validate-config
 
 docs:  ## Run the examples of README and docs
 	$(BIN)/pytest tests/test_docs.py
+
+site:  ## Build the documents as a site, in site/
+	$(BIN)/mkdocs build --strict
 
 models:  ## Examine all of timm's models; write docs/models.md
 	$(BIN)/python tests/families/make_models.py
@@ -39,3 +50,8 @@ bench:  ## Print the benchmarks' ratios
 
 demo:  ## The whole story on bundled weights and images
 	$(BIN)/encmixer demo
+
+dist:  ## Build sdist and wheel, in dist/, and check what PyPI would say
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
