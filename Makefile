@@ -15,10 +15,11 @@ format:  ## Rewrite the code in the house style
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-check:  ## Lint and types
+check:  ## Lint, types and directions of imports
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 docs:  ## Run the examples of README and docs
 	$(BIN)/pytest tests/test_docs.py

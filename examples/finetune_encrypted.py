@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import timm_encmixer as te
-from timm_encmixer.checkpoints.sources import load_model
+from timm_encmixer.checkpoints.loading import load_model
 from timm_encmixer.distributed import check_launch, exit_on_error
 from timm_encmixer.images.transform import normalise, normalised_plain
 

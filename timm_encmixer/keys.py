@@ -168,3 +168,6 @@ def find_key(key: SecretKey | str | os.PathLike[str] | None, *, where: str = "ke
     if KEY_FILE_PREFIX in os.fspath(path):
         raise KeyFormatError(where, "the path of a key file", "a key's own text", "give the path, and rotate to a new key")
     return SecretKey.load(path)
+
+
+KeyLike = SecretKey | str | os.PathLike[str]

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 import timm_encmixer as te
-from timm_encmixer.checkpoints.config_file import bare_model
 from timm_encmixer.images.transform import normalise
+from timm_encmixer.models.bare import bare_model
 from timm_encmixer.models.families import Support, table
 
 KEY = te.SecretKey(bytes(range(32)))

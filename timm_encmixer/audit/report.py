@@ -107,7 +107,7 @@ def _make_parents(folder: Path) -> None:
         raise file_error(folder, "a folder to write", error) from error
 
 
-def table(report: Report) -> str:
+def report_table(report: Report) -> str:
     """Return a report as lines of text."""
     plain = "unlabelled images" if report.plain_accuracy is None else f"plain accuracy {figure(report.plain_accuracy)}"
     lines = [

@@ -18,7 +18,8 @@ from timm_encmixer.audit.photos import sample_photos
 from timm_encmixer.audit.report import Report
 from timm_encmixer.audit.target import Target
 from timm_encmixer.bundled import BUNDLED_MODEL, bundled_images
-from timm_encmixer.checkpoints.sources import find_source, load_model, provenance_of
+from timm_encmixer.checkpoints.loading import load_model
+from timm_encmixer.checkpoints.sources import find_source, provenance_of
 from timm_encmixer.errors import AuditError, DataError, MissingKeyError
 from timm_encmixer.images.labelled import UNLABELLED, LabelledImages, MemoryImages, open_images
 from timm_encmixer.images.reading import to_channels

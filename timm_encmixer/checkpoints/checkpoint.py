@@ -7,25 +7,34 @@ A folder as `timm.models.save_for_hf(..., safe_serialization=True)` writes it (c
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from safetensors.torch import save_file
+from timm.models._hub import save_config_for_hf
+from torch import Tensor, nn
 
-from timm_encmixer.checkpoints.config_file import CONFIG_NAME, RECORD_NAME, WEIGHTS_NAME, read_config, scheme_in_config
+from timm_encmixer.checkpoints.config_file import (
+    CONFIG_NAME,
+    RECORD_NAME,
+    WEIGHTS_NAME,
+    read_config,
+    scheme_in_config,
+    without_repeats,
+)
 from timm_encmixer.checkpoints.tensor_file import TensorFile
 from timm_encmixer.errors import CheckpointError, SourceError
-from timm_encmixer.files import refuse_existing, replacing_file, replacing_folder
+from timm_encmixer.files import PathLike, refuse_existing, replacing_file, replacing_folder
+from timm_encmixer.models.bare import bare_model
+from timm_encmixer.models.encryption import scheme_of
 from timm_encmixer.models.patch_stem import check_finite
 from timm_encmixer.models.pretrained_cfg import encrypted_cfg, plain_cfg
 from timm_encmixer.models.provenance import Provenance
 from timm_encmixer.scheme import PATCH_PX, Scheme
 
 OWNED_NAMES = frozenset((WEIGHTS_NAME, CONFIG_NAME))
-PathLike = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
@@ -137,3 +146,67 @@ def write_config(folder: Path, content: Mapping[str, Any]) -> None:
 def _refuse_folder(dst: Path) -> None:
     if dst.suffix != ".safetensors" or dst.is_dir():
         raise SourceError(str(dst), "a .safetensors file as target of a .safetensors file", "another name", "rename it")
+
+
+def check_weights(weights: TensorFile, config: Mapping[str, Any], *, where: str) -> None:
+    """Compare a file with the whole model that its config.json describes, without memory for it.
+
+    Raises:
+        SourceError: The config describes no model.
+        CheckpointError: A tensor is missing, has another shape, or is not the architecture's.
+    """
+    check_tensors(weights, bare_model(config["architecture"], config, where=where))
+
+
+def check_tensors(weights: TensorFile, model: nn.Module, *, only: Sequence[str] | None = None) -> None:
+    """Compare a file's tensor names and shapes with an architecture's, by the header alone.
+
+    Args:
+        weights: The file.
+        model: The architecture, for example on the meta device.
+        only: Names to compare; None means all, and none else in the file.
+
+    Raises:
+        CheckpointError: A tensor is missing, has another shape, or is not the architecture's.
+    """
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    remedy = "take the weights that belong to this config"
+    for name in expected if only is None else only:
+        if weights.shape(name) != expected[name]:
+            got = f"{weights.shape(name)}"
+            raise CheckpointError(f"{weights.path}: {name}", f"shape {expected[name]}", got, remedy)
+    unknown = sorted(set(weights.entries) - set(expected))
+    if only is None and unknown:
+        raise CheckpointError(str(weights.path), "the architecture's tensors and no others", unknown[0], remedy)
+
+
+def save_model(model: nn.Module, dst: PathLike, *, state_dict: Mapping[str, Tensor] | None = None, force: bool = False) -> None:
+    """Save a model, encrypted or plain, as a folder that `timm.create_model("local-dir:DST", pretrained=True)` loads.
+
+    Writes config.json and model.safetensors only; an encrypted model's record goes into both.
+
+    Args:
+        model: Made by `timm.create_model`.
+        dst: Folder to write.
+        state_dict: Its tensors, where they are not in the model itself (sharded over processes, say).
+        force: Replace an existing folder that this package wrote.
+
+    Raises:
+        CheckpointError: The model does not say its architecture (it was not made by `timm.create_model`).
+        TargetExistsError, FileAccessError.
+    """
+    if not (getattr(model, "pretrained_cfg", None) or {}).get("architecture"):
+        raise CheckpointError(
+            "model",
+            "a model with pretrained_cfg['architecture']",
+            "none",
+            "build it with timm.create_model, for example convmixer_custom",
+        )
+    scheme = scheme_of(model)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in (state_dict or model.state_dict()).items()}
+    record = {RECORD_NAME: scheme.to_json()} if scheme is not None else {}
+    with replacing_folder(Path(dst), overwrite=force, owned=OWNED_NAMES) as folder:
+        save_file(tensors, folder / WEIGHTS_NAME, metadata={"format": "pt", **record})
+        record_block = {RECORD_NAME: scheme.to_dict()} if scheme is not None else None
+        save_config_for_hf(model, str(folder / CONFIG_NAME), model_config=record_block)
+        write_config(folder, without_repeats(json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))))

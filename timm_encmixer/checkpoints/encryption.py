@@ -6,40 +6,27 @@ model.safetensors), or a single .safetensors file. File formats: docs/format.md.
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import timm
-from safetensors.torch import save_file
-from timm.models._hub import save_config_for_hf  # public name in a private module: timm re-exports only save_for_hf
 from torch import Tensor, nn
 
-from timm_encmixer.checkpoints.checkpoint import OWNED_NAMES, Checkpoint, PathLike, write_config
-from timm_encmixer.checkpoints.config_file import (
-    CONFIG_NAME,
-    RECORD_NAME,
-    WEIGHTS_NAME,
-    bare_model,
-    check_tensors,
-    without_repeats,
-)
+from timm_encmixer.checkpoints.checkpoint import Checkpoint, check_tensors
 from timm_encmixer.checkpoints.tensor_file import TensorFile
 from timm_encmixer.ciphers import BlockCipher
 from timm_encmixer.errors import AlreadyEncryptedError, CheckpointError, NotEncryptedError, SchemeError
-from timm_encmixer.files import replacing_folder
-from timm_encmixer.keys import SecretKey, find_key
+from timm_encmixer.files import PathLike
+from timm_encmixer.keys import KeyLike, SecretKey, find_key
+from timm_encmixer.models.bare import bare_model
 from timm_encmixer.models.edits import bias_home
-from timm_encmixer.models.encryption import planned, rotated_scheme, scheme_of
+from timm_encmixer.models.encryption import planned, rotated_scheme
 from timm_encmixer.models.patch_stem import find_stem
 from timm_encmixer.models.plan import Places, find_places, recorded
 from timm_encmixer.models.pretrained_cfg import cfg_dict, preprocessing_of
 from timm_encmixer.models.provenance import Provenance
 from timm_encmixer.scheme import DEFAULT_CIPHER, PATCH_PX, SCRAMBLE, Preprocessing, Scheme
-
-KeyLike = SecretKey | str | os.PathLike[str]
 
 
 def encrypt_checkpoint(
@@ -130,38 +117,6 @@ def rotate_checkpoint(src: PathLike, dst: PathLike, key: KeyLike, new_key: KeyLi
     tensors = _recorded_places(source, scheme, plain).rotated(source.read, *ciphers)
     source.write(Path(dst), tensors, new_scheme, force=force)
     return new_scheme
-
-
-def save_model(model: nn.Module, dst: PathLike, *, state_dict: Mapping[str, Tensor] | None = None, force: bool = False) -> None:
-    """Save a model, encrypted or plain, as a folder that `timm.create_model("local-dir:DST", pretrained=True)` loads.
-
-    Writes config.json and model.safetensors only; an encrypted model's record goes into both.
-
-    Args:
-        model: Made by `timm.create_model`.
-        dst: Folder to write.
-        state_dict: Its tensors, where they are not in the model itself (sharded over processes, say).
-        force: Replace an existing folder that this package wrote.
-
-    Raises:
-        CheckpointError: The model does not say its architecture (it was not made by `timm.create_model`).
-        TargetExistsError, FileAccessError.
-    """
-    if not (getattr(model, "pretrained_cfg", None) or {}).get("architecture"):
-        raise CheckpointError(
-            "model",
-            "a model with pretrained_cfg['architecture']",
-            "none",
-            "build it with timm.create_model, for example convmixer_custom",
-        )
-    scheme = scheme_of(model)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in (state_dict or model.state_dict()).items()}
-    record = {RECORD_NAME: scheme.to_json()} if scheme is not None else {}
-    with replacing_folder(Path(dst), overwrite=force, owned=OWNED_NAMES) as folder:
-        save_file(tensors, folder / WEIGHTS_NAME, metadata={"format": "pt", **record})
-        record_block = {RECORD_NAME: scheme.to_dict()} if scheme is not None else None
-        save_config_for_hf(model, str(folder / CONFIG_NAME), model_config=record_block)
-        write_config(folder, without_repeats(json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))))
 
 
 def _describe(

@@ -9,12 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from timm_encmixer.checkpoints.checkpoint import Checkpoint
-from timm_encmixer.checkpoints.config_file import CONFIG_NAME, RECORD_NAME, WEIGHTS_NAME, read_config, scheme_in_config
+from timm_encmixer.checkpoints.config_file import (
+    CONFIG_NAME,
+    RECORD_NAME,
+    SEALED_NAME,
+    WEIGHTS_NAME,
+    read_config,
+    scheme_in_config,
+)
+from timm_encmixer.checkpoints.pull import fetch_checkpoint
 from timm_encmixer.checkpoints.sources import find_source
 from timm_encmixer.checkpoints.tensor_file import read_header
 from timm_encmixer.errors import CheckpointError, SourceError
 from timm_encmixer.hub.client import HUB_PREFIX, is_offline
-from timm_encmixer.hub.snapshot import SEALED_NAME, Snapshot, fetch_checkpoint
+from timm_encmixer.hub.snapshot import Snapshot
 from timm_encmixer.scheme import Scheme
 
 _FIRST_BYTES = 1 << 16  # enough for the header of a ConvMixer or ViT

@@ -7,12 +7,12 @@ import os
 import shutil
 from pathlib import Path
 
-from timm_encmixer.checkpoints.checkpoint import OWNED_NAMES, Checkpoint
-from timm_encmixer.checkpoints.config_file import CONFIG_NAME, WEIGHTS_NAME, check_weights
-from timm_encmixer.errors import IntegrityError
+from timm_encmixer.checkpoints.checkpoint import OWNED_NAMES, Checkpoint, check_weights
+from timm_encmixer.checkpoints.config_file import CONFIG_NAME, SEALED_NAME, WEIGHTS_NAME
+from timm_encmixer.errors import IntegrityError, SourceError
 from timm_encmixer.files import refuse_existing, replacing_folder
 from timm_encmixer.hub.client import HUB_PREFIX
-from timm_encmixer.hub.snapshot import SEALED_NAME, Token, fetch_checkpoint
+from timm_encmixer.hub.snapshot import _OFFLINE_REMEDY, Snapshot, Token
 
 
 def pull_from_hub(
@@ -67,12 +67,27 @@ def pull_to_folder(
     return dst
 
 
-def find_sealed(name: str) -> Path:
-    """Return a sealed file: the path itself, or the one in a repository, verified.
+def fetch_file(model_id: str, filename: str, *, cache_dir: str | os.PathLike[str] | None = None) -> Path | None:
+    """Return one verified file of a repository, None when it has no such file; see `Snapshot`."""
+    return Snapshot.open(model_id, cache_dir=cache_dir).fetch(filename)[0]
 
-    Args:
-        name: A path, or "hf-hub:owner/name[@revision]".
+
+def fetch_checkpoint(model_id: str, *names: str, cache_dir: str | os.PathLike[str] | None = None, token: Token = None) -> Path:
+    """Return the folder of a repository's verified files, all from one commit.
+
+    Raises:
+        SourceError: The repository has not all of them.
     """
-    if not name.startswith(HUB_PREFIX):
-        return Path(name)
-    return fetch_checkpoint(name.removeprefix(HUB_PREFIX), SEALED_NAME) / SEALED_NAME
+    snapshot = Snapshot.open(model_id, cache_dir=cache_dir, token=token)
+    paths = snapshot.fetch(*names)
+    for name, path in zip(names, paths, strict=True):
+        if path is None:
+            sealed = SEALED_NAME in snapshot.files
+            remedy = "pickles are never read: ask its owner for safetensors"
+            if sealed:
+                remedy = f"open it: encmixer model open {HUB_PREFIX}{model_id} DST --identity FILE"
+            raise SourceError(snapshot.where, f"a repository with {name}", "a sealed model" if sealed else "none", remedy)
+    folders = {path.parent for path in paths if path is not None}
+    if len(folders) != 1:
+        raise IntegrityError(snapshot.where, "files of one commit", "files of several", _OFFLINE_REMEDY)
+    return folders.pop()

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import timm
-from safetensors.torch import load_file
 from torch import nn
 
 from timm_encmixer.bundled import BUNDLED_FOLDER, BUNDLED_WEIGHTS
@@ -17,18 +16,19 @@ from timm_encmixer.checkpoints.checkpoint import Checkpoint
 from timm_encmixer.checkpoints.config_file import (
     CONFIG_NAME,
     LOCAL_PREFIX,
+    SEALED_NAME,
     WEIGHTS_NAME,
-    bare_model,
-    check_tensors,
-    check_weights,
     read_config,
+    scheme_in_config,
 )
-from timm_encmixer.errors import EncMixerError, SourceError
+from timm_encmixer.checkpoints.pull import fetch_checkpoint, fetch_file
+from timm_encmixer.errors import EncMixerError, NotEncryptedError, SourceError
 from timm_encmixer.hub.client import HUB_PREFIX
-from timm_encmixer.hub.snapshot import Token, fetch_checkpoint, is_public
-from timm_encmixer.models.encryption import attach_scheme
+from timm_encmixer.hub.snapshot import Token, is_public
+from timm_encmixer.models.encryption import scheme_of
 from timm_encmixer.models.pretrained_cfg import cfg_dict
 from timm_encmixer.models.provenance import Provenance
+from timm_encmixer.scheme import Scheme
 
 
 @dataclass(frozen=True)
@@ -75,45 +75,6 @@ def provenance_of(cfg: Mapping[str, Any]) -> Provenance:
     return Provenance(public=True) if bundled or cfg.get("url") else Provenance.of(cfg)
 
 
-def load_model(name: str, *, arch: str | None = None) -> nn.Module:
-    """Load a model, plain or encrypted, in evaluation mode.
-
-    Args:
-        name: As for `find_source`.
-        arch: timm name of a single file's architecture; an encrypted file that records its own needs none.
-
-    Raises:
-        SourceError: It names nothing that is a whole model.
-        CheckpointError: Weights and architecture do not belong together.
-    """
-    path = find_source(name).path
-    checkpoint = Checkpoint.open(path)
-    if checkpoint.config is None:
-        model = _load_single_file(checkpoint, arch)
-    else:
-        check_weights(checkpoint.weights, checkpoint.config, where=name)
-        model = timm.create_model(f"{LOCAL_PREFIX}{path}", pretrained=True)
-    if checkpoint.scheme is not None:
-        attach_scheme(model, checkpoint.scheme)
-    return model.eval()
-
-
-def _load_single_file(checkpoint: Checkpoint, arch: str | None) -> nn.Module:
-    """Build the architecture with as many classes as the file's classifier has, and load the file into it."""
-    where, scheme = str(checkpoint.path), checkpoint.scheme
-    name = arch or (scheme.base_architecture if scheme is not None else None)
-    if name is None or not timm.is_model(name):
-        raise SourceError(where, "the architecture of a single file", repr(name), "pass --arch NAME")
-    cfg = timm.get_pretrained_cfg(name)
-    classifier = f"{cfg.classifier}.weight" if cfg is not None else ""
-    weights = checkpoint.weights
-    classes: dict[str, Any] = {"num_classes": weights.shape(classifier)[0]} if classifier in weights.entries else {}
-    check_tensors(weights, bare_model(name, classes, where=where))
-    model: nn.Module = timm.create_model(name, pretrained=False, **classes)
-    model.load_state_dict(load_file(checkpoint.path))
-    return model
-
-
 def _hub_source(model_id: str, cache_dir: str | os.PathLike[str] | None, token: Token) -> Source:
     path = fetch_checkpoint(model_id, CONFIG_NAME, WEIGHTS_NAME, cache_dir=cache_dir, token=token)
     noted = _noted(path)
@@ -129,3 +90,47 @@ def _noted(path: Path) -> Provenance:
         return Provenance.of(read_config(path)["pretrained_cfg"]) if path.is_dir() else Provenance()
     except EncMixerError:
         return Provenance()
+
+
+def find_scheme(target: nn.Module | Scheme | str | os.PathLike[str]) -> Scheme:
+    """Return the record of an encrypted model, Hub repository, folder or .safetensors file.
+
+    Raises:
+        NotEncryptedError: There is none.
+        SourceError: No such place.
+    """
+    if isinstance(target, Scheme):
+        return target
+    if isinstance(target, nn.Module):
+        scheme, where = scheme_of(target), "model"
+    else:
+        where = os.fspath(target)
+        scheme = _scheme_at(where)
+    if scheme is None:
+        raise NotEncryptedError(where, "an encrypted model with its record", "a plain one", "encrypt it first")
+    return scheme
+
+
+def _scheme_at(where: str) -> Scheme | None:
+    if where.startswith(HUB_PREFIX):
+        config = fetch_file(where.removeprefix(HUB_PREFIX), CONFIG_NAME)
+        if config is None:
+            raise SourceError(where, "a repository with config.json", "none", "give the id of a timm model")
+        return scheme_in_config(read_config(config.parent), where=f"{where}: record")
+    path = Path(where.removeprefix(LOCAL_PREFIX))
+    if path.is_dir() and not (path / WEIGHTS_NAME).exists():
+        return scheme_in_config(read_config(path), where=f"{path}: record")  # config.json is all that a client needs
+    if path.exists():
+        return Checkpoint.open(path).scheme
+    raise SourceError(where, "an encrypted folder or .safetensors file, or hf-hub:ID", "no such path", "check the name")
+
+
+def find_sealed(name: str) -> Path:
+    """Return a sealed file: the path itself, or the one in a repository, verified.
+
+    Args:
+        name: A path, or "hf-hub:owner/name[@revision]".
+    """
+    if not name.startswith(HUB_PREFIX):
+        return Path(name)
+    return fetch_checkpoint(name.removeprefix(HUB_PREFIX), SEALED_NAME) / SEALED_NAME

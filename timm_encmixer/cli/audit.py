@@ -75,7 +75,7 @@ def audit_command(
     Example: encmixer audit --model encrypted --key owner.key --images photos --out report --fail-on weights_only=0.5
     """
     from timm_encmixer import audit
-    from timm_encmixer.audit.report import above, refuse_target, table
+    from timm_encmixer.audit.report import above, refuse_target, report_table
     from timm_encmixer.audit.suite import check_names
     from timm_encmixer.bundled import BUNDLED_MODEL
 
@@ -84,7 +84,9 @@ def audit_command(
     refuse_target(out, overwrite=force)
     result = audit.run(model or BUNDLED_MODEL, attacks=only or None, key=load_key(key, optional=True), **options)
     result.save(out, overwrite=force)
-    report({"out": str(out), **result.to_dict()}, as_json, lambda: f"{table(result)}\nThe report is {out / 'audit.html'}")
+    report(
+        {"out": str(out), **result.to_dict()}, as_json, lambda: f"{report_table(result)}\nThe report is {out / 'audit.html'}"
+    )
     failed = above(result, fail_on)
     for line in failed:
         click.echo(f"encmixer: {line}", err=True)

@@ -47,7 +47,7 @@ def evaluate_command(
     \b
     Example: encmixer eval --model encrypted --key owner.key --data test-images --wrong-keys 5
     """
-    from timm_encmixer.checkpoints.sources import load_model
+    from timm_encmixer.checkpoints.loading import load_model
     from timm_encmixer.evaluation.accuracy import evaluate, table
     from timm_encmixer.images.labelled import open_labelled_images
 

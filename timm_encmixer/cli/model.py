@@ -172,7 +172,7 @@ def model_verify(
     \b
     Example: encmixer model verify plain encrypted --key owner.key --images photos
     """
-    from timm_encmixer.checkpoints.sources import load_model
+    from timm_encmixer.checkpoints.loading import load_model
     from timm_encmixer.evaluation.exactness import table, verify
     from timm_encmixer.images.encryption import open_folder
 

@@ -50,7 +50,7 @@ def push(src: str, repo_id: str, key: str | None, public: bool, as_json: bool, *
     Example: encmixer model push encrypted me/encmixer-cifar10 --key owner.key
     """
     from timm_encmixer.hub.client import HUB_PREFIX
-    from timm_encmixer.publishing.rotation import publish
+    from timm_encmixer.publishing.push import publish
 
     secret = load_key(key, optional=True)
     with warnings_as_lines():

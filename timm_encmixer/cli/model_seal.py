@@ -52,8 +52,8 @@ def open_(src: str, dst: Path, identity: str | None, passphrase: bool, force: bo
     \b
     Example: encmixer model open model.age opened --identity identity.txt
     """
-    from timm_encmixer.checkpoints.pull import find_sealed
     from timm_encmixer.checkpoints.seal import open_model
+    from timm_encmixer.checkpoints.sources import find_sealed
 
     secret = _passphrase_of(confirm=False) if passphrase else None
     open_model(find_sealed(src), dst, identity=Path(identity) if identity else None, passphrase=secret, force=force)

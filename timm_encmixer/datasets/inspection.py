@@ -14,7 +14,8 @@ from timm_encmixer.datasets.layout import read_layout
 from timm_encmixer.datasets.ledger import MANIFEST, Ledger, digest_of_run, read_manifest
 from timm_encmixer.datasets.origins import LocalFolder, Origin, open_origin
 from timm_encmixer.errors import FileAccessError, IntegrityError, SourceError
-from timm_encmixer.hub.snapshot import Token, sha256_of
+from timm_encmixer.files import sha256_of
+from timm_encmixer.hub.snapshot import Token
 
 
 @dataclass(frozen=True)

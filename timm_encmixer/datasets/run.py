@@ -21,23 +21,21 @@ from accelerate import PartialState
 
 from timm_encmixer.checkpoints.config_file import RECORD_NAME
 from timm_encmixer.datasets.card import write_card
-from timm_encmixer.datasets.cells import DECRYPT, ENCRYPT, CellCodec, make_codec
+from timm_encmixer.datasets.cells import ENCRYPT, CellCodec, make_codec
 from timm_encmixer.datasets.image_runs import convert_images
-from timm_encmixer.datasets.inspection import manifest_in
 from timm_encmixer.datasets.layout import ARROW, IMAGES, PARQUET, WEBDATASET, Layout, Shard, files_of, read_layout
 from timm_encmixer.datasets.ledger import MANIFEST, MANIFEST_VERSION, Entry, Ledger, digest_of_run, read_manifest
 from timm_encmixer.datasets.origins import Origin, open_origin
 from timm_encmixer.datasets.progress import Progress, bar_of_all
-from timm_encmixer.datasets.samples import ON_ERROR, QUARANTINE, STOP, ShardWork, StoppedError
+from timm_encmixer.datasets.samples import ON_ERROR, QUARANTINE, ShardWork, StoppedError
 from timm_encmixer.datasets.side_files import copy_side_file
 from timm_encmixer.datasets.tables import convert_arrow, convert_parquet
 from timm_encmixer.datasets.tars import convert_tar
 from timm_encmixer.distributed import on_every_process, share_key
 from timm_encmixer.distributed.processes import check_launch, from_main, joined_state
-from timm_encmixer.errors import DataError, EncMixerError, MissingExtraError, SchemeError, SourceError
-from timm_encmixer.files import file_error, place_file, sync_folder
-from timm_encmixer.hub.snapshot import Token, sha256_of
-from timm_encmixer.images.transform import find_scheme
+from timm_encmixer.errors import DataError, EncMixerError, MissingExtraError, SourceError
+from timm_encmixer.files import file_error, place_file, sha256_of, sync_folder
+from timm_encmixer.hub.snapshot import Token
 from timm_encmixer.keys import SecretKey
 from timm_encmixer.scheme import Scheme
 
@@ -66,90 +64,6 @@ class DatasetCounts:
     passed_over: tuple[str, ...]  # source files that are no part of the target
 
 
-def encrypt_dataset(
-    src: PathLike,
-    dst: PathLike,
-    key: SecretKey | PathLike | None,
-    model: Any,
-    *,
-    resize: bool = True,
-    image_columns: Sequence[str] = (),
-    include: Sequence[str] = (),
-    on_error: str = STOP,
-    png_level: int | None = None,
-    token: Token = None,
-    progress: bool = True,
-) -> DatasetCounts:
-    """Encrypt a data set to one of the same kind, with the same columns, labels, splits and shard names.
-
-    Image cells become lossless ciphertext PNGs; all other cells, members and features stay as they are. Run it again after
-    an interruption, with the same arguments, and it goes on; the result is the same, byte for byte. Under `accelerate launch`
-    every process must call this; the shards are divided among them.
-
-    What it does not do: look into other columns and files, which may show the images too (thumbnails, embeddings, captions);
-    or hide images from whoever studies many ciphertexts (docs/security.md).
-
-    Args:
-        src: Hub data set id, folder (parquet, `save_to_disk`, images, WebDataset tars), or a URL that fsspec reads.
-        dst: New folder, or one that this call began.
-        key: The key, its file, or None for the file that TIMM_ENCMIXER_KEY names; only the main process reads it.
-        model: As for `create_transform`: whose input the images are brought to.
-        resize: Bring images to the model's input; False keeps sizes that are multiples of the patch side.
-        image_columns: Columns (WebDataset: fields) to encrypt; none takes all that hold images.
-        include: Shell patterns of shards to take; none takes all.
-        on_error: What to do with a sample whose image cannot be used: "stop"; "skip", which leaves it out and lists it; or
-            "quarantine", which also keeps its plain cells in the folder DST.quarantine.
-        png_level: PNG compression, 0 to 9; None takes 0: ciphertext hardly compresses.
-        token: Of the Hub.
-        progress: Show a bar on a terminal.
-
-    Raises:
-        ImageError: A bad cell, with on_error="stop".
-        DataError: A shard that cannot be read, or has no images in columns of their own.
-        SourceError, TargetExistsError, FileAccessError, KeyMismatchError, SchemeError, HubError, MissingExtraError.
-    """
-    join_processes()
-    scheme = from_main(lambda: find_scheme(model))
-    options = {"resize": resize, "image_columns": image_columns, "include": include, "png_level": png_level}
-    return _run(ENCRYPT, src, dst, key, scheme, options=options, on_error=on_error, token=token, progress=progress)
-
-
-def decrypt_dataset(
-    src: PathLike,
-    dst: PathLike,
-    key: SecretKey | PathLike | None,
-    model: Any = None,
-    *,
-    image_columns: Sequence[str] = (),
-    include: Sequence[str] = (),
-    on_error: str = STOP,
-    png_level: int | None = None,
-    token: Token = None,
-    progress: bool = True,
-) -> DatasetCounts:
-    """Undo `encrypt_dataset`: the images come back as the plain model's input, pixel for pixel; other arguments as there.
-
-    Args:
-        src: An encrypted data set, wherever it is.
-        dst: New folder, or one that this call began.
-        key: The key.
-        model: Whose record to use; None takes the one in the data set's manifest.
-        image_columns: As for `encrypt_dataset`.
-        include: Likewise.
-        on_error: Likewise.
-        png_level: None takes 1.
-        token: Of the Hub.
-        progress: Show a bar on a terminal.
-
-    Raises:
-        SchemeError: No model was given and the data set names no record.
-    """
-    join_processes()
-    scheme = from_main(lambda: find_scheme(model) if model is not None else record_of(os.fspath(src), token))
-    options = {"resize": False, "image_columns": image_columns, "include": include, "png_level": png_level}
-    return _run(DECRYPT, src, dst, key, scheme, options=options, on_error=on_error, token=token, progress=progress)
-
-
 def join_processes() -> PartialState:
     """Join the run that accelerate launched, if it did, ready to wait for days for a process with more to do.
 
@@ -159,18 +73,6 @@ def join_processes() -> PartialState:
     state = PartialState(cpu=True, timeout=_LONGEST_WAIT)  # the work is the processors', whatever else there is
     check_launch(state)
     return state
-
-
-def record_of(src: str, token: Token = None) -> Scheme:
-    """Return the record in an encrypted data set's manifest.
-
-    Raises:
-        SchemeError, SourceError: There is none.
-    """
-    manifest = manifest_in(open_origin(src, token=token))
-    if manifest is None or RECORD_NAME not in manifest:
-        raise SchemeError(src, "an encrypted data set that names its record", "none", "name the model with --model")
-    return Scheme.from_dict(manifest[RECORD_NAME], where=f"{src}: record")
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast
 from torch import nn
 
-from timm_encmixer.checkpoints.encryption import save_model
-from timm_encmixer.checkpoints.sources import load_model
+from timm_encmixer.checkpoints.checkpoint import save_model
+from timm_encmixer.checkpoints.loading import load_model
 from timm_encmixer.distributed.processes import gather, on_every_process, on_main_first, same_everywhere
 from timm_encmixer.errors import MissingKeyError
 from timm_encmixer.keys import SecretKey

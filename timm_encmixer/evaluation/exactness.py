@@ -12,9 +12,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from timm_encmixer.checkpoints.sources import find_scheme
 from timm_encmixer.ciphers import BlockCipher
 from timm_encmixer.errors import DataError, SourceError
-from timm_encmixer.images.transform import ClientTransform, cipher_input, find_scheme, normalised_plain
+from timm_encmixer.images.transform import ClientTransform, cipher_input, normalised_plain
 from timm_encmixer.keys import SecretKey
 
 TOLERANCE = 2.0  # times the plain model's own rounding error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import re
@@ -12,16 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from timm_encmixer.errors import HubError, IntegrityError, SourceError
-from timm_encmixer.files import replacing_file
+from timm_encmixer.files import git_blob_id, replacing_file, sha256_of
 from timm_encmixer.hub.client import HUB_PREFIX, is_offline, longest_silence, request
 
-SEALED_NAME = "model.age"
 MODEL, DATASET = "model", "dataset"  # kinds of repositories
 DATASET_PREFIX = "hf://datasets/"  # as fsspec and `datasets` write it
 logger = logging.getLogger(__name__)
 Token = str | bool | None
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_BUFFER_BYTES = 1 << 20
 _OFFLINE_REMEDY = "unset HF_HUB_OFFLINE and run encmixer model pull once"
 
 
@@ -233,24 +230,6 @@ def listed_files(info: Any) -> dict[str, HubFile]:
     return files
 
 
-def sha256_of(path: Path) -> str:
-    """Return a file's SHA-256, which the Hub lists for LFS and Xet files."""
-    return _hexdigest(path, hashlib.sha256())
-
-
-def git_blob_id(path: Path) -> str:
-    """Return a file's Git blob id, which the Hub lists for small files."""
-    return _hexdigest(path, hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False))
-
-
-def _hexdigest(path: Path, digest: Any) -> str:
-    with path.open("rb") as file:
-        while block := file.read(_BUFFER_BYTES):
-            digest.update(block)
-    hexadecimal: str = digest.hexdigest()
-    return hexadecimal
-
-
 def is_public(repo_id: str) -> bool:
     """Whether anybody can download a repository's files. Offline nobody can be asked, and yes is the careful answer."""
     from huggingface_hub.errors import RepositoryNotFoundError  # a gated one's error is a kind of it
@@ -264,32 +243,6 @@ def is_public(repo_id: str) -> bool:
             return False
         raise
     return not info.private and not info.gated
-
-
-def fetch_file(model_id: str, filename: str, *, cache_dir: str | os.PathLike[str] | None = None) -> Path | None:
-    """Return one verified file of a repository, None when it has no such file; see `Snapshot`."""
-    return Snapshot.open(model_id, cache_dir=cache_dir).fetch(filename)[0]
-
-
-def fetch_checkpoint(model_id: str, *names: str, cache_dir: str | os.PathLike[str] | None = None, token: Token = None) -> Path:
-    """Return the folder of a repository's verified files, all from one commit.
-
-    Raises:
-        SourceError: The repository has not all of them.
-    """
-    snapshot = Snapshot.open(model_id, cache_dir=cache_dir, token=token)
-    paths = snapshot.fetch(*names)
-    for name, path in zip(names, paths, strict=True):
-        if path is None:
-            sealed = SEALED_NAME in snapshot.files
-            remedy = "pickles are never read: ask its owner for safetensors"
-            if sealed:
-                remedy = f"open it: encmixer model open {HUB_PREFIX}{model_id} DST --identity FILE"
-            raise SourceError(snapshot.where, f"a repository with {name}", "a sealed model" if sealed else "none", remedy)
-    folders = {path.parent for path in paths if path is not None}
-    if len(folders) != 1:
-        raise IntegrityError(snapshot.where, "files of one commit", "files of several", _OFFLINE_REMEDY)
-    return folders.pop()
 
 
 def _where(repo_id: str, repo_type: str) -> str:

@@ -18,8 +18,7 @@ from timm_encmixer.ciphers import BlockCipher
 from timm_encmixer.errors import AlreadyEncryptedError, KeyMismatchError, NotEncryptedError, SchemeMismatchError
 from timm_encmixer.keys import SecretKey
 from timm_encmixer.models.edits import Positions, bias_home
-from timm_encmixer.models.image_trace import image_size, module_name
-from timm_encmixer.models.patch_stem import check_finite, find_stem
+from timm_encmixer.models.patch_stem import check_finite, find_stem, image_size, module_name
 from timm_encmixer.models.plan import Places, Read, changed_names, find_places, recorded
 from timm_encmixer.models.pretrained_cfg import bare_cfg, encrypted_cfg, plain_cfg, preprocessing_of, scheme_in_cfg
 from timm_encmixer.scheme import DEFAULT_CIPHER, SCRAMBLE, Preprocessing, Scheme

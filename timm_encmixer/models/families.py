@@ -12,10 +12,9 @@ from typing import Any
 
 import timm
 
-from timm_encmixer.checkpoints.config_file import bare_model
 from timm_encmixer.errors import EncMixerError, SourceError, StemError
-from timm_encmixer.models.image_trace import image_size
-from timm_encmixer.models.patch_stem import find_stem
+from timm_encmixer.models.bare import bare_model
+from timm_encmixer.models.patch_stem import find_stem, image_size
 from timm_encmixer.models.plan import find_places, recorded
 from timm_encmixer.models.pretrained_cfg import preprocessing_of
 from timm_encmixer.scheme import SCRAMBLE

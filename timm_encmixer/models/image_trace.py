@@ -22,6 +22,7 @@ from torch.utils._pytree import tree_leaves
 from timm_encmixer.errors import StemError
 from timm_encmixer.models.block_trace import BlockAxes, OrderError, tensors_in
 from timm_encmixer.models.edits import Home, Positions, bias_home
+from timm_encmixer.models.patch_stem import module_name
 
 _REMEDY = "only models that read the image through one patch convolution can be encrypted"
 _COPIES = {"clone", "_to_copy", "detach", "alias"}
@@ -82,27 +83,6 @@ def _probe(model: nn.Module, conv: nn.Conv2d, input_size: tuple[int, int, int]) 
     home = bias_home(name, conv.out_channels) if stem.bias is not None else follower.home
     positions, ordered = follower.order_of_blocks(answer)
     return Finding(home, positions, ordered)
-
-
-def module_name(model: nn.Module, wanted: nn.Module) -> str:
-    """Return the name that a module has in a model, which inside timm's feature wrappers is not the plain model's."""
-    name: str = next(name for name, module in model.named_modules() if module is wanted)
-    return name
-
-
-def image_size(model: nn.Module, input_size: tuple[int, int, int]) -> tuple[int, int, int]:
-    """Return the size of image that a model was built for, where its modules say so, else `input_size`."""
-    size = built_size(model)
-    return input_size if size is None else (input_size[0], *size)
-
-
-def built_size(model: nn.Module) -> tuple[int, int] | None:
-    """Return the height and width in pixels that a model was built for; None where its modules do not say."""
-    for module in model.modules():
-        size = getattr(module, "img_size", None)
-        if isinstance(size, tuple) and len(size) == 2 and all(isinstance(side, int) for side in size):
-            return size
-    return None
 
 
 def on_meta(model: nn.Module) -> nn.Module:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from timm_encmixer.ciphers import BlockCipher
 from timm_encmixer.errors import StemError
 from timm_encmixer.models.edits import Home, Positions
-from timm_encmixer.models.image_trace import built_size, image_size, module_name, probe
+from timm_encmixer.models.image_trace import probe
+from timm_encmixer.models.patch_stem import built_size, image_size, module_name
 from timm_encmixer.models.stem_algebra import MID_GREY, decrypt_stem, encrypt_stem, rotate_stem
 from timm_encmixer.scheme import Preprocessing, Scheme
 

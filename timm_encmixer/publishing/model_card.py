@@ -13,9 +13,9 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard
 
+from timm_encmixer.checkpoints.config_file import SEALED_NAME
 from timm_encmixer.errors import DataError
 from timm_encmixer.hub.card_section import CARD_NAME, place_section, read_card
-from timm_encmixer.hub.snapshot import SEALED_NAME
 from timm_encmixer.models.provenance import Provenance
 from timm_encmixer.scheme import Scheme
 

@@ -16,22 +16,24 @@ import torch
 from huggingface_hub import ModelCard
 from torch import nn
 
-from timm_encmixer.checkpoints.checkpoint import Checkpoint
-from timm_encmixer.checkpoints.config_file import CONFIG_NAME, RECORD_NAME, WEIGHTS_NAME, check_weights
-from timm_encmixer.checkpoints.encryption import save_model
+from timm_encmixer.checkpoints.checkpoint import Checkpoint, check_weights, save_model
+from timm_encmixer.checkpoints.config_file import CONFIG_NAME, RECORD_NAME, SEALED_NAME, WEIGHTS_NAME
+from timm_encmixer.checkpoints.encryption import encrypt_checkpoint
 from timm_encmixer.checkpoints.inspection import read_remote_record
+from timm_encmixer.checkpoints.loading import load_model
 from timm_encmixer.checkpoints.seal import seal_model
+from timm_encmixer.checkpoints.sources import find_source
 from timm_encmixer.ciphers import BlockCipher
-from timm_encmixer.errors import LeakError, NotEncryptedError, PublicWeightsWarning, SchemeError, SourceError
+from timm_encmixer.errors import LeakError, MissingKeyError, NotEncryptedError, PublicWeightsWarning, SchemeError, SourceError
 from timm_encmixer.hub.card_section import CARD_NAME, read_card
 from timm_encmixer.hub.commit import commit_files, open_repository
 from timm_encmixer.hub.leak_guard import LeakGuard
-from timm_encmixer.hub.snapshot import SEALED_NAME, Snapshot, Token, is_public, repo_info
-from timm_encmixer.keys import KEY_VARIABLE, SecretKey, find_key
-from timm_encmixer.models.encryption import scheme_of
+from timm_encmixer.hub.snapshot import Snapshot, Token, is_public, repo_info
+from timm_encmixer.keys import KEY_VARIABLE, KeyLike, SecretKey, find_key
+from timm_encmixer.models.encryption import encrypt_model, scheme_of
 from timm_encmixer.models.provenance import PUBLIC_WEIGHTS, Provenance
 from timm_encmixer.publishing.model_card import CardFacts, read_evaluation, write_card
-from timm_encmixer.scheme import Scheme
+from timm_encmixer.scheme import DEFAULT_CIPHER, Scheme
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo, EvalResult
@@ -256,3 +258,43 @@ def _refuse_plain_neighbours(target: Snapshot, *, force: bool) -> None:
 def _is_stock(architecture: str) -> bool:
     """Whether stock timm has the name; this package registers a few shapes of its own."""
     return bool(timm.is_model(architecture)) and not timm.models.is_model_in_modules(architecture, ["encmixer"])
+
+
+def publish(
+    src: str, repo_id: str, *, key: KeyLike | None = None, cipher: str = DEFAULT_CIPHER, arch: str | None = None, **options: Any
+) -> CommitInfo:
+    """Publish a model source; a plain one is encrypted first, and its plain weights never leave this machine.
+
+    Args:
+        src: timm model name, hf-hub:ID, a folder, or a .safetensors file.
+        repo_id: "owner/name".
+        key: Needed for a plain source; for an encrypted one it is checked and searched for in what is sent.
+        cipher: For a plain source.
+        arch: timm name of a .safetensors file's architecture.
+        **options: Of `push_to_hub`.
+
+    Raises:
+        MissingKeyError: The source is plain and there is no key. And as `push_to_hub`.
+    """
+    source = find_source(src, token=options.get("token"))
+    checkpoint = Checkpoint.open(source.path)
+    if checkpoint.scheme is None:
+        key = _needed_key(key, src)
+    if checkpoint.config is None:
+        model = load_model(src, arch=arch)
+        if checkpoint.scheme is None:
+            model = encrypt_model(model, find_key(key), cipher=cipher)
+        return push_to_hub(model, repo_id, key=key, plain=source.path if checkpoint.scheme is None else None, **options)
+    if checkpoint.scheme is not None:
+        return push_to_hub(source.path, repo_id, key=key, **options)
+    with tempfile.TemporaryDirectory(prefix="encmixer-publish-") as scratch:
+        folder = Path(scratch) / "encrypted"
+        encrypt_checkpoint(source.path, folder, find_key(key), cipher=cipher, provenance=source.provenance)
+        return push_to_hub(folder, repo_id, key=key, plain=source.path, **options)
+
+
+def _needed_key(key: KeyLike | None, src: str) -> KeyLike:
+    try:
+        return find_key(key, where=src)
+    except MissingKeyError as error:
+        raise MissingKeyError(src, "a key to encrypt the plain weights with", "none", error.remedy) from error

@@ -16,16 +16,15 @@ import timm
 from timm.models import resolve_pretrained_cfg
 from torch import nn
 
-from timm_encmixer.checkpoints.checkpoint import Checkpoint
-from timm_encmixer.checkpoints.config_file import CONFIG_NAME, LOCAL_PREFIX, RECORD_NAME, WEIGHTS_NAME, check_weights
-from timm_encmixer.checkpoints.encryption import KeyLike
+from timm_encmixer.checkpoints.checkpoint import Checkpoint, check_weights
+from timm_encmixer.checkpoints.config_file import CONFIG_NAME, LOCAL_PREFIX, RECORD_NAME, WEIGHTS_NAME
+from timm_encmixer.checkpoints.pull import fetch_checkpoint
 from timm_encmixer.checkpoints.sources import find_source, provenance_of
 from timm_encmixer.checkpoints.tensor_file import TensorFile
 from timm_encmixer.ciphers import BlockCipher
 from timm_encmixer.errors import MissingKeyError, PublicWeightsWarning, SchemeError, SourceError, StemError
 from timm_encmixer.hub.client import HUB_PREFIX
-from timm_encmixer.hub.snapshot import fetch_checkpoint
-from timm_encmixer.keys import SecretKey, find_key
+from timm_encmixer.keys import KeyLike, SecretKey, find_key
 from timm_encmixer.models.encryption import attach_scheme, encrypt_model, scheme_of, withdraw_plain_input
 from timm_encmixer.models.pretrained_cfg import cfg_dict, scheme_in_cfg
 from timm_encmixer.models.provenance import Provenance
