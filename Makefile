@@ -15,12 +15,12 @@ format:  ## Rewrite the code in the house style
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-check:  ## Lint, types and directions of imports
+check:  ## Lint, types, directions of imports, and the documents' site
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python tests/check_site.py
 	$(BIN)/lint-imports
+	$(BIN)/python tests/check_site.py
 
 docs:  ## Build the site in site/ and check its links, anchors and headings
 	$(BIN)/python tests/check_site.py --out site

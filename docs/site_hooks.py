@@ -1,7 +1,7 @@
 """The site's own steps: README is the first page, examples are pages, and links out of docs/ lead to them.
 
-On GitHub the documents link to files of the repository (`../examples/client.py`). The site has no such files. So each gets a page,
-and the links are changed. mkdocs then checks them like all others.
+On GitHub the documents link to files of the repository (`../examples/client.py`). The site has no such files. So each
+gets a page, and the links are changed. mkdocs then checks them like all others.
 """
 
 from __future__ import annotations
