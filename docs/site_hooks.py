@@ -6,6 +6,7 @@ gets a page, and the links are changed. mkdocs then checks them like all others.
 
 from __future__ import annotations
 
+import ast
 import posixpath
 import re
 from pathlib import Path
@@ -24,7 +25,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     added = {"index.md": (ROOT / "README.md").read_text()}
     added |= {f"repository/{name}": (ROOT / name).read_text() for name in PAGES}
     for script in sorted((ROOT / "examples").glob("*.py")):
-        added[f"examples/{script.stem}.md"] = f"# {script.name}\n\n```python\n{script.read_text()}```\n"
+        source = script.read_text()
+        words = ast.get_docstring(ast.parse(source))
+        added[f"examples/{script.stem}.md"] = f"# {script.name}\n\n{words}\n\n```python\n{source}```\n"
     for path, text in added.items():
         files.append(File.generated(config, path, content=_with_links(text, path)))
     return files

@@ -28,9 +28,9 @@ HEAD = """# Models
 `tests/families` checks it.
 
 timm has {all} architectures. {supported} of them read the image through one patch convolution and nothing else. These can be
-encrypted exactly. {scrambled} of these may also have their blocks scrambled (`--cipher shuffle+negpos+scramble`). The others are
-refused with a reason. No model was looked up by name. Each was examined: its geometry, and the image followed through a forward
-pass ([ADR 10](adr/0010-the-image-is-followed-not-believed.md)).
+encrypted exactly. {scrambled} of these may also have their blocks scrambled (`--cipher shuffle+negpos+scramble`). The others
+are refused with a reason. No model was looked up by name. Each was examined: its geometry, and the image followed through a
+forward pass ([ADR 10](adr/0010-the-image-is-followed-not-believed.md)).
 
 ## Encrypted
 
