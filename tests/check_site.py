@@ -1,6 +1,7 @@
 """Build the site and check what `mkdocs build --strict` does not: `make docs`, and part of `make check`.
 
-- The headings of a document are the headings of its page, and each fence is a block of code: no prose became code.
+- The headings of a document are the headings of its page, and each fence is a block of code: no prose became code. A CommonMark
+  reader, which GitHub's is, finds the same headings and fences.
 - Links, pictures and anchors of all pages lead somewhere.
 - A page loads nothing from the network.
 - The API pages document every public name of the package and of its folders.
@@ -21,6 +22,8 @@ from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+
+from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).parent.parent
 FENCE = re.compile(r"^( *)```(.*)$")
@@ -104,12 +107,21 @@ def outline(markdown: str) -> tuple[list[str], int]:
     return headings, fences
 
 
+def commonmark(markdown: str) -> tuple[list[str], int]:
+    """Return the same as CommonMark has it."""
+    tokens = MarkdownIt("commonmark").enable("table").parse(markdown)
+    headings = [_words(tokens[index + 1].content) for index, token in enumerate(tokens) if token.type == "heading_open"]
+    return headings, sum(token.type == "fence" for token in tokens)
+
+
 def faults_of_rendering(site: Path, pages: dict[Path, Page]) -> Iterator[str]:
     documents = {path.relative_to(ROOT / "docs").with_suffix(".html"): path for path in (ROOT / "docs").rglob("*.md")}
     documents[Path("index.html")] = ROOT / "README.md"
     for relative, document in sorted(documents.items()):
         text, page = document.read_text(), pages[site / relative]
         headings, fences = outline(text)
+        if commonmark(text) != (headings, fences):
+            yield f"{document.relative_to(ROOT)}: {(headings, fences)}, CommonMark has {commonmark(text)}"
         if "\n::: " in text:  # its other headings come from docstrings
             continue
         if page.headings != headings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
@@ -124,6 +125,13 @@ def test_the_check_of_the_site_finds_what_it_looks_for(tmp_path):
     assert "docs/api: timm_encmixer.images.create_transform is public and not documented" in list(
         check_site.faults_of_api(tmp_path, bad)
     )
+
+
+def test_every_example_says_at_its_start_what_it_needs():
+    for script in (ROOT / "examples").glob("*.py"):
+        words = ast.get_docstring(ast.parse(script.read_text()))
+        assert re.search(r"\bneeds? (the extra|no extra|scikit-learn|timm only)", words, re.IGNORECASE), script
+        assert f"[{script.name}](../examples/{script.name})" in (ROOT / "docs" / "examples.md").read_text()
 
 
 def test_the_example_trains_on_an_encrypted_data_set(encrypted_folder, key_file, photos, tmp_path):
