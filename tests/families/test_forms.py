@@ -98,7 +98,7 @@ def test_features_only(name, options):
     assert error(plain, moved) < BOUND
     back = te.decrypt_model(encrypted, KEY).state_dict()
     assert all(torch.allclose(tensor, plain.state_dict()[name_of], atol=1e-12) for name_of, tensor in back.items())
-    with pytest.raises(StemError, match="a block's place by its position embedding alone"):
+    with pytest.raises(StemError, match="a block's position by its position embedding alone"):
         te.encrypt_model(plain, KEY, cipher=SCRAMBLING)
 
 

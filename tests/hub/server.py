@@ -1,6 +1,6 @@
 """A small Hugging Face Hub over loopback HTTP: the protocol as the unmodified huggingface_hub client speaks it.
 
-Two origins: the Hub itself, and a storage server to which LFS uploads go and downloads may be redirected.
+Two sources: the Hub itself, and a storage server to which LFS uploads go and downloads may be redirected.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def route(methods: str, pattern: str, table: list[Any] = ROUTES) -> Callable[[Ha
     return register
 
 
-class Origin:
+class DatasetSource:
     """An ASGI app that routes on the raw, undecoded path."""
 
     def __init__(self, hub: LoopbackHub, table: list[Any]) -> None:
@@ -87,7 +87,7 @@ class LoopbackHub:
 
     def __init__(self, store: Store | None = None) -> None:
         self.store = store or Store()
-        self.faults, self.storage_faults = Faults(Origin(self, ROUTES)), Faults(Origin(self, STORAGE_ROUTES))
+        self.faults, self.storage_faults = Faults(DatasetSource(self, ROUTES)), Faults(DatasetSource(self, STORAGE_ROUTES))
         self._servers: list[tuple[uvicorn.Server, threading.Thread]] = []
         self.url = self._serve(self.faults, "127.0.0.1")
         self.storage_url = self._serve(self.storage_faults, "localhost")

@@ -113,7 +113,7 @@ class Attack(ABC):
         lacking = target.lacking(self.material)
         if lacking:
             return f"there is no material: {', '.join(MATERIAL[name] for name in lacking)}"
-        parts = target.scheme.cipher.split("+")
+        parts = target.scheme.parts
         if self.ciphers is not None and not set(parts) <= set(self.ciphers):
             return f"it is about {' and '.join(self.ciphers)} only"
         return None

@@ -259,7 +259,7 @@ def _near(truth: Truth, agreement: float, generator: torch.Generator) -> Tensor:
     near = truth.matrix.clone()
     if len(wrong) < 2:
         return near
-    parts, count = truth.cipher.scheme.cipher.split("+"), len(wrong)
+    parts, count = truth.cipher.scheme.parts, len(wrong)
     if "orthogonal" in parts:
         gaussian = torch.randn(count, count, generator=generator, dtype=torch.float64)
         near[wrong] = torch.linalg.qr(gaussian)[0] @ near[wrong]
@@ -267,7 +267,7 @@ def _near(truth: Truth, agreement: float, generator: torch.Generator) -> Tensor:
     order, sign = torch.arange(count), torch.ones(count)
     if "shuffle" in parts:
         order = order.roll(1)  # no row stays where it is
-    if parts == ["negpos"]:
+    if parts == ("negpos",):
         sign = -sign  # only the other sign is wrong
     elif "negpos" in parts:
         sign = torch.where(torch.rand(count, generator=generator) < 0.5, -1, 1)

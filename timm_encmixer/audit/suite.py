@@ -18,13 +18,13 @@ from timm_encmixer.audit.photos import sample_photos
 from timm_encmixer.audit.report import Report
 from timm_encmixer.audit.target import Target
 from timm_encmixer.bundled import BUNDLED_MODEL, bundled_images
-from timm_encmixer.checkpoints.loading import load_model
+from timm_encmixer.checkpoints.loading import ModelLike, load_model
 from timm_encmixer.checkpoints.sources import find_source, provenance_of
 from timm_encmixer.errors import AuditError, DataError, MissingKeyError
 from timm_encmixer.images.labelled import UNLABELLED, LabelledImages, MemoryImages, open_images
 from timm_encmixer.images.reading import to_channels
 from timm_encmixer.images.transform import plain_transform
-from timm_encmixer.keys import SecretKey
+from timm_encmixer.keys import KeyLike, SecretKey, find_key
 from timm_encmixer.models.encryption import decrypt_model, encrypt_model, scheme_of
 from timm_encmixer.scheme import DEFAULT_CIPHER, Preprocessing, Scheme
 
@@ -36,14 +36,14 @@ _LEAST_IMAGES = 4
 
 
 def run(
-    model: nn.Module | str = BUNDLED_MODEL,
+    model: ModelLike = BUNDLED_MODEL,
     *,
     images: LabelledImages | str | os.PathLike[str] | None = None,
     public_images: LabelledImages | str | os.PathLike[str] | None = None,
     attacks: Iterable[str] | None = None,
-    key: SecretKey | None = None,
+    key: KeyLike | None = None,
     cipher: str = DEFAULT_CIPHER,
-    base: nn.Module | str | None = None,
+    base: ModelLike | None = None,
     budget: str = "quick",
     seed: int = 0,
     split: str | None = None,
@@ -84,18 +84,18 @@ def run(
     check_names(names, "attacks")
     if budget not in BUDGETS:
         raise AuditError("budget", f"one of {', '.join(BUDGETS)}", repr(budget), "choose one of these")
-    label = model if isinstance(model, str) else type(model).__name__
-    if isinstance(model, str):
-        public_weights, model = find_source(model).provenance.public, load_model(model)
+    if isinstance(model, nn.Module):
+        label, public_weights = type(model).__name__, provenance_of(getattr(model, "pretrained_cfg", None) or {}).public
     else:
-        public_weights = provenance_of(getattr(model, "pretrained_cfg", None) or {}).public
+        source = find_source(model)
+        label, public_weights, model = source.name, source.provenance.public, load_model(source)
     target = make_target(
         model,
         images=_opened(images, split),
         public_images=None if public_images is None else _opened(public_images, public_split, prefer=("train",)),
-        key=key,
+        key=None if key is None else find_key(key),
         cipher=cipher,
-        base=load_model(base) if isinstance(base, str) else base,
+        base=None if base is None else load_model(base),
         public_weights=public_weights,
         budget=budget,
         seed=seed,

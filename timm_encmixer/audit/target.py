@@ -22,7 +22,7 @@ from timm_encmixer.keys import SecretKey
 from timm_encmixer.models.encryption import (
     changed_by_encryption,
     encrypt_model,
-    positions_of,
+    position_embedding_of,
     scheme_of,
     stem_of,
     with_encrypted_stem,
@@ -211,7 +211,7 @@ class Target:
         """A stem that has nothing to do with this model's, with public weights, under the same key."""
         generator = torch.Generator().manual_seed(self.seed)
         rows = torch.randn(2 * self.scheme.block_size, self.scheme.block_size, generator=generator, dtype=torch.float64)
-        return rows, self._cipher.rotate_rows(rows)
+        return rows, self._cipher.fold_rows(rows)
 
 
 def clone(model: nn.Module) -> nn.Module:
@@ -234,8 +234,8 @@ def in_order(model: nn.Module, cipher: BlockCipher) -> nn.Module:
     if scheme.positions is None:
         return model
     embedding = changed_by_encryption(model, scheme)[scheme.positions]
-    positions = positions_of(model, scheme)
-    restored = positions.ordered(embedding, torch.argsort(cipher.order))
+    positions = position_embedding_of(model, scheme)
+    restored = positions.permuted(embedding, torch.argsort(cipher.order))
     return with_encrypted_stem(model, {scheme.positions: restored}, bare)
 
 

@@ -18,12 +18,11 @@ from torch import Tensor, nn
 
 from timm_encmixer.checkpoints.config_file import (
     CONFIG_NAME,
-    RECORD_NAME,
     WEIGHTS_NAME,
     read_config,
-    scheme_in_config,
     without_repeats,
 )
+from timm_encmixer.checkpoints.record import RECORD_NAME, read_record
 from timm_encmixer.checkpoints.tensor_file import TensorFile
 from timm_encmixer.errors import CheckpointError, SourceError
 from timm_encmixer.files import PathLike, refuse_existing, replacing_file, replacing_folder
@@ -59,25 +58,7 @@ class Checkpoint:
         folder = path.is_dir()
         weights = TensorFile.open(path / WEIGHTS_NAME if folder else path)
         config = read_config(path) if folder else None
-        text = weights.metadata.get(RECORD_NAME)
-        scheme = Scheme.from_json(text, where=f"{weights.path}: record") if text is not None else None
-        if config is not None:
-            in_config = scheme_in_config(config, where=f"{path / CONFIG_NAME}: record")
-            if scheme is not None and in_config != scheme:
-                raise CheckpointError(
-                    str(path),
-                    "one record in config.json and model.safetensors",
-                    "two different ones",
-                    "the files come from different encryptions: take both from the same one",
-                )
-            scheme = in_config
-            if scheme is not None and scheme.base_architecture not in (None, config["architecture"]):
-                raise CheckpointError(
-                    str(path / CONFIG_NAME),
-                    f"the record's architecture {scheme.base_architecture}",
-                    repr(config["architecture"]),
-                    "take config and weights from the same encryption",
-                )
+        scheme = read_record(config, weights.metadata, where=str(path))
         return cls(path, weights, config, scheme)
 
     def read(self, name: str) -> Tensor:

@@ -9,10 +9,8 @@ from typing import Any
 
 from timm_encmixer.errors import CheckpointError
 from timm_encmixer.files import file_error
-from timm_encmixer.models.pretrained_cfg import scheme_in_cfg
-from timm_encmixer.scheme import Scheme
 
-CONFIG_NAME, WEIGHTS_NAME, RECORD_NAME = "config.json", "model.safetensors", "encmixer"
+CONFIG_NAME, WEIGHTS_NAME, SEALED_NAME = "config.json", "model.safetensors", "model.age"
 LOCAL_PREFIX = "local-dir:"
 _LONGEST_CONFIG_BYTES = 10_000_000
 
@@ -33,7 +31,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     except OSError as error:
         raise file_error(path, "a timm config to read", error) from error
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(str(path), "JSON", "text that is none", remedy) from error
+        raise CheckpointError(str(path), "JSON", "not valid JSON", remedy) from error
     if not isinstance(config, dict) or not isinstance(config.get("architecture"), str):
         raise CheckpointError(str(path), "a JSON object with an architecture", "something else", remedy)
     if "pretrained_cfg" not in config:  # timm's first form had everything on one level
@@ -56,13 +54,3 @@ def without_repeats(config: Mapping[str, Any]) -> dict[str, Any]:
         return dict(config)
     rest = {name: value for name, value in arguments.items() if name != "num_classes"}
     return {name: rest if name == "model_args" else value for name, value in config.items() if name != "model_args" or rest}
-
-
-def scheme_in_config(config: Mapping[str, Any], *, where: str) -> Scheme | None:
-    """Return the record in a config.json, None when there is none."""
-    if RECORD_NAME in config:
-        return Scheme.from_dict(config[RECORD_NAME], where=where)
-    return scheme_in_cfg(config["pretrained_cfg"])
-
-
-SEALED_NAME = "model.age"

@@ -1,4 +1,4 @@
-"""Loading a whole model from a source."""
+"""Loading a whole model from a source, and finding the record of anything that has one."""
 
 from __future__ import annotations
 
@@ -10,33 +10,57 @@ from torch import nn
 
 from timm_encmixer.checkpoints.checkpoint import Checkpoint, check_tensors, check_weights
 from timm_encmixer.checkpoints.config_file import LOCAL_PREFIX
-from timm_encmixer.checkpoints.sources import find_source
-from timm_encmixer.errors import SourceError
+from timm_encmixer.checkpoints.sources import SourceLike, find_source
+from timm_encmixer.errors import NotEncryptedError, SourceError
 from timm_encmixer.models.bare import bare_model
-from timm_encmixer.models.encryption import attach_scheme
+from timm_encmixer.models.encryption import attach_scheme, scheme_of
+from timm_encmixer.scheme import Scheme
+
+ModelLike = nn.Module | SourceLike
 
 
-def load_model(name: str, *, arch: str | None = None) -> nn.Module:
+def load_model(source: ModelLike, *, arch: str | None = None) -> nn.Module:
     """Load a model, plain or encrypted, in evaluation mode.
 
     Args:
-        name: As for `find_source`.
+        source: As for `find_source`; a model is returned as it is, in evaluation mode.
         arch: timm name of a single file's architecture; an encrypted file that records its own needs none.
 
     Raises:
         SourceError: It names nothing that is a whole model.
         CheckpointError: Weights and architecture do not belong together.
     """
-    path = find_source(name).path
-    checkpoint = Checkpoint.open(path)
+    if isinstance(source, nn.Module):
+        return source.eval()
+    source = find_source(source)
+    checkpoint = source.checkpoint
     if checkpoint.config is None:
         model = _load_single_file(checkpoint, arch)
     else:
-        check_weights(checkpoint.weights, checkpoint.config, where=name)
-        model = timm.create_model(f"{LOCAL_PREFIX}{path}", pretrained=True)
+        check_weights(checkpoint.weights, checkpoint.config, where=source.name)
+        model = timm.create_model(f"{LOCAL_PREFIX}{checkpoint.path}", pretrained=True)
     if checkpoint.scheme is not None:
         attach_scheme(model, checkpoint.scheme)
     return model.eval()
+
+
+def find_scheme(target: ModelLike | Scheme) -> Scheme:
+    """Return the record of an encrypted model, Hub repository, folder or .safetensors file.
+
+    Raises:
+        NotEncryptedError: There is none.
+        SourceError: No such source.
+    """
+    if isinstance(target, Scheme):
+        return target
+    if isinstance(target, nn.Module):
+        scheme, where = scheme_of(target), "model"
+    else:
+        source = find_source(target)
+        scheme, where = source.record, source.name
+    if scheme is None:
+        raise NotEncryptedError(where, "an encrypted model with its record", "a plain one", "encrypt it first")
+    return scheme
 
 
 def _load_single_file(checkpoint: Checkpoint, arch: str | None) -> nn.Module:

@@ -8,11 +8,12 @@ import shutil
 from pathlib import Path
 
 from timm_encmixer.checkpoints.checkpoint import OWNED_NAMES, Checkpoint, check_weights
-from timm_encmixer.checkpoints.config_file import CONFIG_NAME, SEALED_NAME, WEIGHTS_NAME
-from timm_encmixer.errors import IntegrityError, SourceError
+from timm_encmixer.checkpoints.config_file import CONFIG_NAME, WEIGHTS_NAME
+from timm_encmixer.checkpoints.sources import fetch_files
+from timm_encmixer.errors import IntegrityError
 from timm_encmixer.files import refuse_existing, replacing_folder
-from timm_encmixer.hub.client import HUB_PREFIX
-from timm_encmixer.hub.snapshot import _OFFLINE_REMEDY, Snapshot, Token
+from timm_encmixer.hub.client import split_revision
+from timm_encmixer.hub.snapshot import Snapshot, Token
 
 
 def pull_from_hub(
@@ -39,12 +40,12 @@ def pull_from_hub(
         IntegrityError: What arrived is not what the Hub lists.
         CheckpointError, SchemeError: The files are malformed or do not belong together.
     """
-    model_id = f"{repo_id.partition('@')[0]}@{revision}" if revision is not None else repo_id
-    folder = fetch_checkpoint(model_id, CONFIG_NAME, WEIGHTS_NAME, cache_dir=cache_dir, token=token)
-    checkpoint = Checkpoint.open(folder)
+    repo_id, named = split_revision(repo_id)
+    snapshot = Snapshot.open(repo_id, revision=revision or named, cache_dir=cache_dir, token=token)
+    checkpoint = Checkpoint.open(fetch_files(snapshot, CONFIG_NAME, WEIGHTS_NAME))
     assert checkpoint.config is not None  # it is a folder
-    check_weights(checkpoint.weights, checkpoint.config, where=HUB_PREFIX + model_id)
-    return folder
+    check_weights(checkpoint.weights, checkpoint.config, where=snapshot.where)
+    return checkpoint.path
 
 
 def pull_to_folder(
@@ -65,29 +66,3 @@ def pull_to_folder(
             if not filecmp.cmp(source / name, folder / name, shallow=False):
                 raise IntegrityError(str(dst / name), "the bytes that were fetched", "others", "check the disk and try again")
     return dst
-
-
-def fetch_file(model_id: str, filename: str, *, cache_dir: str | os.PathLike[str] | None = None) -> Path | None:
-    """Return one verified file of a repository, None when it has no such file; see `Snapshot`."""
-    return Snapshot.open(model_id, cache_dir=cache_dir).fetch(filename)[0]
-
-
-def fetch_checkpoint(model_id: str, *names: str, cache_dir: str | os.PathLike[str] | None = None, token: Token = None) -> Path:
-    """Return the folder of a repository's verified files, all from one commit.
-
-    Raises:
-        SourceError: The repository has not all of them.
-    """
-    snapshot = Snapshot.open(model_id, cache_dir=cache_dir, token=token)
-    paths = snapshot.fetch(*names)
-    for name, path in zip(names, paths, strict=True):
-        if path is None:
-            sealed = SEALED_NAME in snapshot.files
-            remedy = "pickles are never read: ask its owner for safetensors"
-            if sealed:
-                remedy = f"open it: encmixer model open {HUB_PREFIX}{model_id} DST --identity FILE"
-            raise SourceError(snapshot.where, f"a repository with {name}", "a sealed model" if sealed else "none", remedy)
-    folders = {path.parent for path in paths if path is not None}
-    if len(folders) != 1:
-        raise IntegrityError(snapshot.where, "files of one commit", "files of several", _OFFLINE_REMEDY)
-    return folders.pop()

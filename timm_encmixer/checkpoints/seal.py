@@ -18,20 +18,20 @@ from typing import Any, BinaryIO, cast
 from timm_encmixer.checkpoints import age_passphrase
 from timm_encmixer.checkpoints.checkpoint import OWNED_NAMES, Checkpoint
 from timm_encmixer.checkpoints.config_file import CONFIG_NAME, WEIGHTS_NAME
+from timm_encmixer.checkpoints.sources import SourceLike, open_checkpoint
 from timm_encmixer.checkpoints.tensor_file import TensorFile
 from timm_encmixer.errors import CheckpointError, EncMixerError, IntegrityError, MissingExtraError, SealError
-from timm_encmixer.files import file_error, refuse_existing, replacing_file, replacing_folder
+from timm_encmixer.files import PathLike, file_error, refuse_existing, replacing_file, replacing_folder
 
 _BLOCK_BYTES = 512  # of a tar file
 _BUFFER_BYTES = 1 << 20
 _TAR_MAGIC = (257, b"ustar")
 _IDENTITY_PREFIX = "AGE-SECRET-KEY-"
 _LONGEST_PATH = 1024
-PathLike = str | os.PathLike[str]
 
 
 def seal_model(
-    src: PathLike,
+    src: SourceLike,
     dst: PathLike,
     *,
     recipients: Sequence[str] = (),
@@ -41,7 +41,7 @@ def seal_model(
     """Encrypt a model, encrypted or plain, to recipients or with a passphrase; in constant memory.
 
     Args:
-        src: A folder with config.json and model.safetensors, or a .safetensors file.
+        src: As for `find_source`: a folder with config.json and model.safetensors, or a .safetensors file.
         dst: File to write, at every moment absent, old or whole.
         recipients: age public keys ("age1..."), ssh public keys ("ssh-ed25519 ...", "ssh-rsa ..."), or files of such lines;
             any one of them opens the file.
@@ -54,15 +54,16 @@ def seal_model(
         TargetExistsError: The target is there.
         MissingExtraError: pyrage is not installed (extra `seal`).
     """
-    src, dst = Path(src), Path(dst)
+    dst = Path(dst)
     refuse_existing(dst, overwrite=force)
     if bool(recipients) == (passphrase is not None) or passphrase == "":
         got = "both" if recipients else "neither"
         raise SealError("seal", "recipients or a passphrase", got, "pass --to RECIPIENT, or --passphrase")
     keys = _recipients(recipients)
-    checkpoint = Checkpoint.open(src)
+    checkpoint = open_checkpoint(src)
     with replacing_file(dst, overwrite=force) as temporary, temporary.open("wb") as out:
-        source = _Tar(src, (CONFIG_NAME, WEIGHTS_NAME)) if checkpoint.config is not None else src.open("rb")
+        folder = checkpoint.path if checkpoint.config is not None else None
+        source = checkpoint.path.open("rb") if folder is None else _Tar(folder, (CONFIG_NAME, WEIGHTS_NAME))
         with source as reader:
             if passphrase is not None:
                 age_passphrase.encrypt(cast(BinaryIO, reader), out, passphrase)

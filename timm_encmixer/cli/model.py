@@ -24,6 +24,7 @@ from timm_encmixer.cli.options import (
     warnings_as_lines,
 )
 
+_DST_OR_PUSH = "give either DST, or hf-hub:ID with --push (and --create-pr or --super-squash)"
 OLD_REVISION_STAYS = "the revision under the old key stays in the repository's history; --super-squash removes it for good"
 
 
@@ -56,9 +57,10 @@ def model_encrypt(src: str, dst: Path, key: str | None, as_json: bool, **options
     from timm_encmixer.models.families import check_name
 
     secret = load_key(key)
-    check_name(src, options["cipher"])
     source = find_source(src)
-    scheme = encrypt_checkpoint(source.path, dst, secret, provenance=source.provenance, **options)
+    if source.timm_name is not None:
+        check_name(source.timm_name, options["cipher"])  # before its weights are fetched
+    scheme = encrypt_checkpoint(source, dst, secret, **options)
     click.echo(f"encmixer: warning: {source.provenance.warning}", err=True)
     report(
         {"target": str(dst), "encmixer": scheme.to_dict()},
@@ -93,7 +95,7 @@ def model_decrypt(src: str, dst: Path, key: str | None, force: bool, as_json: bo
     from timm_encmixer.checkpoints.encryption import decrypt_checkpoint
     from timm_encmixer.checkpoints.sources import find_source
 
-    scheme = decrypt_checkpoint(find_source(src).path, dst, load_key(key), force=force)
+    scheme = decrypt_checkpoint(find_source(src), dst, load_key(key), force=force)
     report({"target": str(dst), "was": scheme.to_dict()}, as_json, lambda: f"{dst}: plain again")
 
 
@@ -128,24 +130,32 @@ def model_rotate(
     """
     from timm_encmixer.checkpoints.encryption import rotate_checkpoint
     from timm_encmixer.checkpoints.sources import find_source
-    from timm_encmixer.hub.client import HUB_PREFIX
-    from timm_encmixer.publishing.rotation import rotate_on_hub
 
     keys = load_key(key), load_key(new_key)
-    if push != (dst is None) or (push and not src.startswith(HUB_PREFIX)) or ((create_pr or super_squash) and not push):
-        raise click.UsageError("give either DST, or hf-hub:ID with --push (and --create-pr or --super-squash)")
+    if push != (dst is None) or ((create_pr or super_squash) and not push):
+        raise click.UsageError(_DST_OR_PUSH)
     if dst is None:
-        model_id = src.removeprefix(HUB_PREFIX)
-        with warnings_as_lines():
-            commit = rotate_on_hub(model_id, *keys, create_pr=create_pr, super_squash=super_squash, token=token, force=force)
-        if not super_squash:
-            click.echo(f"encmixer: warning: {OLD_REVISION_STAYS}", err=True)
-        report_commit(commit, as_json)
+        _rotate_on_hub(src, keys, create_pr=create_pr, super_squash=super_squash, token=token, force=force, as_json=as_json)
         return
-    scheme = rotate_checkpoint(find_source(src).path, dst, *keys, force=force)
+    scheme = rotate_checkpoint(find_source(src, token=token), dst, *keys, force=force)
     report(
         {"target": str(dst), "encmixer": scheme.to_dict()}, as_json, lambda: f"{dst}: encrypted with key {scheme.fingerprint}"
     )
+
+
+def _rotate_on_hub(src: str, keys: tuple[Any, Any], *, super_squash: bool, as_json: bool, **options: Any) -> None:
+    """Rotate a repository's model and report the commit."""
+    from timm_encmixer.hub.client import repository_in
+    from timm_encmixer.publishing.rotation import rotate_on_hub
+
+    repository = repository_in(src)
+    if repository is None:
+        raise click.UsageError(_DST_OR_PUSH)
+    with warnings_as_lines():
+        commit = rotate_on_hub(repository, *keys, super_squash=super_squash, **options)
+    if not super_squash:
+        click.echo(f"encmixer: warning: {OLD_REVISION_STAYS}", err=True)
+    report_commit(commit, as_json)
 
 
 @model.command("verify")

@@ -40,7 +40,16 @@ from timm_encmixer.cli.options import (
 @token_option
 @click.option("--force", is_flag=True, help="Publish even beside plain weights, which give the key away.")
 @json_option
-def push(src: str, repo_id: str, key: str | None, public: bool, as_json: bool, **options: Any) -> None:
+def push(
+    src: str,
+    repo_id: str,
+    key: str | None,
+    cipher: str,
+    arch: str | None,
+    public: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Publish the model SRC as REPO_ID on the Hub: model.safetensors, config.json and a model card, in one commit.
 
     SRC is a timm model name, hf-hub:ID, a folder with config.json, or a .safetensors file (with --arch). A plain one is
@@ -49,19 +58,14 @@ def push(src: str, repo_id: str, key: str | None, public: bool, as_json: bool, *
     \b
     Example: encmixer model push encrypted me/encmixer-cifar10 --key owner.key
     """
-    from timm_encmixer.hub.client import HUB_PREFIX
-    from timm_encmixer.publishing.push import publish
+    from timm_encmixer.hub.client import repository_in
+    from timm_encmixer.publishing.options import PushOptions
+    from timm_encmixer.publishing.push import push_source
 
     secret = load_key(key, optional=True)
+    push_options = PushOptions(private=not public, ask=_ask if sys.stdin.isatty() else None, **options)
     with warnings_as_lines():
-        commit = publish(
-            src,
-            repo_id.removeprefix(HUB_PREFIX),
-            key=secret,
-            private=not public,
-            ask=_ask if sys.stdin.isatty() else None,
-            **options,
-        )
+        commit = push_source(src, repository_in(repo_id) or repo_id, push_options, key=secret, cipher=cipher, arch=arch)
     report_commit(commit, as_json)
 
 
@@ -80,9 +84,9 @@ def pull(repo_id: str, dst: Path, revision: str | None, token: str | None, force
     """
     from timm_encmixer.checkpoints.inspection import describe
     from timm_encmixer.checkpoints.pull import pull_to_folder
-    from timm_encmixer.hub.client import HUB_PREFIX
+    from timm_encmixer.hub.client import repository_in
 
-    pull_to_folder(repo_id.removeprefix(HUB_PREFIX), dst, revision=revision, token=token, force=force)
+    pull_to_folder(repository_in(repo_id) or repo_id, dst, revision=revision, token=token, force=force)
     info = describe(str(dst))
     record = f"encrypted with key {info['encmixer']['fingerprint']}" if info["encrypted"] else "plain"
     report(info, as_json, lambda: f"{dst}: {info['architecture']}, {record}")

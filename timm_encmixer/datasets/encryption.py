@@ -6,24 +6,24 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from timm_encmixer.checkpoints.config_file import RECORD_NAME
-from timm_encmixer.checkpoints.sources import find_scheme
+from timm_encmixer.checkpoints.loading import find_scheme
+from timm_encmixer.checkpoints.record import RECORD_NAME
 from timm_encmixer.datasets.cells import DECRYPT, ENCRYPT
 from timm_encmixer.datasets.inspection import manifest_in
-from timm_encmixer.datasets.origins import open_origin
 from timm_encmixer.datasets.run import DatasetCounts, PathLike, _run, join_processes
 from timm_encmixer.datasets.samples import STOP
+from timm_encmixer.datasets.sources import open_source
 from timm_encmixer.distributed.processes import from_main
 from timm_encmixer.errors import SchemeError
 from timm_encmixer.hub.snapshot import Token
-from timm_encmixer.keys import SecretKey
+from timm_encmixer.keys import KeyLike
 from timm_encmixer.scheme import Scheme
 
 
 def encrypt_dataset(
     src: PathLike,
     dst: PathLike,
-    key: SecretKey | PathLike | None,
+    key: KeyLike | None,
     model: Any,
     *,
     resize: bool = True,
@@ -71,7 +71,7 @@ def encrypt_dataset(
 def decrypt_dataset(
     src: PathLike,
     dst: PathLike,
-    key: SecretKey | PathLike | None,
+    key: KeyLike | None,
     model: Any = None,
     *,
     image_columns: Sequence[str] = (),
@@ -110,7 +110,7 @@ def record_of(src: str, token: Token = None) -> Scheme:
     Raises:
         SchemeError, SourceError: There is none.
     """
-    manifest = manifest_in(open_origin(src, token=token))
+    manifest = manifest_in(open_source(src, token=token))
     if manifest is None or RECORD_NAME not in manifest:
         raise SchemeError(src, "an encrypted data set that names its record", "none", "name the model with --model")
     return Scheme.from_dict(manifest[RECORD_NAME], where=f"{src}: record")

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from timm_encmixer.datasets.origins import Origin
+from timm_encmixer.datasets.sources import DatasetSource
 from timm_encmixer.errors import SourceError
 from timm_encmixer.images.reading import image_suffixes
 
@@ -60,11 +60,11 @@ class Layout:
     digest: str
 
 
-def read_layout(origin: Origin, include: Sequence[str] = ()) -> Layout:
+def read_layout(source: DatasetSource, include: Sequence[str] = ()) -> Layout:
     """Sort a data set's files.
 
     Args:
-        origin: Where they are.
+        source: Where they are.
         include: Shell patterns of shards (image files) to take; none takes all.
 
     Raises:
@@ -79,11 +79,11 @@ def read_layout(origin: Origin, include: Sequence[str] = ()) -> Layout:
     passed_over: list[str] = []
     card = False
     suffixes = image_suffixes()
-    for name, size in origin.files():
+    for name, size in source.files():
         digest.update(f"{name}\0{size}\n".encode())
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts:  # a server may list what it likes
-            raise SourceError(f"{origin.where}: {name}", "files below the data set", "one outside", "do not use this source")
+            raise SourceError(f"{source.where}: {name}", "files below the data set", "one outside", "do not use this source")
         kind = _SUFFIXES.get(path.suffix.lower())
         if name == CARD_NAME:
             card = True
@@ -95,12 +95,12 @@ def read_layout(origin: Origin, include: Sequence[str] = ()) -> Layout:
             shards[kind].append(Shard(name, size))
         elif path.suffix.lower() in suffixes:
             if str(path.parent) != folder:
-                runs += _runs(folder, in_folder, origin.where)
+                runs += _runs(folder, in_folder, source.where)
                 folder, in_folder = str(path.parent), []
             in_folder.append((name, size))
         else:
             passed_over.append(name)
-    runs += _runs(folder, in_folder, origin.where)
+    runs += _runs(folder, in_folder, source.where)
     kinds = [kind for kind, found in shards.items() if found] + ([IMAGES] if runs else [])
     if len(kinds) != 1:
         got = (
@@ -108,14 +108,14 @@ def read_layout(origin: Origin, include: Sequence[str] = ()) -> Layout:
             if kinds
             else "no parquet, arrow, tar or image files" + (" that --include names" * bool(include))
         )
-        raise SourceError(origin.where, "a data set of one kind", got, "give its folder, or choose files with --include")
+        raise SourceError(source.where, "a data set of one kind", got, "give its folder, or choose files with --include")
     found = runs if kinds == [IMAGES] else shards[kinds[0]]
     return Layout(
         kinds[0], tuple(sorted(found, key=lambda shard: shard.name)), tuple(side), card, tuple(passed_over), digest.hexdigest()
     )
 
 
-def files_of(shard: Shard, origin: Origin, include: Sequence[str] = ()) -> list[str]:
+def files_of(shard: Shard, source: DatasetSource, include: Sequence[str] = ()) -> list[str]:
     """Return the image files of a run, listed anew.
 
     Raises:
@@ -124,12 +124,12 @@ def files_of(shard: Shard, origin: Origin, include: Sequence[str] = ()) -> list[
     suffixes = image_suffixes()
     names = [
         name
-        for name in origin.names_in(shard.folder)
+        for name in source.names_in(shard.folder)
         if PurePosixPath(name).suffix.lower() in suffixes and (not include or _included(name, include))
     ]
     files = sorted(names, key=target_name)[shard.start : shard.stop]
     if len(files) != shard.stop - shard.start:
-        raise SourceError(f"{origin.where}: {shard.folder}", "the files of before", "fewer", "start over into another folder")
+        raise SourceError(f"{source.where}: {shard.folder}", "the files of before", "fewer", "start over into another folder")
     return files
 
 

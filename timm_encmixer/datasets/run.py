@@ -19,16 +19,16 @@ from typing import Any
 import torch
 from accelerate import PartialState
 
-from timm_encmixer.checkpoints.config_file import RECORD_NAME
+from timm_encmixer.checkpoints.record import RECORD_NAME
 from timm_encmixer.datasets.card import write_card
 from timm_encmixer.datasets.cells import ENCRYPT, CellCodec, make_codec
 from timm_encmixer.datasets.image_runs import convert_images
 from timm_encmixer.datasets.layout import ARROW, IMAGES, PARQUET, WEBDATASET, Layout, Shard, files_of, read_layout
 from timm_encmixer.datasets.ledger import MANIFEST, MANIFEST_VERSION, Entry, Ledger, digest_of_run, read_manifest
-from timm_encmixer.datasets.origins import Origin, open_origin
 from timm_encmixer.datasets.progress import Progress, bar_of_all
 from timm_encmixer.datasets.samples import ON_ERROR, QUARANTINE, ShardWork, StoppedError
 from timm_encmixer.datasets.side_files import copy_side_file
+from timm_encmixer.datasets.sources import DatasetSource, open_source
 from timm_encmixer.datasets.tables import convert_arrow, convert_parquet
 from timm_encmixer.datasets.tars import convert_tar
 from timm_encmixer.distributed import on_every_process, share_key
@@ -36,7 +36,7 @@ from timm_encmixer.distributed.processes import check_launch, from_main, joined_
 from timm_encmixer.errors import DataError, EncMixerError, MissingExtraError, SourceError
 from timm_encmixer.files import file_error, place_file, sha256_of, sync_folder
 from timm_encmixer.hub.snapshot import Token
-from timm_encmixer.keys import SecretKey
+from timm_encmixer.keys import KeyLike
 from timm_encmixer.scheme import Scheme
 
 PathLike = str | os.PathLike[str]
@@ -91,7 +91,7 @@ class _Plan:
 class _Run:
     """What a process needs for its shards."""
 
-    origin: Origin
+    source: DatasetSource
     ledger: Ledger
     codec: CellCodec
     plan: _Plan
@@ -121,22 +121,22 @@ class _Run:
         except EncMixerError:
             raise
         except Exception as error:
-            raise _explained(error, shard, self.origin, self.ledger.root) from error
+            raise _explained(error, shard, self.source, self.ledger.root) from error
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         self.progress.add(shard.size - counted, 0)
 
     def _place_file(self, shard: Shard, scratch: Path, work: ShardWork) -> Entry:
         new, target = scratch / "new" / "shard", self.ledger.root / shard.name
-        with self.origin.local(shard.name, scratch) as path:
+        with self.source.local(shard.name, scratch) as path:
             _CONVERT[self.plan.layout.kind](path, new, work, self.plan.job["options"]["image_columns"])
         entry = Entry(shard.name, new.stat().st_size, sha256_of(new), work.samples, work.images, work.bad)
         place_file(new, target)
         return entry
 
     def _place_images(self, shard: Shard, scratch: Path, work: ShardWork) -> Entry:
-        files = files_of(shard, self.origin, self.plan.job["options"]["include"])
-        names = convert_images(self.origin, files, scratch / "new", scratch, work)
+        files = files_of(shard, self.source, self.plan.job["options"]["include"])
+        names = convert_images(self.source, files, scratch / "new", scratch, work)
         new = [(name, scratch / "new" / Path(name).name) for name in names]
         size, digest = sum(path.stat().st_size for _, path in new), digest_of_run(new)
         os.sync()  # once for the run: a sync for each of many small files would take longer than encrypting them
@@ -152,7 +152,7 @@ def _run(
     action: str,
     src: PathLike,
     dst: PathLike,
-    key: SecretKey | PathLike | None,
+    key: KeyLike | None,
     scheme: Scheme,
     *,
     options: dict[str, Any],
@@ -174,14 +174,14 @@ def _run(
         torch.set_num_threads(1)  # one process, one core
         plan = from_main(lambda: _plan(stack, action, os.fspath(src), ledger, scheme, options, token, state.num_processes))
         if not plan.finished:
-            origin = on_every_process(lambda: open_origin(os.fspath(src), commit=plan.commit, token=token))
+            source = on_every_process(lambda: open_source(os.fspath(src), commit=plan.commit, token=token))
             mine = plan.todo[state.process_index]
-            run = _Run(origin, ledger, codec, plan, on_error, Progress(ledger.folder, state.process_index), state.process_index)
+            run = _Run(source, ledger, codec, plan, on_error, Progress(ledger.folder, state.process_index), state.process_index)
             total = sum(shard.size for shard in plan.layout.shards)
             label = f"{action}ing"
             with bar_of_all(ledger.folder, total, plan.done_bytes, label=label, show=progress and state.is_main_process):
                 on_every_process(lambda: _work(run, mine))
-            on_every_process(lambda: _finish(plan, origin, ledger, scheme, action) if state.is_main_process else None)
+            on_every_process(lambda: _finish(plan, source, ledger, scheme, action) if state.is_main_process else None)
         manifest = from_main(lambda: read_manifest(ledger.root / MANIFEST, where=str(ledger.root)))
     written = sum(map(len, plan.todo))
     totals = {name: manifest["totals"][name] for name in ("samples", "images", "bytes", "bad")}
@@ -202,8 +202,8 @@ def _plan(
     """Look at the source and at what is done, and deal the rest out."""
     _refuse_inside(src, ledger.root)
     known = ledger.known()
-    origin = open_origin(src, commit=known.get("source_commit") if known is not None else None, token=token)
-    layout = read_layout(origin, options["include"])
+    source = open_source(src, commit=known.get("source_commit") if known is not None else None, token=token)
+    layout = read_layout(source, options["include"])
     if layout.kind in (PARQUET, ARROW) and importlib.util.find_spec("pyarrow") is None:
         remedy = 'pip install "timm-encmixer[data]"'
         raise MissingExtraError(src, "the package pyarrow for parquet and Arrow files", "none installed", remedy)
@@ -212,7 +212,7 @@ def _plan(
         "action": action,
         "kind": layout.kind,
         "source": name_of(src),
-        "source_commit": origin.commit,
+        "source_commit": source.commit,
         "source_digest": layout.digest,
         "options": options,
         RECORD_NAME if action == ENCRYPT else "decrypted": scheme.to_dict(),
@@ -222,7 +222,7 @@ def _plan(
     done = {shard.name for shard in layout.shards} if finished else set(ledger.done())
     rest = [shard for shard in layout.shards if shard.name not in done]
     done_bytes = sum(shard.size for shard in layout.shards if shard.name in done)
-    return _Plan(origin.commit, layout, job, deal(rest, processes), finished, done_bytes)
+    return _Plan(source.commit, layout, job, deal(rest, processes), finished, done_bytes)
 
 
 def deal(shards: Sequence[Shard], processes: int) -> list[list[Shard]]:
@@ -250,13 +250,13 @@ def _work(run: _Run, shards: Sequence[Shard]) -> None:
         run.progress.write()
 
 
-def _finish(plan: _Plan, origin: Origin, ledger: Ledger, scheme: Scheme, action: str) -> None:
+def _finish(plan: _Plan, source: DatasetSource, ledger: Ledger, scheme: Scheme, action: str) -> None:
     """Carry over what is no shard, write the card, and last of all the manifest."""
     try:
         for name in plan.layout.side_files:
-            copy_side_file(origin, name, ledger, kind=plan.layout.kind, salt=f"{action} {scheme.to_json()}")
+            copy_side_file(source, name, ledger, kind=plan.layout.kind, salt=f"{action} {scheme.to_json()}")
         manifest = ledger.summary(plan.job, [shard.name for shard in plan.layout.shards])
-        write_card(origin, plan.layout, ledger, manifest)
+        write_card(source, plan.layout, ledger, manifest)
         ledger.finish(manifest)
     except OSError as error:
         if isinstance(error, EncMixerError):
@@ -279,7 +279,7 @@ def _refuse_inside(src: str, dst: Path) -> None:
         raise SourceError(str(dst), f"a target outside of {src}", "one inside", "choose another folder")
 
 
-def _explained(error: Exception, shard: Shard, origin: Origin, dst: Path) -> Exception:
+def _explained(error: Exception, shard: Shard, source: DatasetSource, dst: Path) -> Exception:
     """Return the error to raise: that of a full disk or of a damaged shard in the package's words."""
     if isinstance(error, OSError) and error.errno in _WRITE_ERRORS:
         return file_error(dst / shard.name, "a file to write", error)
@@ -287,5 +287,5 @@ def _explained(error: Exception, shard: Shard, origin: Origin, dst: Path) -> Exc
     if damaged or type(error).__module__.startswith("pyarrow"):
         got = f"a damaged one ({(str(error).splitlines() or [type(error).__name__])[0][:200]})"
         remedy = "take another copy, or leave it out with --include"
-        return DataError(f"{origin.where}/{shard.name}", "a readable shard", got, remedy)
+        return DataError(f"{source.where}/{shard.name}", "a readable shard", got, remedy)
     return error

@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from timm_encmixer.checkpoints.sources import find_scheme
+from timm_encmixer.checkpoints.loading import ModelLike, find_scheme, load_model
 from timm_encmixer.ciphers import BlockCipher
 from timm_encmixer.errors import DataError, SourceError
 from timm_encmixer.images.transform import ClientTransform, cipher_input, normalised_plain
-from timm_encmixer.keys import SecretKey
+from timm_encmixer.keys import KeyLike
 
 TOLERANCE = 2.0  # times the plain model's own rounding error
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -56,9 +56,9 @@ class Verification:
 
 
 def verify(
-    plain: nn.Module,
-    encrypted: nn.Module,
-    key: SecretKey,
+    plain: ModelLike,
+    encrypted: ModelLike,
+    key: KeyLike,
     images: Sequence[tuple[str, Image.Image]],
     *,
     batch_size: int = 16,
@@ -67,9 +67,9 @@ def verify(
     """Compare an encrypted model on encrypted images with the plain model on plain images.
 
     Args:
-        plain: The plain model, in fp32; both models are on one device, and are put in evaluation mode.
-        encrypted: The encrypted model.
-        key: Its key.
+        plain: The plain model or its source, in fp32; both models are on one device, and are put in evaluation mode.
+        encrypted: The encrypted model or its source.
+        key: Its key or the key's file.
         images: Names and PIL images; a maximum over a few dozen is steadier than one over three.
         batch_size: Images at a time.
         precision: One of `PRECISIONS`; bf16 and fp16 compute under torch's autocast, as mixed precision does.
@@ -79,10 +79,10 @@ def verify(
     """
     if not images:
         raise DataError("images", "at least one image", "none", "give a folder with images")
+    plain, encrypted = load_model(plain), load_model(encrypted)
     scheme = find_scheme(encrypted)
     transform = ClientTransform(BlockCipher(key, scheme))
     assert scheme.plain is not None  # ClientTransform has seen to it
-    plain, encrypted = plain.eval(), encrypted.eval()
     exact = copy.deepcopy(plain).double()
     result = Verification(len(images), 0.0, 0.0, 0, 0.0, precision)
     device = next(plain.parameters()).device

@@ -14,12 +14,24 @@ from timm_encmixer.errors import EncMixerError, HubError, SourceError
 from timm_encmixer.files import file_error
 
 HUB_PREFIX = "hf-hub:"
+_HUB_PREFIXES = (HUB_PREFIX, "hf_hub:")  # timm takes both
 RETRY_SECONDS = (0.5, 1.0, 2.0, 4.0)
 LONGEST_WAIT_SECONDS = 120  # a Retry-After beyond this is reported instead of waited for
 SILENCE_SECONDS = 60.0  # a reply that takes longer is given up
 _TRANSIENT = frozenset((408, 429, 500, 502, 503, 504))
 _LOG_IN = "log in with: hf auth login, or set HF_TOKEN"
 _Result = TypeVar("_Result")
+
+
+def repository_in(name: str) -> str | None:
+    """Return the "owner/name[@revision]" of a name that means a repository of the Hub; None for any other name."""
+    return next((name.removeprefix(prefix) for prefix in _HUB_PREFIXES if name.startswith(prefix)), None)
+
+
+def split_revision(repository: str) -> tuple[str, str | None]:
+    """Split "owner/name[@revision]" into the id and the revision, None where there is none."""
+    repo_id, _, revision = repository.partition("@")
+    return repo_id, revision or None
 
 
 def request(
@@ -71,7 +83,7 @@ def explain(where: str, expected: str, error: BaseException) -> EncMixerError:
     cause = error.__cause__ if isinstance(error, hub.LocalEntryNotFoundError) and error.__cause__ is not None else error
     reply, text = status(cause), _server_text(cause)
     if isinstance(cause, hub.GatedRepoError):
-        page = f"{_endpoint()}/{where.removeprefix(HUB_PREFIX).partition('@')[0]}"
+        page = f"{_endpoint()}/{split_revision(repository_in(where) or where)[0]}"
         return HubError(
             where, expected, "a gated repository that your token may not read", f"ask for access at {page}, {_LOG_IN}"
         )

@@ -12,7 +12,7 @@ from typing import Any
 
 from timm_encmixer.errors import HubError, IntegrityError, SourceError
 from timm_encmixer.files import git_blob_id, replacing_file, sha256_of
-from timm_encmixer.hub.client import HUB_PREFIX, is_offline, longest_silence, request
+from timm_encmixer.hub.client import HUB_PREFIX, is_offline, longest_silence, request, split_revision
 
 MODEL, DATASET = "model", "dataset"  # kinds of repositories
 DATASET_PREFIX = "hf://datasets/"  # as fsspec and `datasets` write it
@@ -77,7 +77,7 @@ class Snapshot:
             HubError: The Hub refused or could not be reached. The cache is not used in its place.
         """
         where = _where(repo_id, repo_type)
-        repo_id, _, named = repo_id.partition("@")
+        repo_id, named = split_revision(repo_id)
         revision = revision or named or "main"
         folder = os.fspath(cache_dir) if cache_dir is not None else None
         if is_offline():

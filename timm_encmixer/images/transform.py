@@ -12,11 +12,11 @@ from timm.data.transforms import MaybePILToTensor
 from torch import Tensor, nn
 from torchvision.transforms.functional import to_pil_image
 
-from timm_encmixer.checkpoints.sources import find_scheme
+from timm_encmixer.checkpoints.loading import find_scheme
 from timm_encmixer.ciphers import BlockCipher
 from timm_encmixer.errors import ImageError, SchemeError, SchemeMismatchError
 from timm_encmixer.images.reading import to_channels
-from timm_encmixer.keys import SecretKey, find_key
+from timm_encmixer.keys import KeyLike, find_key
 from timm_encmixer.models.stem_algebra import MID_GREY
 from timm_encmixer.scheme import Preprocessing, Scheme
 
@@ -26,7 +26,7 @@ OUTPUTS = ("input", "image", "uint8")
 def create_transform(
     target: nn.Module | Scheme | str | os.PathLike[str],
     *,
-    key: SecretKey | str | os.PathLike[str] | None = None,
+    key: KeyLike | None = None,
     output: str = "input",
 ) -> ClientTransform:
     """Return the client's transform: the plain model's preprocessing, then the cipher.

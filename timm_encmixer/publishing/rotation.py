@@ -1,10 +1,10 @@
-"""From any source to the Hub: plain ones are encrypted on the way; and a new key for a model that is there already."""
+"""A new key for a model that is on the Hub already."""
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from timm_encmixer.checkpoints.encryption import rotate_checkpoint
 from timm_encmixer.checkpoints.pull import pull_from_hub
@@ -12,7 +12,8 @@ from timm_encmixer.errors import SourceError
 from timm_encmixer.hub.client import HUB_PREFIX, request
 from timm_encmixer.hub.snapshot import Snapshot, Token
 from timm_encmixer.keys import KeyLike, find_key
-from timm_encmixer.publishing.push import push_to_hub
+from timm_encmixer.publishing.options import PushOptions
+from timm_encmixer.publishing.push import push_folder
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
@@ -26,11 +27,11 @@ def rotate_on_hub(
     create_pr: bool = False,
     super_squash: bool = False,
     token: Token = None,
-    **options: Any,
+    force: bool = False,
 ) -> CommitInfo:
     """Give an encrypted model on the Hub a new key; its visibility and card stay as they are.
 
-    The old revision stays in the repository's history, where whoever has the old key can use it.
+    The old revision stays in the repository's history, where anyone with the old key can use it.
 
     Args:
         model_id: "owner/name" or "owner/name@branch".
@@ -39,7 +40,7 @@ def rotate_on_hub(
         create_pr: Open a pull request instead of committing to the branch.
         super_squash: Afterwards make the branch's history one commit, so that the old revision goes. Cannot be undone.
         token: As huggingface_hub's.
-        **options: Of `push_to_hub`.
+        force: Push beside plain weights that are there already.
 
     Raises:
         SourceError: `super_squash` together with `create_pr`. And as `pull_from_hub`, `rotate_checkpoint` and `push_to_hub`.
@@ -51,17 +52,15 @@ def rotate_on_hub(
     folder = pull_from_hub(snapshot.repo_id, revision=snapshot.commit, token=token)
     with tempfile.TemporaryDirectory(prefix="encmixer-rotate-") as scratch:
         rotate_checkpoint(folder, Path(scratch) / "rotated", key, new_key)
-        commit = push_to_hub(
-            Path(scratch) / "rotated",
-            snapshot.repo_id,
+        options = PushOptions(
             private=None,
             revision=snapshot.revision,
             create_pr=create_pr,
-            key=new_key,
-            parent_commit=snapshot.commit,
             token=token,
-            **options,
+            parent_commit=snapshot.commit,
+            force=force,
         )
+        commit = push_folder(Path(scratch) / "rotated", snapshot.repo_id, options, key=new_key)
     if super_squash:
         squash_history(snapshot, commit.commit_message)
     return commit

@@ -44,7 +44,7 @@ class CiphertextOnlyShuffle(Attack):
 
     def attack(self, held: Held, effort: Effort) -> RecoveredKey:
         """Match, then decide among what that leaves open."""
-        parts = held.scheme.cipher.split("+")
+        parts = held.scheme.parts
         seen = image_statistics(held.ciphertexts, held.scheme.patch_size)
         moves, signed = "shuffle" in parts, "negpos" in parts
         order = assign(

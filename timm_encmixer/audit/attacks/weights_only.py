@@ -45,7 +45,7 @@ class WeightsOnly(Attack):
         rows = stem_rows(held.encrypted_model)
         rows = rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-12)
         seen = rows.T @ rows
-        parts = held.scheme.cipher.split("+")
+        parts = held.scheme.parts
         found = []
         for power in POWERS:
             prior = smooth_filters(held.public_statistics.within, power)

@@ -39,7 +39,7 @@ def assign(
     Args:
         target: What is to be put in order.
         reference: What the order is taken from.
-        moves: Positions may move; otherwise p is the identity and only signs are sought.
+        moves: PositionEmbedding may move; otherwise p is the identity and only signs are sought.
         signed: Signs may be -1.
         starts: Starting points of the tabu search, the first of them scipy's solution.
         iterations: Moves of the tabu search from each.

@@ -19,7 +19,7 @@ from timm_encmixer.hub.snapshot import DATASET, DATASET_PREFIX, Snapshot, Token
 _REPO_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
 
-class Origin(Protocol):
+class DatasetSource(Protocol):
     """A tree of files to read, one at a time."""
 
     @property
@@ -177,7 +177,7 @@ class RemoteFolder:
             copy.unlink(missing_ok=True)
 
 
-def open_origin(src: str, *, commit: str | None = None, token: Token = None) -> Origin:
+def open_source(src: str, *, commit: str | None = None, token: Token = None) -> DatasetSource:
     """Open a data set's place.
 
     Args:
