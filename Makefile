@@ -2,27 +2,32 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup format check docs models test bench demo
+.PHONY: help setup format check docs pictures models test bench demo
 
 help:  ## Say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
 
 setup:  ## Make .venv with everything for development
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install -e ".[test,dev]"
+	$(BIN)/pip install -e ".[test,dev,docs]"
 
 format:  ## Rewrite the code in the house style
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-check:  ## Lint, types and directions of imports
+check:  ## Lint, types, directions of imports, and the documents' site
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tests/check_site.py
 
-docs:  ## Run the examples of README and docs
-	$(BIN)/pytest tests/test_docs.py
+docs:  ## Build the site in site/ and check its links, anchors and headings
+	$(BIN)/python tests/check_site.py --out site
+
+pictures:  ## Draw the pictures of README and docs
+	$(BIN)/python examples/pictures.py
+	$(BIN)/python examples/security_figures.py --tables
 
 models:  ## Examine all of timm's models; write docs/models.md
 	$(BIN)/python tests/families/make_models.py
