@@ -3,7 +3,7 @@ BIN := .venv/bin
 WORKFLOWS := $(wildcard .github/workflows/*.yml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup format check docs site models test bench demo dist
+.PHONY: help setup format check docs pictures models test bench demo dist
 
 help:  ## Say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -16,10 +16,12 @@ format:  ## Rewrite the code in the house style
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-check:  ## Lint and types, of the repository's own files too
+check:  ## Lint, types, directions of imports, the documents' site, and the repository's own files
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tests/check_site.py
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows $(WORKFLOWS)
 	$(BIN)/check-jsonschema --builtin-schema custom.github-workflows-require-timeout $(WORKFLOWS)
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms $(filter-out %/config.yml,$(wildcard .github/ISSUE_TEMPLATE/*.yml))
@@ -28,11 +30,12 @@ check:  ## Lint and types, of the repository's own files too
 	$(BIN)/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
 	$(BIN)/pre-commit validate-config
 
-docs:  ## Run the examples of README and docs
-	$(BIN)/pytest tests/test_docs.py
+docs:  ## Build the site in site/ and check its links, anchors and headings
+	$(BIN)/python tests/check_site.py --out site
 
-site:  ## Build the documents as a site, in site/
-	$(BIN)/mkdocs build --strict
+pictures:  ## Draw the pictures of README and docs
+	$(BIN)/python examples/pictures.py
+	$(BIN)/python examples/security_figures.py --tables
 
 models:  ## Examine all of timm's models; write docs/models.md
 	$(BIN)/python tests/families/make_models.py

@@ -1,6 +1,6 @@
 """The client: encrypt images for a model on the Hub. Only its config.json is read; only ciphertext leaves this machine.
 
-Run: python examples/client.py me/encmixer-768-32 photos ciphertext --key owner.key
+Needs no extra. Run: python examples/client.py me/encmixer-768-32 photos ciphertext --key owner.key
 """
 
 from __future__ import annotations

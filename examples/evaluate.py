@@ -1,5 +1,7 @@
 """Measure an encrypted model on one process or many: plain, right key, no key, and wrong keys.
 
+Class folders need no extra. Parquet folders and Hub data sets need the extra data: pip install ".[data]".
+
     python examples/evaluate.py --data ../shared/data/cifar10 --key owner.key --wrong-keys 5
     ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes 2 --num_machines 1 examples/evaluate.py ...
 
@@ -21,10 +23,8 @@ from torch.utils.data import DataLoader
 import timm_encmixer as te
 from timm_encmixer.distributed import check_launch, exit_on_error, on_every_process
 from timm_encmixer.errors import DataError
-from timm_encmixer.evaluation.accuracy import wrong_key
-from timm_encmixer.evaluation.exactness import verify
-from timm_encmixer.images.labelled import PlainPixels, open_labelled_images
-from timm_encmixer.images.transform import cipher_input, normalise, normalised_plain
+from timm_encmixer.evaluation import verify, wrong_key
+from timm_encmixer.images import PlainPixels, cipher_input, normalise, normalised_plain, open_labelled_images
 
 FLOOR_IMAGES = 32  # enough for a steady maximum
 

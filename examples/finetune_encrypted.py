@@ -1,12 +1,14 @@
-"""A third party fine-tunes an encrypted model for a new task, on images that it only ever sees encrypted.
+"""A third party fine-tunes an encrypted model for a new task, and sees the images only encrypted.
+
+Needs scikit-learn, for its scanned digits: pip install scikit-learn.
 
 1. The owner encrypts a model and the new task's images (scikit-learn's scanned digits, brought to the model's input).
-2. The third party gets the encrypted model, ciphertext and labels, no key, and hands back a fine-tuned model.
+2. The third party gets the encrypted model, ciphertext and labels, and no key. It returns a fine-tuned model.
 3. The owner decrypts that model, which now reads plain images, and compares it with plain fine-tuning from the same seed.
 
-By default the stem is frozen, as it reads nothing but blocks: then every later layer sees the same numbers as in plain
-fine-tuning, and the results agree to rounding. With --train-stem the paths differ a little, because folding the plain
-normalisation into the stem rescales its gradient (docs/training.md).
+By default the stem is frozen. Then every later layer sees the same numbers as in plain fine-tuning, and the results agree to
+rounding. With --train-stem the paths differ a little, because the normalisation that is folded into the stem rescales its
+gradient (docs/training.md).
 
     python examples/finetune_encrypted.py --key owner.key --out runs/finetuned
 """
@@ -14,6 +16,7 @@ normalisation into the stem rescales its gradient (docs/training.md).
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 from pathlib import Path
 
@@ -25,9 +28,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import timm_encmixer as te
-from timm_encmixer.checkpoints.sources import load_model
+from timm_encmixer.checkpoints import load_model
 from timm_encmixer.distributed import check_launch, exit_on_error
-from timm_encmixer.images.transform import normalise, normalised_plain
+from timm_encmixer.images import normalise, normalised_plain
 
 
 def parse_args() -> argparse.Namespace:
@@ -114,7 +117,7 @@ def run(args: argparse.Namespace, accelerator: Accelerator) -> dict[str, object]
 
     third_party(accelerator, args.out / "handed-over", args.out / "handed-back", args)
 
-    # the owner again
+    # the owner once more
     scheme = encrypted.encmixer
     tuned = load_model(str(args.out / "handed-back"))
     decrypted = te.decrypt_model(tuned, key)
@@ -143,6 +146,8 @@ def run(args: argparse.Namespace, accelerator: Accelerator) -> dict[str, object]
 
 def main() -> None:
     args = parse_args()
+    if importlib.util.find_spec("sklearn") is None:
+        raise SystemExit("This script needs scikit-learn: pip install scikit-learn")
     torch.set_flush_denormal(True)  # trained weights lead to denormal gradients, on which CPUs are many times slower
     with exit_on_error():
         accelerator = Accelerator()

@@ -1,23 +1,25 @@
-"""Compute the public statistics that `encmixer audit` uses where it is given no public photos.
+"""Compute the public statistics that `encmixer audit` uses without --public-images.
+
+Needs the extras audit and, for parquet and Hub data sets, data: pip install ".[audit,data]".
 
     python examples/public_statistics.py --data ../shared/data/cifar10 --out timm_encmixer/audit/public-statistics.safetensors
 
-They are means and covariances of blocks of 4 px, of CIFAR-10 training images as the bundled model's preprocessing leaves them.
+They are means and covariances of blocks of 4 px, of CIFAR-10 training images after the bundled model's preprocessing.
 No image can be seen in them.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 from pathlib import Path
 
 import timm
 import torch
 
 import timm_encmixer as te
-from timm_encmixer.audit.methods.statistics import image_statistics
 from timm_encmixer.bundled import BUNDLED_MODEL
-from timm_encmixer.images.labelled import open_images
+from timm_encmixer.images import open_images
 
 
 def main() -> None:
@@ -27,12 +29,16 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=20_000, help="images, the first so many of a fixed random order")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
+    if importlib.util.find_spec("scipy") is None:
+        raise SystemExit('This script needs the extra audit. In a checkout: pip install ".[audit]"')
 
     model = te.encrypt_model(timm.create_model(BUNDLED_MODEL), te.SecretKey.generate())  # for its record only
     preprocess = te.create_transform(model.encmixer.without_fingerprint(), key=te.SecretKey.generate()).preprocess
     photos = open_images(args.data, split=args.split)
     order = torch.randperm(len(photos), generator=torch.Generator().manual_seed(0))[: args.count].tolist()
-    statistics = image_statistics(torch.stack([preprocess(photos[index][0]) for index in order]), model.encmixer.patch_size)
+    statistics = te.audit.image_statistics(
+        torch.stack([preprocess(photos[index][0]) for index in order]), model.encmixer.patch_size
+    )
     statistics.save(args.out)
     print(f"{args.out}: blocks of {statistics.patch_size} px from {statistics.images} images")
 

@@ -1,6 +1,6 @@
 """The server operator: run an encrypted model on ciphertext images with stock timm: no key, no plugin, no plain image.
 
-Run: python examples/server_stock_timm.py hf-hub:me/encmixer-768-32 ciphertext
+Needs timm only. Run: python examples/server_stock_timm.py hf-hub:me/encmixer-768-32 ciphertext
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Train a plain ConvMixer on small images with timm's parts and accelerate; encrypt it afterwards.
 
-The encryption needs no special training: this script knows nothing of keys. It is resumable: run the same command again
-after an interruption, at whatever moment, and it goes on from the last finished epoch on the same path. `accelerate launch`
-runs it on several processes.
+Needs the extra data: pip install ".[data]".
+
+The encryption needs no special training. This script knows nothing of keys. To resume after an interruption, run the same
+command again: it goes on from the last finished epoch, and the result is the same. `accelerate launch` runs several processes.
 
     python examples/train.py --data ../shared/data/cifar10 --out runs/cifar10
     encmixer model encrypt runs/cifar10 runs/cifar10-encrypted --key owner.key
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import importlib.util
 import json
 import shutil
 import time
@@ -63,7 +65,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--holdout", type=int, default=1000, help="training images kept aside to watch progress")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--stop-after", type=int, help="stop after this epoch, to go on another time")
+    parser.add_argument("--stop-after", type=int, help="stop after this epoch; the same command without it goes on")
     return parser.parse_args()
 
 
@@ -81,14 +83,14 @@ def accuracy(accelerator: Accelerator, model: torch.nn.Module, loader: torch.uti
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file so that it is old or new at every moment, never half of it."""
+    """Write a file so that it is old or new at every moment, never half written."""
     temporary = path.with_suffix(".tmp")
     temporary.write_text(text)
     temporary.replace(path)
 
 
 def freeze_stem(model: torch.nn.Module) -> None:
-    """Give the stem orthogonal weights by chance, as large as its own, and keep training from them: they show no photo."""
+    """Give the stem random orthogonal weights, as large as its own, and freeze them: they hold no trace of photos."""
     weight = model.get_submodule(model.pretrained_cfg["first_conv"]).weight
     with torch.no_grad():
         drawn = torch.nn.init.orthogonal_(torch.empty(weight[0].numel(), len(weight))).T.reshape(weight.shape)
@@ -120,6 +122,8 @@ def save(accelerator: Accelerator, out: Path, finished: int) -> None:
 
 def main() -> None:
     args = parse_args()
+    if importlib.util.find_spec("datasets") is None:
+        raise SystemExit('This script needs the extra data. In a checkout: pip install ".[data]"')
     torch.set_flush_denormal(True)  # trained weights lead to denormal gradients, on which CPUs are many times slower
     accelerator = Accelerator()  # --mixed_precision and the number of processes come from `accelerate launch`
     check_launch()

@@ -1,8 +1,10 @@
 """Train on encrypted images only, and show that the path is that of plain training.
 
-Every cipher is orthogonal and the stem is linear, so SGD from a rotated start on ciphertext takes the steps of SGD from the
-plain start on plain images, as long as both are normalised by mean = std = 1/2. The script trains one random start both ways,
-in float64 and in float32, and writes losses.csv, losses.png, result.json and the model that was trained on ciphertext.
+Needs the extra audit, for matplotlib: pip install ".[audit]".
+
+Every cipher is orthogonal and the stem is linear. So SGD from an encrypted start on ciphertext takes the steps of SGD from the
+plain start on plain images, if both are normalised by mean = std = 1/2. The script trains one random start both ways,
+in float64 and in float32. It writes losses.csv, losses.png, result.json and the model that was trained on ciphertext.
 
     python examples/train_encrypted.py --key owner.key --out runs/encrypted
     python examples/train_encrypted.py --key owner.key --out runs/adamw --optimizer adamw --lr 0.001 --cipher orthogonal
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import importlib.util
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -28,8 +31,7 @@ from torch.utils.data import DataLoader
 import timm_encmixer as te
 from timm_encmixer.bundled import bundled_images
 from timm_encmixer.distributed import check_launch, exit_on_error, on_every_process
-from timm_encmixer.images.labelled import LabelledImages, MemoryImages, PlainPixels, open_labelled_images
-from timm_encmixer.images.transform import normalise
+from timm_encmixer.images import LabelledImages, MemoryImages, PlainPixels, normalise, open_labelled_images
 
 CLASSES = 10
 HALF = (0.5, 0.5, 0.5)
@@ -120,10 +122,10 @@ def compare(args: argparse.Namespace, accelerator: Accelerator) -> tuple[nn.Modu
         plain_batches = NormalisedLoader(accelerator.prepare(loader()), dtype)
         _, losses[f"plain_{name}"] = train(accelerator, start(dtype), plain_batches, args, f"plain {name}")
 
-        rotated = te.encrypt_model(start(dtype), key, cipher=args.cipher)  # all that is seen from here on is encrypted
-        cipher = te.BlockCipher(key, rotated.encmixer)
+        encrypted = te.encrypt_model(start(dtype), key, cipher=args.cipher)  # all that is seen from here on is encrypted
+        cipher = te.BlockCipher(key, encrypted.encmixer)
         batches = te.prepare_encrypted(accelerator, loader(), cipher, dtype=dtype)
-        trained, losses[f"encrypted_{name}"] = train(accelerator, rotated, batches, args, f"encrypted {name}")
+        trained, losses[f"encrypted_{name}"] = train(accelerator, encrypted, batches, args, f"encrypted {name}")
     return trained, losses
 
 
@@ -170,6 +172,8 @@ def write(out: Path, losses: dict[str, list[float]], figures: dict[str, object])
 
 def main() -> None:
     args = parse_args()
+    if importlib.util.find_spec("matplotlib") is None:
+        raise SystemExit('This script needs matplotlib, of the extra audit. In a checkout: pip install ".[audit]"')
     with exit_on_error():
         accelerator = Accelerator()
         trained, losses = compare(args, accelerator)

@@ -147,7 +147,7 @@ def _write_program(program: Path, words: Sequence[str]) -> None:
 
 
 def pass_on(address: str, arguments: Sequence[str]) -> None:
-    """Be `python ARGUMENTS`, as far as whoever started this process can tell."""
+    """Be `python ARGUMENTS`, as far as the process that started it can tell."""
     child = Child(arguments, env=os.environ, cwd=Path.cwd(), out=1, err=2, address=address)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: child.send_signal(number))

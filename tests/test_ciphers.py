@@ -41,7 +41,7 @@ def cipher_of(cipher="shuffle+negpos", patch=4, channels=3, key=KEY, grid=None) 
 def reference(images: torch.Tensor, cipher: te.BlockCipher) -> torch.Tensor:
     """Block by block, number by number, from the definition u = 1/2 + A (v - 1/2); float64 in and out."""
     channels, patch = cipher.scheme.in_chans, cipher.scheme.patch_size
-    matrix = cipher.rotate_rows(torch.eye(cipher.scheme.block_size, dtype=torch.float64)).T
+    matrix = cipher.fold_rows(torch.eye(cipher.scheme.block_size, dtype=torch.float64)).T
     out = images.clone()
     if cipher.scheme.grid is not None:
         columns = cipher.scheme.grid[1]
@@ -79,7 +79,7 @@ def test_known_answers(case):
             else:
                 step = torch.tensor(vector[part], dtype=torch.float64)
             expected = step @ expected
-        matrix = cipher.rotate_rows(torch.eye(size, dtype=torch.float64)).T
+        matrix = cipher.fold_rows(torch.eye(size, dtype=torch.float64)).T
         assert torch.allclose(matrix, expected, rtol=0, atol=1e-12 if "orthogonal" in vector["cipher"] else 0)
 
 
@@ -152,14 +152,14 @@ def test_one_thread_takes_another_way_to_the_same_result(pixels):
 @pytest.mark.parametrize("cipher", te.CIPHERS)
 def test_the_map_is_orthogonal(cipher):
     block_cipher = cipher_of(cipher, 5)
-    matrix = block_cipher.rotate_rows(torch.eye(75, dtype=torch.float64))
+    matrix = block_cipher.fold_rows(torch.eye(75, dtype=torch.float64))
     assert torch.allclose(matrix @ matrix.T, torch.eye(75, dtype=torch.float64), atol=1e-12)
-    assert torch.allclose(block_cipher.unrotate_rows(matrix), torch.eye(75, dtype=torch.float64), atol=1e-12)
+    assert torch.allclose(block_cipher.unfold_rows(matrix), torch.eye(75, dtype=torch.float64), atol=1e-12)
 
 
 def test_negpos_negates_exactly_half():
     for patch, channels in ((2, 1), (3, 1), (3, 3), (7, 3)):
-        matrix = cipher_of("negpos", patch, channels).rotate_rows(torch.eye(channels * patch**2, dtype=torch.float64))
+        matrix = cipher_of("negpos", patch, channels).fold_rows(torch.eye(channels * patch**2, dtype=torch.float64))
         assert int((matrix.diagonal() == -1).sum()) == channels * patch**2 // 2
 
 
@@ -167,7 +167,7 @@ def test_every_public_parameter_and_every_part_has_its_own_stream():
     block = {}
     for cipher in EXACT:
         for patch, channels in ((4, 3), (2, 12)):
-            matrix = cipher_of(cipher, patch, channels).rotate_rows(torch.eye(48, dtype=torch.float64))
+            matrix = cipher_of(cipher, patch, channels).fold_rows(torch.eye(48, dtype=torch.float64))
             block[cipher, patch] = matrix.abs().argmax(dim=0), matrix.sum(dim=0) < 0
     assert not torch.equal(block["shuffle", 4][0], block["shuffle", 2][0])
     assert not torch.equal(block["shuffle", 4][0], block["shuffle+negpos", 4][0])
@@ -272,7 +272,7 @@ def test_wrong_keys_are_refused_or_give_something_else(pixels, other_key):
 
 def test_rows_of_another_size():
     with pytest.raises(SchemeMismatchError, match="3 x 4 x 4"):
-        cipher_of().rotate_rows(torch.zeros(5, 47))
+        cipher_of().fold_rows(torch.zeros(5, 47))
 
 
 @pytest.mark.parametrize("cipher", te.CIPHERS)

@@ -312,7 +312,7 @@ def model_that_cannot_be_scrambled(folder, key):
     return "model", "encrypt", "mixer_b16_224.goog_in21k", "out", "--key", "owner.key", "--cipher", "shuffle+scramble"
 
 
-@bad("a model that knows a block's place by its position embedding alone")
+@bad("a model that knows a block's position by its position embedding alone")
 def own_model_that_cannot_be_scrambled(folder, key):
     model_folder(folder)
     return "model", "encrypt", "model", "out", "--key", "owner.key", "--cipher", "scramble"

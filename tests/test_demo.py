@@ -17,9 +17,9 @@ def demo(tmp_path_factory):
 
 
 def test_it_tells_the_whole_story(demo):
-    from timm_encmixer.evaluation.demo import table
+    from timm_encmixer.evaluation.demo import demo_table
 
-    text = table(demo)
+    text = demo_table(demo)
     for evaluation in demo.evaluations:
         assert evaluation.images == 500
         assert evaluation.right_key == evaluation.plain > 0.8
@@ -31,13 +31,32 @@ def test_it_tells_the_whole_story(demo):
 
 
 def test_the_picture_has_a_row_per_cipher_and_a_column_per_class(demo):
+    photos = 2 * (224 + 2 * 4 + 2 * 21)
     with Image.open(demo.picture) as picture:
         width, height = picture.size
-        assert height == 28 + 7 * (96 + 4)
+        assert height == photos + 28 + 9 * (96 + 4) + 7 * 21
         assert width > 10 * 96
-        columns = [picture.crop((236, 28 + row * 100, width, 28 + row * 100 + 96)).tobytes() for row in range(7)]
-    assert columns[0] == columns[5], "decrypted with the right key is the plain picture"
-    assert len(set(columns)) == 6
+        rows = [photos + 28 + row * (96 + 4 + 21) for row in range(7)]
+        rows += [rows[-1] + 96 + 4 + 21, rows[-1] + 2 * (96 + 4) + 21]
+        columns = [picture.crop((236, top, width, top + 96)).tobytes() for top in rows]
+        sides = [picture.crop((6 + 236 * column, 4, 6 + 236 * column + 224, 228)).tobytes() for column in range(4)]
+    assert columns[0] == columns[6] == columns[7], "decrypted with the right key is the plain picture"
+    assert len(set(columns)) == 7
+    assert sides[0] == sides[2], "so it is for the photo"
+    assert len(set(sides)) == 3
+
+
+def test_answers_below_the_photo_are_those_of_the_models(plain_model, key, monkeypatch):
+    from timm_encmixer.evaluation import demo as module
+
+    seen = []
+    monkeypatch.setattr(module, "draw_panels", lambda panels: seen.append([[c.text for c in words] for _, words in panels]))
+    module.draw_photo(plain_model, key, module.open_photo("cat"), bundled_images()[2])
+    (plain, right), (cipher, encrypted), (_, restored), (_, wrong) = seen[0]
+    assert (plain, cipher, restored) == ("plain photo", "ciphertext", "equals the plain photo")
+    assert right.removeprefix("plain model: ") == encrypted.removeprefix("encrypted model: ")
+    assert right.startswith("plain model: cat, ")
+    assert not wrong.startswith("wrong key: cat")
 
 
 def test_the_bundled_images_are_real_and_labelled():

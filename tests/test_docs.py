@@ -1,41 +1,49 @@
-"""README and docs are run: every ```python and ```bash block that is not marked `no-run`, document by document, in order."""
+"""README and docs are run: every Python and bash fence that no comment excludes, page after page, and each page by itself."""
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import check_site
+import documents
 import processes
 import pytest
 from conftest import ROOT
+from PIL import Image
 
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-BLOCK = re.compile(r"^```(python|bash)( no-run)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-
-
-def blocks(document: Path) -> list[tuple[str, str]]:
-    return [(language, code) for language, skip, code in BLOCK.findall(document.read_text()) if not skip]
+README = ROOT / "README.md"
+IN_ORDER = [ROOT / "docs" / name for name in re.findall(r"\b([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)]
+PAGES = [page for page in IN_ORDER if page.name != "index.md" and documents.runnable(page)]
 
 
-@pytest.mark.parametrize("document", [d for d in DOCUMENTS if blocks(d)], ids=lambda path: str(path.relative_to(ROOT)))
-def test_examples_run(document, tmp_path, photos):
-    """Each document's blocks share one folder, which holds a folder of photos; its Python blocks share one process."""
-    (tmp_path / "photos").mkdir()
+def run_pages(pages: list[Path], folder: Path, photos: list[Image.Image]) -> None:
+    """The blocks of all pages share one folder, which holds a folder of photos; the Python blocks share one process."""
+    (folder / "photos").mkdir()
     for index, photo in enumerate(photos[:4]):
-        photo.resize((50, 40)).save(tmp_path / "photos" / f"{index}.jpg")
-    photos[0].save(tmp_path / "photo.jpg")
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PATH": processes.path_of_commands(tmp_path)}
-    program = []
-    for language, code in blocks(document):
-        command = (
-            code if language == "python" else f"import subprocess\nsubprocess.run(['bash', '-ec', {code!r}], check=True)\n"
-        )
-        program.append(command)
-    result = processes.run(["-c", "\n".join(program)], env=environment, cwd=tmp_path, timeout=500)
+        photo.resize((50, 40)).save(folder / "photos" / f"{index}.jpg")
+    photos[0].save(folder / "photo.jpg")
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PATH": processes.path_of_commands(folder)}
+    program = "\n".join(documents.program(documents.runnable(page)) for page in pages)
+    result = processes.run(["-c", program], env=environment, cwd=folder, timeout=900)
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_can_be_followed_after_the_readme(page, tmp_path, photos):
+    run_pages([README, page], tmp_path, photos)
+
+
+def test_all_pages_can_be_followed_one_after_the_other(tmp_path, photos):
+    run_pages([README, *PAGES], tmp_path, photos)
+
+
+def test_the_navigation_has_every_page():
+    assert {page.resolve() for page in IN_ORDER} - {ROOT / "docs" / "index.md"} == set((ROOT / "docs").rglob("*.md"))
 
 
 def test_the_installed_command_is_what_the_documents_ran():
@@ -48,21 +56,94 @@ def test_the_installed_command_is_what_the_documents_ran():
     assert "dataset" in helps[0][2]
 
 
-def test_the_readme_has_examples_in_both_languages():
-    assert {language for language, _ in blocks(ROOT / "README.md")} == {"python", "bash"}
+def test_the_readme_is_short_and_shows_a_picture_and_both_languages():
+    text = README.read_text()
+    assert len(text.split()) <= 700
+    assert text.count("![") == 1
+    assert {block.language for block in documents.runnable(README)} == {"python", "bash"}
+    for extra in ("data", "audit", "seal", "test", "dev", "docs"):
+        assert re.search(rf"`{extra}`|\[{extra}\]", text), extra
 
 
 def test_the_readme_opens_with_the_two_commands_that_ci_runs():
-    demo, tests = re.findall(r"^```bash no-run\n(.*?)\n```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)[:2]
+    demo, tests = documents.blocks(README)[:2]
     ci = (ROOT / ".ci" / "run").read_text()
-    for line in (*demo.splitlines(), *tests.splitlines()):
+    for line in (*demo.code.splitlines(), *tests.code.splitlines()):
         assert line in ci, line
-    assert "encmixer demo" in demo
-    assert "pytest" in tests
+    assert demo.reason == tests.reason == ".ci/run runs it"
+    assert "encmixer demo" in demo.code
+    assert "pytest" in tests.code
+
+
+def test_no_install_command_names_a_package_that_is_not_released():
+    for document in [README, *IN_ORDER[1:]]:
+        assert not re.search(r"pip install [\"']?timm-encmixer", document.read_text()), document
 
 
 def test_links_between_documents_lead_somewhere():
-    for document in [*DOCUMENTS, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]:
-        for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", document.read_text()):
-            if not target.startswith("http"):
-                assert (document.parent / target).exists(), f"{document}: {target}"
+    for document in [README, *IN_ORDER, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]:
+        if document.exists():  # the site's index.md is the README
+            for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", document.read_text()):
+                if not target.startswith("http"):
+                    assert (document.parent / target).exists(), f"{document}: {target}"
+
+
+def test_pictures_are_small():
+    pictures = [path for path in (ROOT / "docs" / "pictures").iterdir() if path.is_file()]
+    assert len(pictures) >= 8
+    for picture in pictures:
+        assert picture.stat().st_size < 300_000, picture
+
+
+def test_the_check_of_the_site_finds_what_it_looks_for(tmp_path):
+    """On pages that show a heading too few, a fence as prose, a dead link, a dead anchor and a script from elsewhere."""
+    for document in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        relative = Path("index.html") if document == README else document.relative_to(ROOT / "docs").with_suffix(".html")
+        headings, fences = check_site.outline(document.read_text())
+        page = tmp_path / relative
+        page.parent.mkdir(parents=True, exist_ok=True)
+        body = "".join(f"<h2>{heading}</h2>" for heading in headings) + '<div class="highlight"></div>' * fences
+        page.write_text(f"<article>{body}</article>")
+    good = {path: check_site.Page(path.read_text()) for path in tmp_path.rglob("*.html")}
+    assert list(check_site.faults_of_rendering(tmp_path, good)) == []
+    assert list(check_site.faults_of_links(tmp_path, good)) == []
+
+    hub = tmp_path / "hub.html"
+    hub.write_text(hub.read_text().replace("<h2>Sealing</h2>", "").replace('<div class="highlight"></div>', "", 1))
+    (tmp_path / "cli.html").write_text(
+        '<a href="none.html"></a><a href="hub.html#none"></a><script src="https://example.org/x.js"></script>'
+    )
+    bad = {path: check_site.Page(path.read_text()) for path in tmp_path.rglob("*.html")}
+    rendering = [fault for fault in check_site.faults_of_rendering(tmp_path, bad) if fault.startswith("docs/hub.md")]
+    assert [fault.partition(" ")[2].split()[-3:] for fault in rendering][1] == ["blocks", "of", "code"]
+    assert len(rendering) == 2
+    assert list(check_site.faults_of_links(tmp_path, bad)) == [
+        "cli.html: loads https://example.org/x.js",
+        "cli.html: none.html leads nowhere",
+        "cli.html: hub.html#none has no such anchor",
+    ]
+    assert "docs/api: timm_encmixer.images.create_transform is public and not documented" in list(
+        check_site.faults_of_api(tmp_path, bad)
+    )
+
+
+def test_every_example_says_at_its_start_what_it_needs():
+    for script in (ROOT / "examples").glob("*.py"):
+        words = ast.get_docstring(ast.parse(script.read_text()))
+        assert re.search(r"\bneeds? (the extra|no extra|scikit-learn|timm only)", words, re.IGNORECASE), script
+        assert f"[{script.name}](../examples/{script.name})" in (ROOT / "docs" / "examples.md").read_text()
+
+
+def test_the_example_trains_on_an_encrypted_data_set(encrypted_folder, key_file, photos, tmp_path):
+    for index, photo in enumerate(photos[:40]):
+        path = tmp_path / "labelled" / "train" / "abcdefghij"[index % 10] / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        photo.save(path)
+    encrypted = ["dataset", "encrypt", "labelled", "ciphertext", "--key", key_file, "--model", encrypted_folder]
+    script = ROOT / "examples" / "train_on_dataset.py"
+    trained = ["--data", "ciphertext", "--model", f"local-dir:{encrypted_folder}", "--out", "trained"]
+    for words in (["-m", "timm_encmixer", *encrypted], [script, *trained]):
+        result = processes.run([str(word) for word in words], env={**os.environ, "HF_HUB_OFFLINE": "1"}, cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+    assert "epoch 1: mean loss" in result.stdout
+    assert (tmp_path / "trained" / "model.safetensors").exists()

@@ -1,4 +1,4 @@
-"""The figures of docs/security.md are those of audits that are kept beside it, and an audit gives them again."""
+"""The figures of docs/measured.md are those of audits that are kept beside it, and an audit gives them again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from conftest import ROOT
 
 from timm_encmixer.audit import ATTACKS, run
 
-SECURITY = ROOT / "docs" / "security.md"
+SECURITY, MEASURED = ROOT / "docs" / "security.md", ROOT / "docs" / "measured.md"
 CHEAP = [
     "ciphertext_only_orthogonal",
     "known_plaintext",
@@ -33,15 +33,27 @@ def script():
 
 
 def test_the_tables_are_those_of_the_reports(script):
-    document = SECURITY.read_text()
+    document = MEASURED.read_text()
     assert script.with_tables(document) == document
     for path in script.FIGURES.glob("*.json"):
         report = json.loads(path.read_text())
         assert list(report["attacks"]) == list(ATTACKS), path
         assert (report["budget"], report["seed"]) == ("quick", 0)
-    changed = document.replace("**broken** 100.0%", "**holds** 0.0%", 1)
+    changed = document.replace("| broken |", "| holds |", 1).replace("100.0%", "0.0%", 1)
     assert changed != document
     assert script.with_tables(changed) == document
+
+
+def test_the_matrices_are_those_of_the_reports(script):
+    for path, picture in script.matrices().items():
+        assert path.read_text() == picture
+        assert f"pictures/{path.name}" in SECURITY.read_text()
+        verdicts = [
+            a["verdict"] for report in script.load(script.COLUMNS[path.stem[9:-1]]).values() for a in report["attacks"].values()
+        ]
+        assert [picture.count(f'"{colour}"') for colour in script.COLOURS.values()] == [
+            verdicts.count(verdict) for verdict in script.COLOURS
+        ]
 
 
 def test_an_audit_gives_these_figures_again():

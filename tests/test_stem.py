@@ -5,7 +5,7 @@ import torch
 
 import timm_encmixer as te
 from timm_encmixer.errors import SchemeMismatchError
-from timm_encmixer.models.stem_algebra import decentre, decrypt_stem, encrypt_stem, recentre, rotate, rotate_stem, unrotate
+from timm_encmixer.models.stem_algebra import decentre, decrypt_stem, encrypt_stem, fold, recentre, rotate_stem, unfold
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -45,7 +45,7 @@ def test_without_the_fold_it_would_be_wrong(stem, key):
     block_cipher = te.BlockCipher(key, te.Scheme(patch_size=4))
     images = torch.rand(2, 3, 8, 12, dtype=torch.float64)
     plain = apply(*stem, images, MEAN, STD)
-    naive = apply(rotate(stem[0], block_cipher), stem[1], block_cipher.encrypt(images), MEAN, STD)
+    naive = apply(fold(stem[0], block_cipher), stem[1], block_cipher.encrypt(images), MEAN, STD)
     assert float((naive - plain).abs().max() / plain.std()) > 0.5
 
 
@@ -80,6 +80,6 @@ def test_dtype_layout_and_inputs_are_kept(stem, key):
 
 def test_a_cipher_of_another_size_is_an_error(stem, key):
     with pytest.raises(SchemeMismatchError, match="3 x 7 x 7"):
-        rotate(stem[0], te.BlockCipher(key, te.Scheme(patch_size=7)))
+        fold(stem[0], te.BlockCipher(key, te.Scheme(patch_size=7)))
     with pytest.raises(SchemeMismatchError):
-        unrotate(stem[0], te.BlockCipher(key, te.Scheme(patch_size=4, in_chans=1)))
+        unfold(stem[0], te.BlockCipher(key, te.Scheme(patch_size=4, in_chans=1)))

@@ -5,6 +5,11 @@ Every message says where, what was expected, what was got and what to do. It nev
 
 from __future__ import annotations
 
+import sys
+import warnings
+
+_INNER = ("timm_encmixer", "timm")  # packages whose lines a warning does not point at
+
 
 class EncMixerError(Exception):
     """Root of all errors raised by timm_encmixer.
@@ -121,9 +126,23 @@ class MissingExtraError(EncMixerError, ImportError):
     """An optional dependency is not installed."""
 
 
+def missing_extra(where: str, package: str, extra: str) -> MissingExtraError:
+    """Return the error for a package that is not installed, with the command that installs the extra it belongs to."""
+    remedy = f'in a checkout of timm-encmixer run: pip install ".[{extra}]"'
+    return MissingExtraError(where, f"the package {package}", "none installed", remedy)
+
+
 class KeyPermissionWarning(UserWarning):
     """Others than the owner can read a key file."""
 
 
 class PublicWeightsWarning(UserWarning):
     """The plain weights are public, so the key can be computed from the encrypted ones."""
+
+
+def warn_caller(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn, and point at the line outside of this package and of timm that led here."""
+    level, frame = 1, sys._getframe(0)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _INNER:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from timm_encmixer.errors import FileAccessError, TargetExistsError
 
@@ -46,7 +48,7 @@ def _temporary_beside(path: Path) -> Path:
 
 
 def _rename_to_new(temporary: Path, path: Path) -> None:
-    """Give the file its name; unlike a bare rename, fail when somebody created the target meanwhile."""
+    """Give the file its name; unlike a bare rename, fail if the target was created meanwhile."""
     try:
         os.link(temporary, path)
     except OSError as error:
@@ -156,3 +158,27 @@ def replacing_folder(path: Path, *, overwrite: bool = False, owned: frozenset[st
         if aside.exists() and not path.exists():
             aside.rename(path)
         shutil.rmtree(aside, ignore_errors=True)
+
+
+PathLike = str | os.PathLike[str]
+
+
+_BUFFER_BYTES = 1 << 20
+
+
+def sha256_of(path: Path) -> str:
+    """Return a file's SHA-256, which the Hub lists for LFS and Xet files."""
+    return _hexdigest(path, hashlib.sha256())
+
+
+def git_blob_id(path: Path) -> str:
+    """Return a file's Git blob id, which the Hub lists for small files."""
+    return _hexdigest(path, hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False))
+
+
+def _hexdigest(path: Path, digest: Any) -> str:
+    with path.open("rb") as file:
+        while block := file.read(_BUFFER_BYTES):
+            digest.update(block)
+    hexadecimal: str = digest.hexdigest()
+    return hexadecimal

@@ -12,14 +12,13 @@ import hmac
 import os
 import secrets
 import stat
-import warnings
 from pathlib import Path
 from typing import NoReturn
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from timm_encmixer.errors import KeyFormatError, KeyPermissionWarning, MissingKeyError, SecretLeakError
+from timm_encmixer.errors import KeyFormatError, KeyPermissionWarning, MissingKeyError, SecretLeakError, warn_caller
 from timm_encmixer.files import file_error, replacing_file
 
 KEY_BYTES = 32
@@ -59,7 +58,7 @@ class SecretKey:
         """Read a key file.
 
         Raises:
-            KeyFormatError: The text is no key: foreign, truncated, mistyped or of an unknown version.
+            KeyFormatError: The text is not a key: foreign, truncated, mistyped or of an unknown version.
             FileAccessError: The file cannot be read.
 
         Warns:
@@ -74,7 +73,7 @@ class SecretKey:
             raise file_error(path, "a key file to read (encmixer key new PATH makes one)", error) from error
         key = cls._parse(text, str(path))
         if others and os.name == "posix":
-            warnings.warn(f"{path}: others can read this key file; run: chmod 600 {path}", KeyPermissionWarning, stacklevel=2)
+            warn_caller(f"{path}: others can read this key file; run: chmod 600 {path}", KeyPermissionWarning)
         return key
 
     @classmethod
@@ -151,20 +150,35 @@ def _checksum(key_bytes: bytes) -> bytes:
     return hashlib.sha256(b"timm-encmixer/key-file/v1/" + key_bytes).digest()[:_CHECKSUM_BYTES]
 
 
-def find_key(key: SecretKey | str | os.PathLike[str] | None, *, where: str = "key") -> SecretKey:
+KeyLike = SecretKey | str | os.PathLike[str]  # a key, or the path of its file
+
+
+def find_key(key: KeyLike | None, *, where: str = "key") -> SecretKey:
     """Return the key that was given, else load the path that was given, else the path in `TIMM_ENCMIXER_KEY`.
 
+    Every public call that takes a key finds it here.
+
+    Args:
+        key: A key, the path of its file, or None for the file that TIMM_ENCMIXER_KEY names.
+        where: The argument or option, for messages.
+
     Raises:
-        MissingKeyError: There is none.
-        KeyFormatError, FileAccessError: The file is no key or cannot be read.
+        MissingKeyError: There is none, or it is neither a key nor a path.
+        KeyFormatError, FileAccessError: The file is not a key or cannot be read.
     """
     if isinstance(key, SecretKey):
         return key
-    path = key if key is not None else os.environ.get(KEY_VARIABLE)
-    if not path:
+    path = os.environ.get(KEY_VARIABLE) if key is None else key
+    path = os.fspath(path) if isinstance(path, os.PathLike) else path
+    if path is None or path == "":
         raise MissingKeyError(where, "a key", "none", f"pass a SecretKey or a key file's path, or set {KEY_VARIABLE} to one")
-    if not isinstance(path, (str, os.PathLike)):
+    if not isinstance(path, str):
         raise MissingKeyError(where, "a SecretKey or a path", type(path).__name__, "load it with SecretKey.load(path)")
-    if KEY_FILE_PREFIX in os.fspath(path):
+    if KEY_FILE_PREFIX in path:
         raise KeyFormatError(where, "the path of a key file", "a key's own text", "give the path, and rotate to a new key")
     return SecretKey.load(path)
+
+
+def find_optional_key(key: KeyLike | None) -> SecretKey | None:
+    """Return the key as `find_key` does, None where none was given and TIMM_ENCMIXER_KEY names none."""
+    return find_key(key) if key is not None or os.environ.get(KEY_VARIABLE) else None

@@ -9,13 +9,14 @@ import dataclasses
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from timm_encmixer.errors import SchemeError
 
 RECORD_VERSIONS = (1, 2, 3)
+NOTE_PREFIX = "encmixer:"  # of the note in `pretrained_cfg["notes"]` in which a record rides (docs/adr/0003)
 _SINCE = {"constant": 2, "grid": 3, "positions": 3}  # fields that readers of earlier versions do not know
 CIPHERS = ("shuffle", "negpos", "shuffle+negpos", "orthogonal")  # of one block
 SCRAMBLE = "scramble"  # of the blocks among each other
@@ -26,6 +27,11 @@ _LARGEST_IMAGE = 2**28  # numbers
 _MOST_BLOCKS = 2**20
 _REMEDY = "take the record from an artefact that timm-encmixer wrote"
 _FINGERPRINT = re.compile(r"[0-9a-f]{16}")
+
+
+def parts_of(cipher: str) -> tuple[str, ...]:
+    """Return the parts of a cipher's name, in the order in which they are applied: of "shuffle+negpos" both."""
+    return tuple(cipher.split("+"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,9 +166,14 @@ class Scheme:
         object.__setattr__(self, "grid", grid)
 
     @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts of the cipher's name, in the order in which they are applied."""
+        return parts_of(self.cipher)
+
+    @property
     def scrambles(self) -> bool:
-        """Whether the blocks change places too, so that images have one size."""
-        return SCRAMBLE in self.cipher.split("+")
+        """Whether the blocks are permuted too, so that images have one size."""
+        return SCRAMBLE in self.parts
 
     @property
     def block_size(self) -> int:
@@ -172,10 +183,10 @@ class Scheme:
     @property
     def exact(self) -> bool:
         """Whether uint8 images stay uint8 and decrypt bit for bit."""
-        return "orthogonal" not in self.cipher.split("+")
+        return "orthogonal" not in self.parts
 
     def replace(self, **changes: Any) -> Scheme:
-        """Return a copy with some fields changed, checked anew."""
+        """Return a copy with some fields changed, checked again."""
         return dataclasses.replace(self, **{"version": None, **changes})
 
     def without_fingerprint(self) -> Scheme:
@@ -225,11 +236,23 @@ class Scheme:
         """Parse a record from JSON text.
 
         Raises:
-            SchemeError: As for `from_dict`, or the text is no JSON.
+            SchemeError: As for `from_dict`, or the text is not valid JSON.
         """
         try:
             return cls.from_dict(json.loads(text), where=where)
         except (ValueError, RecursionError) as error:
             if isinstance(error, SchemeError):
                 raise
-            raise SchemeError(where, "JSON", "text that is none", _REMEDY) from error
+            raise SchemeError(where, "JSON", "text that is not valid JSON", _REMEDY) from error
+
+
+def scheme_in_notes(notes: Iterable[Any] | None) -> Scheme | None:
+    """Return the record among the notes of a timm `pretrained_cfg`, None when there is none.
+
+    Raises:
+        SchemeError: It is malformed or of an unknown version.
+    """
+    for note in notes or ():
+        if isinstance(note, str) and note.startswith(NOTE_PREFIX):
+            return Scheme.from_json(note.removeprefix(NOTE_PREFIX), where="pretrained_cfg notes")
+    return None

@@ -33,7 +33,7 @@ def reference(images: Tensor, order: Tensor, negative: Tensor | None) -> Tensor:
 
 def parts(cipher: te.BlockCipher) -> tuple[Tensor, Tensor | None]:
     """Read the signed permutation off the cipher, through its public face."""
-    matrix = cipher.rotate_rows(torch.eye(cipher.scheme.block_size, dtype=torch.float64)).T
+    matrix = cipher.fold_rows(torch.eye(cipher.scheme.block_size, dtype=torch.float64)).T
     order, negative = matrix.abs().argmax(dim=1), matrix.sum(dim=1) < 0
     return order, negative if bool(negative.any()) else None
 

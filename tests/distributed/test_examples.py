@@ -13,7 +13,7 @@ from processes import LONGEST_SECONDS
 
 import timm_encmixer as te
 from timm_encmixer.bundled import bundled_images
-from timm_encmixer.checkpoints.sources import load_model
+from timm_encmixer.checkpoints.loading import load_model
 from timm_encmixer.evaluation.accuracy import evaluate
 from timm_encmixer.images.labelled import open_labelled_images
 

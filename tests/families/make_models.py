@@ -24,20 +24,18 @@ PAGE = ROOT / "docs" / "models.md"
 
 HEAD = """# Models
 
-Written by `make models` from timm {version}; do not edit. `encmixer models` searches it, `tests/families` checks it.
+`make models` wrote this page from timm {version}; do not edit it. `encmixer models` searches the same list, and
+`tests/families` checks it.
 
-Of timm's {all} architectures {supported} read the image through one patch convolution and nothing else, and can be encrypted
-exactly. {scrambled} of these may also have their blocks scrambled (`--cipher shuffle+negpos+scramble`). The others are
-refused, with the reason. Each was examined, not looked up: its geometry, and the image followed through a forward pass
-([adr/0010](adr/0010-the-image-is-followed-not-believed.md)).
+timm has {all} architectures. {supported} of them read the image through one patch convolution and nothing else. These can be
+encrypted exactly. {scrambled} of these may also have their blocks scrambled (`--cipher shuffle+negpos+scramble`). The others
+are refused with a reason. No model was looked up by name. Each was examined: its geometry, and the image followed through a
+forward pass ([ADR 10](adr/0010-the-image-is-followed-not-believed.md)).
 
 ## Encrypted
 
-*Constant* is where the constant of the normalisation goes: into the stem's bias, or, where it has none, into the tensor that is
-named; "none needed" where the plain mean is 1/2. *Scramble* says whether the blocks may be scrambled.
-
-| class | patch | constant | scramble | models |
-|---|---|---|---|---|
+By class of timm. *Constant* is the tensor that takes the constant of the normalisation: the stem's bias, or, if the stem has
+none, the named tensor. "none needed" means that the plain mean is 1/2. *Scramble* says whether the blocks may be scrambled.
 """
 
 
@@ -58,14 +56,17 @@ def page(found: Iterable[Support], version: str) -> str:
     supported = [support for support in found if support.supported]
     scrambled = [support for support in supported if not support.unscrambled]
     text = HEAD.format(version=version, all=len(found), supported=len(supported), scrambled=len(scrambled))
-    rows = _grouped(supported, lambda s: (s.family, f"{s.patch_size}", _code(s.constant), "no" if s.unscrambled else "yes"))
-    text += "".join(f"| {' | '.join(row)} | {_list(members)} |\n" for row, members in rows)
-    text += "\n## Encrypted, but not scrambled\n\n| why not | classes |\n|---|---|\n"
+    for (family,), members in _grouped(supported, lambda s: (s.family,)):
+        text += f"\n### {family}\n\n"
+        kinds = _grouped(members, lambda s: (f"{s.patch_size}", _code(s.constant), "no" if s.unscrambled else "yes"))
+        for (patch, constant, scramble), alike in kinds:
+            text += f"- Blocks of {patch} px. Constant: {constant}. Scramble: {scramble}.<br>{_list(alike)}\n"
+    text += "\n## Encrypted, but not scrambled\n\n"
     for (reason,), members in _grouped((s for s in supported if s.unscrambled), lambda s: (s.unscrambled,)):
-        text += f"| {reason} | {', '.join(sorted({member.family for member in members}))} |\n"
-    text += "\n## Refused\n\n| why | models |\n|---|---|\n"
+        text += f"- **{reason}**:<br>{', '.join(sorted({member.family for member in members}))}\n"
+    text += "\n## Refused\n\n"
     for (reason,), members in _grouped((s for s in found if s.refused), lambda s: (s.refused,)):
-        text += f"| {reason} | {_list(members)} |\n"
+        text += f"- **{reason}**:<br>{_list(members)}\n"
     return text
 
 

@@ -1,6 +1,6 @@
 """A small Hugging Face Hub over loopback HTTP: the protocol as the unmodified huggingface_hub client speaks it.
 
-Two origins: the Hub itself, and a storage server to which LFS uploads go and downloads may be redirected.
+Two sources: the Hub itself, and a storage server to which LFS uploads go and downloads may be redirected.
 """
 
 from __future__ import annotations
@@ -28,9 +28,7 @@ ROUTES: list[tuple[str, re.Pattern[str], Handler]] = []
 STORAGE_ROUTES: list[tuple[str, re.Pattern[str], Handler]] = []
 REPO = r"(?P<repo>[^/]+/[^/]+)"
 API = rf"/api/models/{REPO}"
-LISTENERS: list[
-    socket.socket
-] = []  # of hubs that are closed: the next one has the same address, as users of one machine know it
+LISTENERS: list[socket.socket] = []  # of hubs that are closed: the next one has the same address
 
 
 class HubError(Exception):

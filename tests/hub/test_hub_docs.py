@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import re
-
+import documents
 import processes
 import pyrage
 import pytest
 from conftest import ROOT
-
-BLOCK = re.compile(r"^```(python|bash) no-run\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize("document", ["docs/hub.md"])
@@ -20,15 +17,13 @@ def test_the_page_on_the_hub(document, hub, owner, photos, tmp_path):
             photo.save(owner.cwd / folder / f"{index}.png")
     identity = pyrage.x25519.Identity.generate()
     (owner.cwd / "identity.txt").write_text(f"{identity}\n")
-    program = ["import timm_encmixer"]
-    for language, code in BLOCK.findall((ROOT / document).read_text()):
-        program.append(
-            code if language == "python" else f"import subprocess\nsubprocess.run(['bash', '-ec', {code!r}], check=True)"
-        )
+    blocks = documents.blocks(ROOT / document)
+    assert {block.reason for block in blocks} == {"tests/hub runs it"}
     environment = owner.environment(PATH=processes.path_of_commands(tmp_path), RECIPIENT=str(identity.to_public()))
-    result = processes.run(["-c", "\n".join(program)], env=environment, cwd=owner.cwd, timeout=500)
+    program = f"import timm_encmixer\n{documents.program(blocks)}"
+    result = processes.run(["-c", program], env=environment, cwd=owner.cwd, timeout=500)
     assert result.returncode == 0, result.stderr
-    assert len(program) > 8
+    assert len(blocks) > 7
     assert set(hub.store.repos) == {"me/encmixer", "me/encmixer-directly", "me/encmixer-from-python", "me/sealed"}
     assert (owner.cwd / "opened" / "model.safetensors").read_bytes() == (
         owner.cwd / "from-hub" / "model.safetensors"

@@ -10,7 +10,16 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from timm_encmixer.audit.attack import BROKEN_DB, BROKEN_SHARE, PARTLY_DB, PARTLY_SHARE
+from timm_encmixer.audit.attack import (
+    BROKEN,
+    BROKEN_DB,
+    BROKEN_SHARE,
+    HOLDS,
+    NOT_RUN,
+    PARTLY,
+    PARTLY_DB,
+    PARTLY_SHARE,
+)
 
 
 @dataclass(frozen=True)
@@ -54,7 +63,40 @@ def render(template: str, report: Mapping[str, Any], pictures: Mapping[str, list
     )
     environment.filters |= {"figure": figure, "cell": _cell}
     thresholds = {"broken": (BROKEN_SHARE, BROKEN_DB), "partly": (PARTLY_SHARE, PARTLY_DB)}
-    return environment.get_template(f"{template}.j2").render(report=report, pictures=pictures, thresholds=thresholds)
+    return environment.get_template(f"{template}.j2").render(
+        report=report, summary=summary(report), pictures=pictures, thresholds=thresholds
+    )
+
+
+def summary(report: Mapping[str, Any]) -> str:
+    """Return what an audit found as one sentence: how many attacks break the cipher, and which ones the key stops.
+
+    Args:
+        report: What `Report.to_dict` returns.
+    """
+    names: dict[str, list[str]] = {verdict: [] for verdict in (BROKEN, PARTLY, HOLDS, NOT_RUN)}
+    for name, attack in report["attacks"].items():
+        names[attack["verdict"]].append(name)
+    broken, partly, stopped, skipped = names.values()
+    run = len(broken) + len(partly) + len(stopped)
+    if not run:
+        return "No attack could be run."
+    of = f" of {run} attacks" if run > 1 else " attack"
+    clauses = [f"{len(broken) or ('None' if run > 1 else 'No')}{of} {'break' if len(broken) > 1 else 'breaks'} it"]
+    if partly:
+        clauses.append(f"{len(partly)} {'breaks' if len(partly) == 1 else 'break'} it in part")
+    clauses.append(f"the key stops only {_listed(stopped)}" if stopped and run > len(stopped) else _stopped(stopped))
+    if skipped:
+        clauses.append(f"{len(skipped)} could not be run")
+    return f"{'; '.join(clauses)}."
+
+
+def _stopped(names: list[str]) -> str:
+    return f"the key stops {_listed(names)}" if names else "the key stops none of them"
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def figure(value: float | None, kind: str = "share") -> str:

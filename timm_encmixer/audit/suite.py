@@ -11,19 +11,20 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from timm_encmixer.audit.attack import BUDGETS, Effort
+from timm_encmixer.audit.attack import BUDGETS, Attack, Effort
 from timm_encmixer.audit.attacks.registry import ATTACKS
 from timm_encmixer.audit.methods.statistics import BlockStatistics, image_statistics
 from timm_encmixer.audit.photos import sample_photos
 from timm_encmixer.audit.report import Report
 from timm_encmixer.audit.target import Target
 from timm_encmixer.bundled import BUNDLED_MODEL, bundled_images
-from timm_encmixer.checkpoints.sources import find_source, load_model, provenance_of
+from timm_encmixer.checkpoints.loading import ModelLike, load_model
+from timm_encmixer.checkpoints.sources import find_source, provenance_of
 from timm_encmixer.errors import AuditError, DataError, MissingKeyError
 from timm_encmixer.images.labelled import UNLABELLED, LabelledImages, MemoryImages, open_images
 from timm_encmixer.images.reading import to_channels
 from timm_encmixer.images.transform import plain_transform
-from timm_encmixer.keys import SecretKey
+from timm_encmixer.keys import KeyLike, SecretKey, find_key
 from timm_encmixer.models.encryption import decrypt_model, encrypt_model, scheme_of
 from timm_encmixer.scheme import DEFAULT_CIPHER, Preprocessing, Scheme
 
@@ -35,14 +36,14 @@ _LEAST_IMAGES = 4
 
 
 def run(
-    model: nn.Module | str = BUNDLED_MODEL,
+    model: ModelLike = BUNDLED_MODEL,
     *,
     images: LabelledImages | str | os.PathLike[str] | None = None,
     public_images: LabelledImages | str | os.PathLike[str] | None = None,
-    attacks: Iterable[str] | None = None,
-    key: SecretKey | None = None,
+    attacks: Iterable[str | Attack] | None = None,
+    key: KeyLike | None = None,
     cipher: str = DEFAULT_CIPHER,
-    base: nn.Module | str | None = None,
+    base: ModelLike | None = None,
     budget: str = "quick",
     seed: int = 0,
     split: str | None = None,
@@ -60,7 +61,7 @@ def run(
             500 images that come with the package.
         public_images: Public photos that are not among `images`, likewise; None takes the statistics that come with the
             package, which are of blocks of 4 px.
-        attacks: Names in `ATTACKS`; None runs all.
+        attacks: Names in `ATTACKS`, or attacks with parameters of your own; None runs all with theirs.
         key: The model's key; needed when it is encrypted. For a plain model None takes a fixed public key.
         cipher: For a plain model.
         base: Plain weights that are public and that `model` was made from; None takes the model's own where they are public.
@@ -79,22 +80,21 @@ def run(
         KeyMismatchError: It is encrypted with another key.
         DataError: No images, too few, or labels that the model does not have.
     """
-    names = list(ATTACKS) if attacks is None else list(dict.fromkeys(attacks))
-    check_names(names, "attacks")
+    chosen = _chosen(attacks)
     if budget not in BUDGETS:
         raise AuditError("budget", f"one of {', '.join(BUDGETS)}", repr(budget), "choose one of these")
-    label = model if isinstance(model, str) else type(model).__name__
-    if isinstance(model, str):
-        public_weights, model = find_source(model).provenance.public, load_model(model)
+    if isinstance(model, nn.Module):
+        label, public_weights = type(model).__name__, provenance_of(getattr(model, "pretrained_cfg", None) or {}).public
     else:
-        public_weights = provenance_of(getattr(model, "pretrained_cfg", None) or {}).public
+        source = find_source(model)
+        label, public_weights, model = source.name, source.provenance.public, load_model(source)
     target = make_target(
         model,
         images=_opened(images, split),
         public_images=None if public_images is None else _opened(public_images, public_split, prefer=("train",)),
-        key=key,
+        key=None if key is None else find_key(key),
         cipher=cipher,
-        base=load_model(base) if isinstance(base, str) else base,
+        base=None if base is None else load_model(base),
         public_weights=public_weights,
         budget=budget,
         seed=seed,
@@ -102,7 +102,6 @@ def run(
     )
     truth = target.truth()
     results, effort = {}, Effort(budget, seed)
-    chosen = [ATTACKS[name]() for name in names]
     runs = sum(len(attack.values(target, effort)) for attack in chosen if attack.obstacle(target) is None)
     with tqdm(total=runs, desc="audit", unit="run", disable=None if progress else True) as bar:
         for attack in chosen:
@@ -124,6 +123,14 @@ def run(
         guessing=truth.guessing,
         results=results,
     )
+
+
+def _chosen(attacks: Iterable[str | Attack] | None) -> list[Attack]:
+    """Return attacks by their names, each name once; one with parameters takes the place of an earlier one of its name."""
+    wanted = list(ATTACKS) if attacks is None else list(attacks)
+    check_names([name for name in wanted if isinstance(name, str)], "attacks")
+    made = [ATTACKS[attack]() if isinstance(attack, str) else attack for attack in wanted]
+    return list({attack.name: attack for attack in made}.values())
 
 
 def check_names(names: Iterable[str], where: str, among: Iterable[str] | None = None) -> None:

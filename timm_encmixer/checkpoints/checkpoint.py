@@ -1,4 +1,4 @@
-"""A checkpoint on disk: opened by its headers, read tensor by tensor, written anew with a few tensors changed.
+"""A checkpoint on disk: opened by its headers, read tensor by tensor, written again with a few tensors changed.
 
 A folder as `timm.models.save_for_hf(..., safe_serialization=True)` writes it (config.json and model.safetensors), or a single
 .safetensors file. File formats: docs/format.md.
@@ -7,25 +7,33 @@ A folder as `timm.models.save_for_hf(..., safe_serialization=True)` writes it (c
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from safetensors.torch import save_file
+from timm.models._hub import save_config_for_hf
+from torch import Tensor, nn
 
-from timm_encmixer.checkpoints.config_file import CONFIG_NAME, RECORD_NAME, WEIGHTS_NAME, read_config, scheme_in_config
+from timm_encmixer.checkpoints.config_file import (
+    CONFIG_NAME,
+    WEIGHTS_NAME,
+    read_config,
+    without_repeats,
+)
+from timm_encmixer.checkpoints.record import RECORD_NAME, read_record
 from timm_encmixer.checkpoints.tensor_file import TensorFile
 from timm_encmixer.errors import CheckpointError, SourceError
-from timm_encmixer.files import refuse_existing, replacing_file, replacing_folder
+from timm_encmixer.files import PathLike, refuse_existing, replacing_file, replacing_folder
+from timm_encmixer.models.bare import bare_model
+from timm_encmixer.models.encryption import scheme_of
 from timm_encmixer.models.patch_stem import check_finite
 from timm_encmixer.models.pretrained_cfg import encrypted_cfg, plain_cfg
 from timm_encmixer.models.provenance import Provenance
 from timm_encmixer.scheme import PATCH_PX, Scheme
 
 OWNED_NAMES = frozenset((WEIGHTS_NAME, CONFIG_NAME))
-PathLike = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
@@ -50,25 +58,7 @@ class Checkpoint:
         folder = path.is_dir()
         weights = TensorFile.open(path / WEIGHTS_NAME if folder else path)
         config = read_config(path) if folder else None
-        text = weights.metadata.get(RECORD_NAME)
-        scheme = Scheme.from_json(text, where=f"{weights.path}: record") if text is not None else None
-        if config is not None:
-            in_config = scheme_in_config(config, where=f"{path / CONFIG_NAME}: record")
-            if scheme is not None and in_config != scheme:
-                raise CheckpointError(
-                    str(path),
-                    "one record in config.json and model.safetensors",
-                    "two different ones",
-                    "the files come from different encryptions: take both from the same one",
-                )
-            scheme = in_config
-            if scheme is not None and scheme.base_architecture not in (None, config["architecture"]):
-                raise CheckpointError(
-                    str(path / CONFIG_NAME),
-                    f"the record's architecture {scheme.base_architecture}",
-                    repr(config["architecture"]),
-                    "take config and weights from the same encryption",
-                )
+        scheme = read_record(config, weights.metadata, where=str(path))
         return cls(path, weights, config, scheme)
 
     def read(self, name: str) -> Tensor:
@@ -137,3 +127,67 @@ def write_config(folder: Path, content: Mapping[str, Any]) -> None:
 def _refuse_folder(dst: Path) -> None:
     if dst.suffix != ".safetensors" or dst.is_dir():
         raise SourceError(str(dst), "a .safetensors file as target of a .safetensors file", "another name", "rename it")
+
+
+def check_weights(weights: TensorFile, config: Mapping[str, Any], *, where: str) -> None:
+    """Compare a file with the whole model that its config.json describes, without memory for it.
+
+    Raises:
+        SourceError: The config describes no model.
+        CheckpointError: A tensor is missing, has another shape, or is not the architecture's.
+    """
+    check_tensors(weights, bare_model(config["architecture"], config, where=where))
+
+
+def check_tensors(weights: TensorFile, model: nn.Module, *, only: Sequence[str] | None = None) -> None:
+    """Compare a file's tensor names and shapes with an architecture's, by the header alone.
+
+    Args:
+        weights: The file.
+        model: The architecture, for example on the meta device.
+        only: Names to compare; None means all, and none else in the file.
+
+    Raises:
+        CheckpointError: A tensor is missing, has another shape, or is not the architecture's.
+    """
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    remedy = "take the weights that belong to this config"
+    for name in expected if only is None else only:
+        if weights.shape(name) != expected[name]:
+            got = f"{weights.shape(name)}"
+            raise CheckpointError(f"{weights.path}: {name}", f"shape {expected[name]}", got, remedy)
+    unknown = sorted(set(weights.entries) - set(expected))
+    if only is None and unknown:
+        raise CheckpointError(str(weights.path), "the architecture's tensors and no others", unknown[0], remedy)
+
+
+def save_model(model: nn.Module, dst: PathLike, *, state_dict: Mapping[str, Tensor] | None = None, force: bool = False) -> None:
+    """Save a model, encrypted or plain, as a folder that `timm.create_model("local-dir:DST", pretrained=True)` loads.
+
+    Writes config.json and model.safetensors only; an encrypted model's record goes into both.
+
+    Args:
+        model: Made by `timm.create_model`.
+        dst: Folder to write.
+        state_dict: Its tensors, where they are not in the model itself (sharded over processes, say).
+        force: Replace an existing folder that this package wrote.
+
+    Raises:
+        CheckpointError: The model does not say its architecture (it was not made by `timm.create_model`).
+        TargetExistsError, FileAccessError.
+    """
+    if not (getattr(model, "pretrained_cfg", None) or {}).get("architecture"):
+        raise CheckpointError(
+            "model",
+            "a model with pretrained_cfg['architecture']",
+            "none",
+            "build it with timm.create_model, for example convmixer_custom",
+        )
+    scheme = scheme_of(model)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in (state_dict or model.state_dict()).items()}
+    record = {RECORD_NAME: scheme.to_json()} if scheme is not None else {}
+    with replacing_folder(Path(dst), overwrite=force, owned=OWNED_NAMES) as folder:
+        save_file(tensors, folder / WEIGHTS_NAME, metadata={"format": "pt", **record})
+        record_block = {RECORD_NAME: scheme.to_dict()} if scheme is not None else None
+        save_config_for_hf(model, str(folder / CONFIG_NAME), model_config=record_block)
+        write_config(folder, without_repeats(json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))))

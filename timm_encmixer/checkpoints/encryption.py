@@ -6,44 +6,33 @@ model.safetensors), or a single .safetensors file. File formats: docs/format.md.
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import timm
-from safetensors.torch import save_file
-from timm.models._hub import save_config_for_hf  # public name in a private module: timm re-exports only save_for_hf
-from torch import Tensor, nn
+from torch import nn
 
-from timm_encmixer.checkpoints.checkpoint import OWNED_NAMES, Checkpoint, PathLike, write_config
-from timm_encmixer.checkpoints.config_file import (
-    CONFIG_NAME,
-    RECORD_NAME,
-    WEIGHTS_NAME,
-    bare_model,
-    check_tensors,
-    without_repeats,
-)
+from timm_encmixer.checkpoints.checkpoint import Checkpoint, check_tensors
+from timm_encmixer.checkpoints.sources import Source, SourceLike, open_checkpoint
 from timm_encmixer.checkpoints.tensor_file import TensorFile
 from timm_encmixer.ciphers import BlockCipher
 from timm_encmixer.errors import AlreadyEncryptedError, CheckpointError, NotEncryptedError, SchemeError
-from timm_encmixer.files import replacing_folder
-from timm_encmixer.keys import SecretKey, find_key
-from timm_encmixer.models.edits import bias_home
-from timm_encmixer.models.encryption import planned, rotated_scheme, scheme_of
+from timm_encmixer.files import PathLike
+from timm_encmixer.keys import KeyLike, SecretKey, find_key
+from timm_encmixer.models.bare import bare_model
+from timm_encmixer.models.edits import ConstantFold
+from timm_encmixer.models.encryption import planned, rotated_scheme
 from timm_encmixer.models.patch_stem import find_stem
-from timm_encmixer.models.plan import Places, find_places, recorded
+from timm_encmixer.models.plan import EncryptionPlan, plan_encryption
 from timm_encmixer.models.pretrained_cfg import cfg_dict, preprocessing_of
 from timm_encmixer.models.provenance import Provenance
-from timm_encmixer.scheme import DEFAULT_CIPHER, PATCH_PX, SCRAMBLE, Preprocessing, Scheme
-
-KeyLike = SecretKey | str | os.PathLike[str]
+from timm_encmixer.scheme import DEFAULT_CIPHER, PATCH_PX, SCRAMBLE, Preprocessing, Scheme, parts_of
 
 
 def encrypt_checkpoint(
-    src: PathLike,
+    src: SourceLike,
     dst: PathLike,
     key: KeyLike,
     *,
@@ -55,10 +44,10 @@ def encrypt_checkpoint(
     provenance: Provenance | None = None,
     force: bool = False,
 ) -> Scheme:
-    """Encrypt a plain checkpoint; all tensors but the stem's kernel and bias, or what takes the bias's place, keep their bytes.
+    """Encrypt a plain checkpoint. Only the tensors of the encryption plan change; all others keep their bytes.
 
     Args:
-        src: A folder with config.json and model.safetensors, or a .safetensors file.
+        src: A folder with config.json and model.safetensors, a .safetensors file, or what `find_source` found.
         dst: Folder or .safetensors file to write, as `src` is; at every moment absent, old or whole.
         key: The secret key or its file.
         cipher: One of `timm_encmixer.CIPHERS`.
@@ -66,7 +55,8 @@ def encrypt_checkpoint(
         mean: Per-channel normalisation of the plain model; with `std` instead of `arch`, or to override the config.
         std: Likewise.
         first_conv: Name of the stem convolution, for example "stem.0"; else taken from the config or found by its shape.
-        provenance: Where the plain weights came from, to be noted in config.json; None keeps what a folder notes already.
+        provenance: Where the plain weights came from, to be noted in config.json; None takes what a `Source` knows, or keeps
+            what a folder notes already.
         force: Replace an existing target.
 
     Returns:
@@ -76,26 +66,29 @@ def encrypt_checkpoint(
         AlreadyEncryptedError, CheckpointError, SchemeError, StemError, FileAccessError, TargetExistsError.
     """
     key = find_key(key)
-    source = Checkpoint.open(src)
+    source = open_checkpoint(src)
     if source.scheme is not None:
-        raise AlreadyEncryptedError(str(src), "a plain checkpoint", "an encrypted one", "decrypt or rotate it instead")
-    architecture, cfg, stem, model = _describe(source, arch, first_conv, mean)
-    weight = source.read_kernel(stem)
-    plain = preprocessing_of(cfg, weight.shape[1], mean, std)
-    if model is not None:
-        name, conv = find_stem(model, stem)
-        scheme, places = planned(model, conv, name, plain, key, cipher)
+        where = str(source.path)
+        raise AlreadyEncryptedError(where, "a plain checkpoint", "an encrypted one", "decrypt or rotate it instead")
+    described = _described(source, arch, first_conv, mean)
+    weight = source.read_kernel(described.stem)
+    plain = preprocessing_of(described.cfg, weight.shape[1], mean, std)
+    if described.model is not None:
+        name, conv = find_stem(described.model, described.stem)
+        scheme, plan = planned(described.model, conv, name, plain, key, cipher)
+        scheme = scheme.replace(base_architecture=described.architecture)
     else:
-        places = Places(stem, bias_home(stem, len(weight)))
-        scheme = _scheme_without_architecture(weight, stem, plain, key, cipher)
-    scheme = scheme.replace(base_architecture=architecture)
-    _check_places(source.weights, places)
-    tensors = places.encrypted(source.read, BlockCipher(key, scheme), plain)
+        scheme = _scheme_without_architecture(weight.shape, described.stem, plain, key, cipher)
+        plan = EncryptionPlan(described.stem, ConstantFold.into_bias(described.stem, len(weight)))
+    _check_plan(source.weights, plan)
+    tensors = plan.encrypted(source.read, BlockCipher(key, scheme), plain)
+    if provenance is None and isinstance(src, Source):
+        provenance = src.provenance
     source.write(Path(dst), tensors, scheme, provenance=provenance, force=force)
     return scheme
 
 
-def decrypt_checkpoint(src: PathLike, dst: PathLike, key: KeyLike, *, force: bool = False) -> Scheme:
+def decrypt_checkpoint(src: SourceLike, dst: PathLike, key: KeyLike, *, force: bool = False) -> Scheme:
     """Write the plain checkpoint of an encrypted one; undoes `encrypt_checkpoint` to within the weights' rounding.
 
     Returns:
@@ -107,13 +100,12 @@ def decrypt_checkpoint(src: PathLike, dst: PathLike, key: KeyLike, *, force: boo
     """
     key = find_key(key)
     source, scheme, plain = _open_encrypted(src)
-    cipher = BlockCipher(key, scheme)
-    tensors = _recorded_places(source, scheme, plain).decrypted(source.read, cipher, plain)
+    tensors = _recorded_plan(source, scheme, plain).decrypted(source.read, BlockCipher(key, scheme), plain)
     source.write(Path(dst), tensors, None, force=force)
     return scheme
 
 
-def rotate_checkpoint(src: PathLike, dst: PathLike, key: KeyLike, new_key: KeyLike, *, force: bool = False) -> Scheme:
+def rotate_checkpoint(src: SourceLike, dst: PathLike, key: KeyLike, new_key: KeyLike, *, force: bool = False) -> Scheme:
     """Write a checkpoint encrypted with `new_key` instead of `key`; needs no plain weights.
 
     Returns:
@@ -127,47 +119,30 @@ def rotate_checkpoint(src: PathLike, dst: PathLike, key: KeyLike, new_key: KeyLi
     source, scheme, plain = _open_encrypted(src)
     new_scheme = rotated_scheme(scheme, key, new_key)
     ciphers = BlockCipher(key, scheme), BlockCipher(new_key, new_scheme)
-    tensors = _recorded_places(source, scheme, plain).rotated(source.read, *ciphers)
+    tensors = _recorded_plan(source, scheme, plain).rotated(source.read, *ciphers)
     source.write(Path(dst), tensors, new_scheme, force=force)
     return new_scheme
 
 
-def save_model(model: nn.Module, dst: PathLike, *, state_dict: Mapping[str, Tensor] | None = None, force: bool = False) -> None:
-    """Save a model, encrypted or plain, as a folder that `timm.create_model("local-dir:DST", pretrained=True)` loads.
-
-    Writes config.json and model.safetensors only; an encrypted model's record goes into both.
+@dataclass(frozen=True)
+class _Described:
+    """What is known of a plain checkpoint beside its tensors.
 
     Args:
-        model: Made by `timm.create_model`.
-        dst: Folder to write.
-        state_dict: Its tensors, where they are not in the model itself (sharded over processes, say).
-        force: Replace an existing folder that this package wrote.
-
-    Raises:
-        CheckpointError: The model does not say its architecture (it was not made by `timm.create_model`).
-        TargetExistsError, FileAccessError.
+        architecture: timm's name; None for a single file of which only the normalisation was given.
+        cfg: Its `pretrained_cfg`; empty likewise.
+        stem: Name of the stem convolution.
+        model: The bare architecture on the meta device; None likewise.
     """
-    if not (getattr(model, "pretrained_cfg", None) or {}).get("architecture"):
-        raise CheckpointError(
-            "model",
-            "a model with pretrained_cfg['architecture']",
-            "none",
-            "build it with timm.create_model, for example convmixer_custom",
-        )
-    scheme = scheme_of(model)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in (state_dict or model.state_dict()).items()}
-    record = {RECORD_NAME: scheme.to_json()} if scheme is not None else {}
-    with replacing_folder(Path(dst), overwrite=force, owned=OWNED_NAMES) as folder:
-        save_file(tensors, folder / WEIGHTS_NAME, metadata={"format": "pt", **record})
-        record_block = {RECORD_NAME: scheme.to_dict()} if scheme is not None else None
-        save_config_for_hf(model, str(folder / CONFIG_NAME), model_config=record_block)
-        write_config(folder, without_repeats(json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))))
+
+    architecture: str | None
+    cfg: Mapping[str, Any]
+    stem: str
+    model: nn.Module | None
 
 
-def _describe(
-    source: Checkpoint, arch: str | None, first_conv: str | None, mean: Sequence[float] | None
-) -> tuple[str | None, Mapping[str, Any], str, nn.Module | None]:
-    """Return a plain checkpoint's architecture, pretrained_cfg, stem name and bare model, checked against its tensors."""
+def _described(source: Checkpoint, arch: str | None, first_conv: str | None, mean: Sequence[float] | None) -> _Described:
+    """Describe a plain checkpoint by its config, by `arch`, or by the shape of its stem, checked against its tensors."""
     where = str(source.path)
     if source.config is not None:
         architecture, cfg = str(source.config["architecture"]), source.config["pretrained_cfg"]
@@ -176,65 +151,55 @@ def _describe(
         known = timm.get_pretrained_cfg(arch) if timm.is_model(architecture) else None
         cfg = cfg_dict(known) if known is not None else {}
     elif mean is not None:
-        return None, {}, first_conv or _stem_by_shape(source.weights, len(mean)), None
+        return _Described(None, {}, first_conv or _stem_by_shape(source.weights, len(mean)), None)
     else:
-        raise SchemeError(
-            where, "arch=NAME, or mean= and std=", "a single file without either", "pass --arch NAME or --mean/--std"
-        )
+        remedy = "pass --arch NAME or --mean/--std"
+        raise SchemeError(where, "arch=NAME, or mean= and std=", "a single file without either", remedy)
     model = bare_model(architecture, source.config, where=where)
     stem, _ = find_stem(model, first_conv or cfg.get("first_conv"))
     check_tensors(source.weights, model, only=None if source.config is not None else [f"{stem}.weight"])
-    return architecture, cfg, stem, model
+    return _Described(architecture, cfg, stem, model)
 
 
-def _scheme_without_architecture(weight: Tensor, stem: str, plain: Preprocessing, key: SecretKey, cipher: str) -> Scheme:
-    """Return the record of a single file of which no more is known than its stem and its normalisation."""
-    if SCRAMBLE in cipher.split("+"):
-        remedy = "pass --arch NAME"
-        raise SchemeError("cipher", "a known architecture, to scramble blocks for", "none", remedy)
-    return Scheme(
-        cipher=cipher,
-        patch_size=weight.shape[2],
-        in_chans=weight.shape[1],
-        fingerprint=key.fingerprint,
-        stem=stem,
-        plain=plain,
-    )
+def _scheme_without_architecture(kernel: Sequence[int], stem: str, plain: Preprocessing, key: SecretKey, cipher: str) -> Scheme:
+    """Return the record of a single file of which no more is known than its stem's shape and its normalisation."""
+    if SCRAMBLE in parts_of(cipher):
+        raise SchemeError("cipher", "a known architecture, to scramble blocks for", "none", "pass --arch NAME")
+    return Scheme(cipher=cipher, patch_size=kernel[2], in_chans=kernel[1], fingerprint=key.fingerprint, stem=stem, plain=plain)
 
 
-def _recorded_places(source: Checkpoint, scheme: Scheme, plain: Preprocessing) -> Places:
-    """Return the tensors that the encryption of a checkpoint changed.
+def _recorded_plan(source: Checkpoint, scheme: Scheme, plain: Preprocessing) -> EncryptionPlan:
+    """Return the plan by which a checkpoint was encrypted.
 
     Raises:
-        CheckpointError: They are not where the record says, or nothing says which architecture this is.
+        CheckpointError: The tensors are not where the record says, or nothing says which architecture this is.
     """
     stem = scheme.stem or ""
     weight = source.read_kernel(stem)
     bias = f"{stem}.bias" in source.weights.entries
     if scheme.constant is None and not scheme.scrambles:
-        return Places(stem, bias_home(stem, len(weight)) if bias else None)
+        return EncryptionPlan(stem, ConstantFold.into_bias(stem, len(weight)) if bias else None)
     architecture = source.config["architecture"] if source.config is not None else scheme.base_architecture
     remedy = "take config and weights from the same encryption"
     if architecture is None:
         raise CheckpointError(str(source.path), "the architecture that was encrypted, in the record", "none", remedy)
     model = bare_model(architecture, source.config, where=str(source.path))
-    places = find_places(model, find_stem(model, stem)[1], plain, scrambles=scheme.scrambles)
-    found = recorded(places, stem, bias=bias)
-    for field in ("constant", "positions", "grid"):
-        if found[field] != getattr(scheme, field):
+    plan = plan_encryption(model, find_stem(model, stem)[1], plain, scrambles=scheme.scrambles)
+    for field, found in plan.record_fields(stem, bias=bias).items():
+        if found != getattr(scheme, field):
             what = "the constant of the normalisation in " if field == "constant" else f"{field} "
             expected = f"{what}{getattr(scheme, field)}, as the record says"
-            raise CheckpointError(str(source.path), expected, f"{found[field] or 'none'}", remedy)
-    _check_places(source.weights, places)
-    return places
+            raise CheckpointError(str(source.path), expected, f"{found or 'none'}", remedy)
+    _check_plan(source.weights, plan)
+    return plan
 
 
-def _check_places(weights: TensorFile, places: Places) -> None:
+def _check_plan(weights: TensorFile, plan: EncryptionPlan) -> None:
     """Raise `CheckpointError` unless the tensor that takes the constant has its shape."""
-    home = places.home
-    if home is not None and weights.shape(home.tensor) != tuple(home.index.shape):
-        got = f"{weights.shape(home.tensor)}"
-        raise CheckpointError(f"{weights.path}: {home.tensor}", f"shape {tuple(home.index.shape)}", got, "take the model's own")
+    fold = plan.constant_fold
+    if fold is not None and weights.shape(fold.tensor) != tuple(fold.channel.shape):
+        got, expected = f"{weights.shape(fold.tensor)}", f"shape {tuple(fold.channel.shape)}"
+        raise CheckpointError(f"{weights.path}: {fold.tensor}", expected, got, "take the model's own")
 
 
 def _stem_by_shape(weights: TensorFile, channels: int) -> str:
@@ -254,11 +219,12 @@ def _stem_by_shape(weights: TensorFile, channels: int) -> str:
     return found[0]
 
 
-def _open_encrypted(src: PathLike) -> tuple[Checkpoint, Scheme, Preprocessing]:
-    source = Checkpoint.open(src)
-    scheme = source.scheme
+def _open_encrypted(src: SourceLike) -> tuple[Checkpoint, Scheme, Preprocessing]:
+    source = open_checkpoint(src)
+    scheme, where = source.scheme, str(source.path)
     if scheme is None:
-        raise NotEncryptedError(str(src), "an encrypted checkpoint with its record", "a plain one", "encrypt it first")
+        raise NotEncryptedError(where, "an encrypted checkpoint with its record", "a plain one", "encrypt it first")
     if scheme.plain is None or scheme.stem is None:
-        raise SchemeError(f"{src}: record", "stem and plain preprocessing", "a record without them", "encrypt it anew")
+        remedy = "encrypt the plain checkpoint again"
+        raise SchemeError(f"{where}: record", "stem and plain preprocessing", "a record without them", remedy)
     return source, scheme, scheme.plain

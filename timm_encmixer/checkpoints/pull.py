@@ -7,12 +7,13 @@ import os
 import shutil
 from pathlib import Path
 
-from timm_encmixer.checkpoints.checkpoint import OWNED_NAMES, Checkpoint
-from timm_encmixer.checkpoints.config_file import CONFIG_NAME, WEIGHTS_NAME, check_weights
+from timm_encmixer.checkpoints.checkpoint import OWNED_NAMES, Checkpoint, check_weights
+from timm_encmixer.checkpoints.config_file import CONFIG_NAME, WEIGHTS_NAME
+from timm_encmixer.checkpoints.sources import fetch_files
 from timm_encmixer.errors import IntegrityError
 from timm_encmixer.files import refuse_existing, replacing_folder
-from timm_encmixer.hub.client import HUB_PREFIX
-from timm_encmixer.hub.snapshot import SEALED_NAME, Token, fetch_checkpoint
+from timm_encmixer.hub.client import split_revision
+from timm_encmixer.hub.snapshot import Snapshot, Token
 
 
 def pull_from_hub(
@@ -39,12 +40,12 @@ def pull_from_hub(
         IntegrityError: What arrived is not what the Hub lists.
         CheckpointError, SchemeError: The files are malformed or do not belong together.
     """
-    model_id = f"{repo_id.partition('@')[0]}@{revision}" if revision is not None else repo_id
-    folder = fetch_checkpoint(model_id, CONFIG_NAME, WEIGHTS_NAME, cache_dir=cache_dir, token=token)
-    checkpoint = Checkpoint.open(folder)
+    repo_id, named = split_revision(repo_id)
+    snapshot = Snapshot.open(repo_id, revision=revision or named, cache_dir=cache_dir, token=token)
+    checkpoint = Checkpoint.open(fetch_files(snapshot, CONFIG_NAME, WEIGHTS_NAME))
     assert checkpoint.config is not None  # it is a folder
-    check_weights(checkpoint.weights, checkpoint.config, where=HUB_PREFIX + model_id)
-    return folder
+    check_weights(checkpoint.weights, checkpoint.config, where=snapshot.where)
+    return checkpoint.path
 
 
 def pull_to_folder(
@@ -65,14 +66,3 @@ def pull_to_folder(
             if not filecmp.cmp(source / name, folder / name, shallow=False):
                 raise IntegrityError(str(dst / name), "the bytes that were fetched", "others", "check the disk and try again")
     return dst
-
-
-def find_sealed(name: str) -> Path:
-    """Return a sealed file: the path itself, or the one in a repository, verified.
-
-    Args:
-        name: A path, or "hf-hub:owner/name[@revision]".
-    """
-    if not name.startswith(HUB_PREFIX):
-        return Path(name)
-    return fetch_checkpoint(name.removeprefix(HUB_PREFIX), SEALED_NAME) / SEALED_NAME

@@ -1,7 +1,7 @@
 """Sealing a model: real cryptography for weights at rest and on the way, in the age format (https://age-encryption.org/v1).
 
-What it protects: the file, from everybody without the identity or passphrase. What it does not: the opened model, from
-whoever runs it. A folder is sealed as a tar of its two files, a .safetensors file as it is; `age -d` opens both.
+What it protects: the file, from everyone without the identity or passphrase. What it does not: the opened model, from
+anyone who runs it. A folder is sealed as a tar of its two files, a .safetensors file as it is; `age -d` opens both.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from typing import Any, BinaryIO, cast
 from timm_encmixer.checkpoints import age_passphrase
 from timm_encmixer.checkpoints.checkpoint import OWNED_NAMES, Checkpoint
 from timm_encmixer.checkpoints.config_file import CONFIG_NAME, WEIGHTS_NAME
+from timm_encmixer.checkpoints.sources import SourceLike, open_checkpoint
 from timm_encmixer.checkpoints.tensor_file import TensorFile
-from timm_encmixer.errors import CheckpointError, EncMixerError, IntegrityError, MissingExtraError, SealError
-from timm_encmixer.files import file_error, refuse_existing, replacing_file, replacing_folder
+from timm_encmixer.errors import CheckpointError, EncMixerError, IntegrityError, SealError, missing_extra
+from timm_encmixer.files import PathLike, file_error, refuse_existing, replacing_file, replacing_folder
 
 _BLOCK_BYTES = 512  # of a tar file
 _BUFFER_BYTES = 1 << 20
 _TAR_MAGIC = (257, b"ustar")
 _IDENTITY_PREFIX = "AGE-SECRET-KEY-"
 _LONGEST_PATH = 1024
-PathLike = str | os.PathLike[str]
 
 
 def seal_model(
-    src: PathLike,
+    src: SourceLike,
     dst: PathLike,
     *,
     recipients: Sequence[str] = (),
@@ -41,7 +41,7 @@ def seal_model(
     """Encrypt a model, encrypted or plain, to recipients or with a passphrase; in constant memory.
 
     Args:
-        src: A folder with config.json and model.safetensors, or a .safetensors file.
+        src: As for `find_source`: a folder with config.json and model.safetensors, or a .safetensors file.
         dst: File to write, at every moment absent, old or whole.
         recipients: age public keys ("age1..."), ssh public keys ("ssh-ed25519 ...", "ssh-rsa ..."), or files of such lines;
             any one of them opens the file.
@@ -49,20 +49,21 @@ def seal_model(
         force: Replace an existing target.
 
     Raises:
-        SealError: No recipients, or one that is none.
-        CheckpointError, FileAccessError: The source is no whole model.
+        SealError: No recipients, or one that is not a recipient.
+        CheckpointError, FileAccessError: The source is not a whole model.
         TargetExistsError: The target is there.
         MissingExtraError: pyrage is not installed (extra `seal`).
     """
-    src, dst = Path(src), Path(dst)
+    dst = Path(dst)
     refuse_existing(dst, overwrite=force)
     if bool(recipients) == (passphrase is not None) or passphrase == "":
         got = "both" if recipients else "neither"
         raise SealError("seal", "recipients or a passphrase", got, "pass --to RECIPIENT, or --passphrase")
     keys = _recipients(recipients)
-    checkpoint = Checkpoint.open(src)
+    checkpoint = open_checkpoint(src)
     with replacing_file(dst, overwrite=force) as temporary, temporary.open("wb") as out:
-        source = _Tar(src, (CONFIG_NAME, WEIGHTS_NAME)) if checkpoint.config is not None else src.open("rb")
+        folder = checkpoint.path if checkpoint.config is not None else None
+        source = checkpoint.path.open("rb") if folder is None else _Tar(folder, (CONFIG_NAME, WEIGHTS_NAME))
         with source as reader:
             if passphrase is not None:
                 age_passphrase.encrypt(cast(BinaryIO, reader), out, passphrase)
@@ -137,7 +138,7 @@ def _decrypt(src: Path, target: Path, identities: Sequence[Any], passphrase: str
 
 
 def _unpack(src: Path, tar: Path, dst: Path, force: bool) -> None:
-    remedy = "ask whoever sealed it for a model folder or a .safetensors file"
+    remedy = "ask the person who sealed it for a model folder or a .safetensors file"
     with replacing_folder(dst, overwrite=force, owned=OWNED_NAMES) as folder:
         try:
             with tarfile.open(tar, "r:") as archive:
@@ -158,7 +159,7 @@ def _place_file(src: Path, inner: Path, dst: Path, force: bool) -> None:
     try:
         TensorFile.open(inner)
     except CheckpointError as error:
-        raise IntegrityError(str(src), "a sealed model", error.got, "ask whoever sealed it for a model") from error
+        raise IntegrityError(str(src), "a sealed model", error.got, "ask the person who sealed it for a model") from error
     with replacing_file(dst, overwrite=force) as temporary:
         inner.replace(temporary)
 
@@ -255,5 +256,5 @@ def _pyrage() -> Any:
     try:
         import pyrage
     except ImportError as error:
-        raise MissingExtraError("seal", "the package pyrage", "none installed", 'pip install "timm-encmixer[seal]"') from error
+        raise missing_extra("seal", "pyrage", "seal") from error
     return pyrage

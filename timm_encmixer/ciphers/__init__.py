@@ -1,5 +1,5 @@
 """The keyed transforms of one block, and `BlockCipher`, which applies them to images."""
 
-from timm_encmixer.ciphers.cipher import BlockCipher as BlockCipher
+import lazy_loader
 
-__all__ = ["BlockCipher"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

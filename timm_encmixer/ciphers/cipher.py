@@ -11,13 +11,14 @@ from torch.utils.data import default_collate
 
 from timm_encmixer.ciphers.derive import KeyStream
 from timm_encmixer.ciphers.formats import as_batch
+from timm_encmixer.ciphers.keyed_map import KeyedMap
 from timm_encmixer.ciphers.negpos import negpos
 from timm_encmixer.ciphers.orthogonal import orthogonal
-from timm_encmixer.ciphers.rotation import Rotation
+from timm_encmixer.ciphers.orthogonal_map import OrthogonalMap
 from timm_encmixer.ciphers.shuffle import shuffle
 from timm_encmixer.ciphers.signed_permutation import SignedPermutation
 from timm_encmixer.errors import ImageError, KeyMismatchError, SchemeMismatchError, SecretLeakError
-from timm_encmixer.keys import SecretKey
+from timm_encmixer.keys import KeyLike, SecretKey, find_key
 from timm_encmixer.scheme import SCRAMBLE, Scheme
 
 PARTS = {"shuffle": shuffle, "negpos": negpos, "orthogonal": orthogonal}
@@ -31,21 +32,23 @@ class BlockCipher(nn.Module):
     the same type, dtype, device and memory format. uint8 round-trips bit for bit; floats within rounding. As a torch module
     it encrypts in `forward`, works on any device and under `torch.compile`, and never appears in a state dict.
 
-    What it does not do: hide an image from whoever studies many ciphertexts, a plain copy or the plain weights
+    What it does not do: hide an image from anyone who studies many ciphertexts, a plain copy or the plain weights
     (docs/security.md).
 
     Args:
-        key: The secret key.
+        key: The secret key or its file.
         scheme: The public parameters; `model.encmixer` or one made by hand.
 
     Raises:
         KeyMismatchError: The scheme names another key. `scheme.without_fingerprint()` allows any.
+        MissingKeyError, KeyFormatError, FileAccessError: There is no key.
 
     Source: arXiv 2207.11939, section 3; docs/format.md.
     """
 
-    def __init__(self, key: SecretKey, scheme: Scheme) -> None:
+    def __init__(self, key: KeyLike, scheme: Scheme) -> None:
         super().__init__()
+        key = find_key(key)
         if scheme.fingerprint not in (None, key.fingerprint):
             raise KeyMismatchError(
                 "key",
@@ -54,7 +57,7 @@ class BlockCipher(nn.Module):
                 "ask the model's owner for its key",
             )
         self.scheme = scheme
-        self._map = _derive(key, scheme)
+        self._map: KeyedMap = _derive(key, scheme)
         self._inverse = self._map.inverse()
 
     def encrypt(self, image: ImageT) -> ImageT:
@@ -83,37 +86,37 @@ class BlockCipher(nn.Module):
         images, *targets = default_collate(samples)
         return [self.encrypt(images), *targets]
 
-    def rotate_rows(self, rows: Tensor) -> Tensor:
+    def fold_rows(self, rows: Tensor) -> Tensor:
         """Return rows A^T, shape (n, D): what makes a linear map of plain blocks read ciphertext."""
         self._check_rows(rows)
         return self._map.rows(rows)
 
-    def unrotate_rows(self, rows: Tensor) -> Tensor:
-        """Return rows A, shape (n, D); the inverse of `rotate_rows`."""
+    def unfold_rows(self, rows: Tensor) -> Tensor:
+        """Return rows A, shape (n, D); the inverse of `fold_rows`."""
         self._check_rows(rows)
         return self._inverse.rows(rows)
 
     def within_blocks(self) -> BlockCipher:
-        """Return what is left of the cipher for somebody who knows the order of the blocks: its map of a single block.
+        """Return the cipher without its permutation of the blocks: what is left of it once the order of the blocks is known.
 
         Raises:
             SchemeMismatchError: Nothing is left.
         """
-        parts = [part for part in self.scheme.cipher.split("+") if part != SCRAMBLE]
+        parts = [part for part in self.scheme.parts if part != SCRAMBLE]
         if not self.scheme.scrambles:
             return self
         if not parts:
             expected, remedy = "a cipher that changes the blocks themselves too", f"take one such as shuffle+{SCRAMBLE}"
             raise SchemeMismatchError("cipher", expected, SCRAMBLE, remedy)
         scheme = self.scheme.replace(cipher="+".join(parts), grid=None, positions=None)
-        return _restore(scheme, self._map.ordered(None))
+        return _restore(scheme, self._map.permuted(None))
 
     @property
     def order(self) -> Tensor:
         """Block of the plain image, counted by rows, that each block of the ciphertext is made of; shape (blocks,), int64.
 
         Raises:
-            SchemeMismatchError: The cipher leaves the blocks in their places.
+            SchemeMismatchError: The cipher does not permute the blocks.
         """
         if self._map.order is None:
             expected = "a cipher that scrambles blocks"
@@ -129,7 +132,7 @@ class BlockCipher(nn.Module):
                 "use a scheme with the stem's patch side and channels",
             )
 
-    def _transform(self, image: ImageT, mapping: SignedPermutation | Rotation) -> ImageT:
+    def _transform(self, image: ImageT, mapping: KeyedMap) -> ImageT:
         batch, restore = as_batch(image, self.scheme.in_chans)
         patch = self.scheme.patch_size
         height, width = batch.shape[-2:]
@@ -170,29 +173,30 @@ class BlockCipher(nn.Module):
         """Refuse pickling, which would write the secret out, except to hand the cipher to a child process being started."""
         if get_spawning_popen() is None:
             raise SecretLeakError("BlockCipher", "never to be pickled", "a pickle", "rebuild it from the key and the scheme")
+        order = None if self._map.order is None else self._map.order.cpu()
         if isinstance(self._map, SignedPermutation):
-            order = None if self._map.order is None else self._map.order.cpu()
             return _restore_signed, (self.scheme, self._map.source.cpu(), self._map.negative.cpu(), order)
-        return _restore_rotation, (self.scheme, self._map._matrix, self._map.order)
+        assert isinstance(self._map, OrthogonalMap)  # there is no third kind
+        return _restore_orthogonal, (self.scheme, self._map.matrix, order)
 
 
-def _derive(key: SecretKey, scheme: Scheme) -> SignedPermutation | Rotation:
+def _derive(key: SecretKey, scheme: Scheme) -> KeyedMap:
     """Derive each part of `a+b` from a purpose of its own and compose them, a first."""
     whole: Any = None
-    for part in scheme.cipher.split("+"):
+    for part in scheme.parts:
         purpose = f"cipher={scheme.cipher}/part={part}/C={scheme.in_chans}/P={scheme.patch_size}"
         if part == SCRAMBLE:
             assert scheme.grid is not None  # Scheme has seen to it
             rows, columns = scheme.grid
             order = KeyStream(key.derive(f"{purpose}/grid={rows}x{columns}")).permutation(rows * columns)
-            whole = (whole or SignedPermutation.identity(scheme.block_size)).ordered(torch.tensor(order))
+            whole = (whole or SignedPermutation.identity(scheme.block_size)).permuted(torch.tensor(order))
             continue
         mapping = PARTS[part](KeyStream(key.derive(purpose)), scheme.block_size)
         whole = mapping if whole is None else whole.then(mapping)
     return whole  # type: ignore[no-any-return]
 
 
-def _restore(scheme: Scheme, mapping: SignedPermutation | Rotation) -> BlockCipher:
+def _restore(scheme: Scheme, mapping: KeyedMap) -> BlockCipher:
     cipher = BlockCipher.__new__(BlockCipher)
     nn.Module.__init__(cipher)
     cipher.scheme = scheme
@@ -205,5 +209,5 @@ def _restore_signed(scheme: Scheme, source: Tensor, negative: Tensor, order: Ten
     return _restore(scheme, SignedPermutation(source, negative, order))
 
 
-def _restore_rotation(scheme: Scheme, matrix: Tensor, order: Tensor | None) -> BlockCipher:
-    return _restore(scheme, Rotation(matrix, order))
+def _restore_orthogonal(scheme: Scheme, matrix: Tensor, order: Tensor | None) -> BlockCipher:
+    return _restore(scheme, OrthogonalMap(matrix, order))

@@ -8,12 +8,12 @@ from __future__ import annotations
 import torch
 
 from timm_encmixer.ciphers.derive import KeyStream
-from timm_encmixer.ciphers.rotation import Rotation
+from timm_encmixer.ciphers.orthogonal_map import OrthogonalMap
 
 
-def orthogonal(stream: KeyStream, block_size: int) -> Rotation:
+def orthogonal(stream: KeyStream, block_size: int) -> OrthogonalMap:
     """Return u = 1/2 + A (v - 1/2), with A = Q sign(diag R) of the QR decomposition of a Gaussian matrix."""
     count = block_size * block_size
     gaussian = stream.gaussians(count + count % 2)[:count].reshape(block_size, block_size)
     q, r = torch.linalg.qr(gaussian)
-    return Rotation(q * torch.sign(torch.diagonal(r)))
+    return OrthogonalMap(q * torch.sign(torch.diagonal(r)))

@@ -1,4 +1,4 @@
-"""Signed permutations of a block, and of the blocks: the maps that keep uint8 exact. One flat gather, then one sign."""
+"""Signed permutations of a block, and of the blocks: the maps that keep uint8 exact. One gather, then one sign."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class SignedPermutation(nn.Module):
         """Return the map that applies `self` first and `other`, of a block, second."""
         return SignedPermutation(self.source[other.source], self.negative[other.source] ^ other.negative, self.order)
 
-    def ordered(self, order: Tensor | None) -> SignedPermutation:
-        """Return the map that permutes the blocks too; None leaves them in their places."""
+    def permuted(self, order: Tensor | None) -> SignedPermutation:
+        """Return the map that permutes the blocks too, instead of an earlier permutation of them; None permutes none."""
         return SignedPermutation(self.source, self.negative, order)
 
     def inverse(self) -> SignedPermutation:
@@ -66,11 +66,15 @@ class SignedPermutation(nn.Module):
         channels_last = is_channels_last(images)
         laid_out = images.permute(0, 2, 3, 1) if channels_last else images
         compiling = torch.compiler.is_compiling()
-        rowwise = not compiling and images.device.type == "cpu" and not images.requires_grad and torch.get_num_threads() == 1
         plan = self._make_plan if compiling else self._plan
-        index, sign = plan(height, width, channels, patch, channels_last, images.dtype, images.device, rowwise)
+        index, sign = plan(height, width, channels, patch, channels_last, images.dtype, images.device)
         flat = laid_out.flatten(1)
-        moved = flat.clone() if index is None else _select_rows(flat, index) if rowwise else flat.gather(1, index.expand(n, -1))
+        if index is None:
+            moved = flat.clone()
+        elif compiling or images.requires_grad or images.device.type != "cpu":
+            moved = flat.gather(1, index.expand(n, -1))
+        else:
+            moved = _select_rows(flat, index)
         if sign is not None:
             if images.dtype == torch.uint8:
                 moved.bitwise_xor_(sign)  # 255 - x is x with all its bits flipped
@@ -88,7 +92,6 @@ class SignedPermutation(nn.Module):
         channels_last: bool,
         dtype: torch.dtype,
         device: torch.device,
-        rowwise: bool,
     ) -> _Plan:
         """Return the gather index, None if nothing moves, and the sign, None if nothing is reflected.
 
@@ -97,8 +100,6 @@ class SignedPermutation(nn.Module):
         layout: dict[str, Any] = {"channels": channels, "patch": patch, "channels_last": channels_last}
         order = None if self.order is None else self.order.to(device)
         index = gather_index(self.source.to(device), order, height, width, **layout) if self._moves else None
-        if index is not None and rowwise:
-            index = index.to(torch.int32)  # half the cache that the index takes from the image
         if not self._signed:
             return index, None
         on, off = (255, 0) if dtype == torch.uint8 else (-1, 1)
@@ -107,7 +108,7 @@ class SignedPermutation(nn.Module):
 
 
 def _select_rows(flat: Tensor, index: Tensor) -> Tensor:
-    """Gather each image by itself: on one thread faster than one gather over all, which would run on several."""
+    """Gather each image by itself: on CPUs faster than one gather over all images, which autograd and compilers need."""
     out = torch.empty_like(flat)
     for row, target in zip(flat, out, strict=True):
         torch.index_select(row, 0, index, out=target)

@@ -8,7 +8,16 @@ from typing import Any
 
 import click
 
-from timm_encmixer.cli.options import CHECK_FAILED, cipher_option, force_option, json_option, key_option, load_key, report
+from timm_encmixer.cli.options import (
+    CHECK_FAILED,
+    cipher_option,
+    force_option,
+    json_option,
+    key_option,
+    load_key,
+    model_option,
+    report,
+)
 
 
 class Threshold(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions only
@@ -24,12 +33,12 @@ class Threshold(click.ParamType):  # type: ignore[type-arg]  # generic in newer 
         except ValueError:
             threshold = -1.0
         if not attack or not 0 <= threshold <= 1:
-            self.fail(f"{value!r} is no ATTACK=THRESHOLD with a threshold from 0 to 1", param, ctx)
+            self.fail(f"{value!r} is not ATTACK=THRESHOLD with a threshold from 0 to 1", param, ctx)
         return attack, threshold
 
 
 @click.command("audit")
-@click.option("--model", "-m", help="Plain or encrypted model: timm name, hf-hub:ID or folder; default: the bundled one.")
+@model_option("Plain or encrypted model: timm name, hf-hub:ID or folder; default: the bundled one.")
 @key_option
 @click.option("--images", metavar="SRC", help="Images, best with labels: a folder, parquet folder or Hub data set.")
 @click.option("--split", help="Split of --images; default: test, else validation, else train.")
@@ -68,14 +77,14 @@ def audit_command(
 
     A plain model is encrypted with --cipher and a fixed public key, or --key; an encrypted one needs its --key. Without
     --images and --public-images all is offline: bundled images, and statistics of public photos that come with the package.
-    The folder gets audit.html, audit.md, audit.json and pictures. It needs: pip install "timm-encmixer[audit]".
+    The folder gets audit.html, audit.md, audit.json and pictures. It needs the extra `audit`.
 
     \b
     Example: encmixer audit --out report
     Example: encmixer audit --model encrypted --key owner.key --images photos --out report --fail-on weights_only=0.5
     """
     from timm_encmixer import audit
-    from timm_encmixer.audit.report import above, refuse_target, table
+    from timm_encmixer.audit.report import above, refuse_target, report_table
     from timm_encmixer.audit.suite import check_names
     from timm_encmixer.bundled import BUNDLED_MODEL
 
@@ -84,7 +93,9 @@ def audit_command(
     refuse_target(out, overwrite=force)
     result = audit.run(model or BUNDLED_MODEL, attacks=only or None, key=load_key(key, optional=True), **options)
     result.save(out, overwrite=force)
-    report({"out": str(out), **result.to_dict()}, as_json, lambda: f"{table(result)}\nThe report is {out / 'audit.html'}")
+    report(
+        {"out": str(out), **result.to_dict()}, as_json, lambda: f"{report_table(result)}\nThe report is {out / 'audit.html'}"
+    )
     failed = above(result, fail_on)
     for line in failed:
         click.echo(f"encmixer: {line}", err=True)

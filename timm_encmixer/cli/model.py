@@ -13,17 +13,20 @@ from timm_encmixer.cli.options import (
     CHECK_FAILED,
     arch_option,
     cipher_option,
+    create_pr_option,
     force_option,
     json_option,
     key_option,
+    limit_option,
     load_key,
+    logger,
     numbers,
     plain_text,
     report,
     token_option,
-    warnings_as_lines,
 )
 
+_DST_OR_PUSH = "give either DST, or hf-hub:ID with --push (and --create-pr or --super-squash)"
 OLD_REVISION_STAYS = "the revision under the old key stays in the repository's history; --super-squash removes it for good"
 
 
@@ -56,10 +59,11 @@ def model_encrypt(src: str, dst: Path, key: str | None, as_json: bool, **options
     from timm_encmixer.models.families import check_name
 
     secret = load_key(key)
-    check_name(src, options["cipher"])
     source = find_source(src)
-    scheme = encrypt_checkpoint(source.path, dst, secret, provenance=source.provenance, **options)
-    click.echo(f"encmixer: warning: {source.provenance.warning}", err=True)
+    if source.timm_name is not None:
+        check_name(source.timm_name, options["cipher"])  # before its weights are fetched
+    scheme = encrypt_checkpoint(source, dst, secret, **options)
+    logger.warning(source.provenance.warning)
     report(
         {"target": str(dst), "encmixer": scheme.to_dict()},
         as_json,
@@ -74,7 +78,7 @@ def model_encrypt(src: str, dst: Path, key: str | None, as_json: bool, **options
 def _constant(scheme: Any) -> str:
     """Say where the constant of the normalisation went."""
     if all(mean == 0.5 for mean in scheme.plain.mean):
-        return "no constant of the normalisation to place"
+        return "no constant of the normalisation to fold"
     return f"the constant of the normalisation in {scheme.constant or scheme.stem + '.bias'}"
 
 
@@ -93,7 +97,7 @@ def model_decrypt(src: str, dst: Path, key: str | None, force: bool, as_json: bo
     from timm_encmixer.checkpoints.encryption import decrypt_checkpoint
     from timm_encmixer.checkpoints.sources import find_source
 
-    scheme = decrypt_checkpoint(find_source(src).path, dst, load_key(key), force=force)
+    scheme = decrypt_checkpoint(find_source(src), dst, load_key(key), force=force)
     report({"target": str(dst), "was": scheme.to_dict()}, as_json, lambda: f"{dst}: plain again")
 
 
@@ -102,8 +106,8 @@ def model_decrypt(src: str, dst: Path, key: str | None, force: bool, as_json: bo
 @click.argument("dst", type=Path, required=False)
 @key_option
 @click.option("--new-key", required=True, metavar="FILE", help="File of the key to change to.")
-@click.option("--push", is_flag=True, help="SRC is hf-hub:ID: commit the result there, in the place of DST.")
-@click.option("--create-pr", is_flag=True, help="With --push: open a pull request.")
+@click.option("--push", is_flag=True, help="SRC is hf-hub:ID: commit the result there instead of writing DST.")
+@create_pr_option
 @click.option("--super-squash", is_flag=True, help="With --push: make the history one commit, without the old key's revision.")
 @token_option
 @force_option
@@ -128,24 +132,31 @@ def model_rotate(
     """
     from timm_encmixer.checkpoints.encryption import rotate_checkpoint
     from timm_encmixer.checkpoints.sources import find_source
-    from timm_encmixer.hub.client import HUB_PREFIX
-    from timm_encmixer.publishing.rotation import rotate_on_hub
 
     keys = load_key(key), load_key(new_key)
-    if push != (dst is None) or (push and not src.startswith(HUB_PREFIX)) or ((create_pr or super_squash) and not push):
-        raise click.UsageError("give either DST, or hf-hub:ID with --push (and --create-pr or --super-squash)")
+    if push != (dst is None) or ((create_pr or super_squash) and not push):
+        raise click.UsageError(_DST_OR_PUSH)
     if dst is None:
-        model_id = src.removeprefix(HUB_PREFIX)
-        with warnings_as_lines():
-            commit = rotate_on_hub(model_id, *keys, create_pr=create_pr, super_squash=super_squash, token=token, force=force)
-        if not super_squash:
-            click.echo(f"encmixer: warning: {OLD_REVISION_STAYS}", err=True)
-        report_commit(commit, as_json)
+        _rotate_on_hub(src, keys, create_pr=create_pr, super_squash=super_squash, token=token, force=force, as_json=as_json)
         return
-    scheme = rotate_checkpoint(find_source(src).path, dst, *keys, force=force)
+    scheme = rotate_checkpoint(find_source(src, token=token), dst, *keys, force=force)
     report(
         {"target": str(dst), "encmixer": scheme.to_dict()}, as_json, lambda: f"{dst}: encrypted with key {scheme.fingerprint}"
     )
+
+
+def _rotate_on_hub(src: str, keys: tuple[Any, Any], *, super_squash: bool, as_json: bool, **options: Any) -> None:
+    """Rotate a repository's model and report the commit."""
+    from timm_encmixer.hub.client import repository_in
+    from timm_encmixer.publishing.rotation import rotate_on_hub
+
+    repository = repository_in(src)
+    if repository is None:
+        raise click.UsageError(_DST_OR_PUSH)
+    commit = rotate_on_hub(repository, *keys, super_squash=super_squash, **options)
+    if not super_squash:
+        logger.warning(OLD_REVISION_STAYS)
+    report_commit(commit, as_json)
 
 
 @model.command("verify")
@@ -153,7 +164,7 @@ def model_rotate(
 @click.argument("encrypted")
 @key_option
 @click.option("--images", required=True, type=Path, metavar="DIR", help="Folder of plain images.")
-@click.option("--limit", type=click.IntRange(min=1), help="Use the first so many images.")
+@limit_option
 @click.option("--precision", type=click.Choice(["fp32", "bf16", "fp16"]), default="fp32", show_default=True)
 @arch_option
 @json_option
@@ -172,13 +183,13 @@ def model_verify(
     \b
     Example: encmixer model verify plain encrypted --key owner.key --images photos
     """
-    from timm_encmixer.checkpoints.sources import load_model
-    from timm_encmixer.evaluation.exactness import table, verify
+    from timm_encmixer.checkpoints.loading import load_model
+    from timm_encmixer.evaluation.exactness import verification_table, verify
     from timm_encmixer.images.encryption import open_folder
 
     models = load_model(plain, arch=arch), load_model(encrypted, arch=arch)
     result = verify(*models, load_key(key), open_folder(images, limit=limit), precision=precision)
-    report(result.to_dict(), as_json, lambda: table(result))
+    report(result.to_dict(), as_json, lambda: verification_table(result))
     sys.exit(0 if result.holds else CHECK_FAILED)
 
 

@@ -34,7 +34,7 @@ def seal(src: str, dst: Path, recipients: tuple[str, ...], passphrase: bool, for
     from timm_encmixer.checkpoints.sources import find_source
 
     secret = _passphrase_of(confirm=True) if passphrase else None
-    seal_model(find_source(src).path, dst, recipients=recipients, passphrase=secret, force=force)
+    seal_model(find_source(src), dst, recipients=recipients, passphrase=secret, force=force)
     size = dst.stat().st_size
     report({"target": str(dst), "bytes": size}, as_json, lambda: f"{dst}: sealed, {size} bytes")
 
@@ -52,11 +52,17 @@ def open_(src: str, dst: Path, identity: str | None, passphrase: bool, force: bo
     \b
     Example: encmixer model open model.age opened --identity identity.txt
     """
-    from timm_encmixer.checkpoints.pull import find_sealed
     from timm_encmixer.checkpoints.seal import open_model
+    from timm_encmixer.checkpoints.sources import find_source
 
     secret = _passphrase_of(confirm=False) if passphrase else None
-    open_model(find_sealed(src), dst, identity=Path(identity) if identity else None, passphrase=secret, force=force)
+    open_model(
+        find_source(src, exists=False).sealed,
+        dst,
+        identity=Path(identity) if identity else None,
+        passphrase=secret,
+        force=force,
+    )
     report({"target": str(dst)}, as_json, lambda: f"{dst}: opened")
 
 

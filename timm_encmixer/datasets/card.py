@@ -7,10 +7,10 @@ from typing import Any
 
 from huggingface_hub import DatasetCard
 
-from timm_encmixer.checkpoints.config_file import RECORD_NAME
+from timm_encmixer.checkpoints.record import RECORD_NAME
 from timm_encmixer.datasets.layout import Layout
 from timm_encmixer.datasets.ledger import MANIFEST, Ledger
-from timm_encmixer.datasets.origins import Origin
+from timm_encmixer.datasets.sources import DatasetSource
 from timm_encmixer.hub.card_section import CARD_NAME, place_section, read_card
 from timm_encmixer.scheme import Scheme
 
@@ -18,7 +18,7 @@ TAGS = ("encmixer", "perceptual-encryption")
 _SIZES = ("splits", "download_size", "dataset_size")  # of the plain files; `datasets` compares them
 
 
-def write_card(origin: Origin, layout: Layout, ledger: Ledger, manifest: Mapping[str, Any]) -> None:
+def write_card(source: DatasetSource, layout: Layout, ledger: Ledger, manifest: Mapping[str, Any]) -> None:
     """Write README.md: the source's text and metadata (its configurations name the splits), and our part.
 
     The card of decrypted data is the source's without our part's claims: only its sizes are dropped.
@@ -28,11 +28,11 @@ def write_card(origin: Origin, layout: Layout, ledger: Ledger, manifest: Mapping
     """
     text = "---\n{}\n---\n"
     if layout.card:
-        with origin.local(CARD_NAME, ledger.scratch) as path:
+        with source.local(CARD_NAME, ledger.scratch) as path:
             text = path.read_text(encoding="utf-8", errors="replace")
     elif RECORD_NAME not in manifest:
         return
-    card = read_card(DatasetCard, text, where=f"{origin.where}/{CARD_NAME}")
+    card = read_card(DatasetCard, text, where=f"{source.where}/{CARD_NAME}")
     _drop_sizes(card.data)
     if RECORD_NAME in manifest:
         data: Any = card.data
@@ -72,7 +72,7 @@ def _section(manifest: Mapping[str, Any]) -> str:
             f"`{MANIFEST}` holds the record and the SHA-256 of every shard; `encmixer dataset info --verify` compares them.",
             "### What the key does not protect",
             "- The key is access control and visual obfuscation at no cost. It does not make images confidential.\n"
-            "- Whoever studies many of these images can compute the key from their statistics; one image both plain and "
+            "- Anyone who studies many of these images can compute the key from their statistics; one image both plain and "
             "encrypted is enough.\n"
             "- Other columns are plain: captions, thumbnails or embeddings may show what the images show.\n"
             "- With `shuffle`, the mean of every block survives: a small picture of a large image.",

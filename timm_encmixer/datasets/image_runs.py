@@ -7,24 +7,24 @@ from pathlib import Path, PurePosixPath
 
 from timm_encmixer.datasets.cells import BATCH_CELLS
 from timm_encmixer.datasets.layout import target_name
-from timm_encmixer.datasets.origins import Origin
 from timm_encmixer.datasets.samples import Sample, ShardWork
+from timm_encmixer.datasets.sources import DatasetSource
 
 
-def convert_images(origin: Origin, files: Sequence[str], dst: Path, scratch: Path, work: ShardWork) -> list[str]:
+def convert_images(source: DatasetSource, files: Sequence[str], dst: Path, scratch: Path, work: ShardWork) -> list[str]:
     """Write the PNG of each file, by the last part of its name, into the folder `dst`.
 
     Returns:
         The names, below the data set, of what was written.
 
     Raises:
-        ImageError: A file is no usable image, and that is to stop the run.
+        ImageError: A file is not a usable image, and the run is to stop at that.
     """
     written = []
     for start in range(0, len(files), BATCH_CELLS):
         names = files[start : start + BATCH_CELLS]
         samples = [
-            Sample(name, [_read(origin, name, scratch)], [PurePosixPath(name).suffix], [f"{origin.where}/{name}"])
+            Sample(name, [_read(source, name, scratch)], [PurePosixPath(name).suffix], [f"{source.where}/{name}"])
             for name in names
         ]
         for name, cells in zip(names, work.convert(samples), strict=True):
@@ -35,6 +35,6 @@ def convert_images(origin: Origin, files: Sequence[str], dst: Path, scratch: Pat
     return written
 
 
-def _read(origin: Origin, name: str, scratch: Path) -> bytes:
-    with origin.local(name, scratch) as path:
+def _read(source: DatasetSource, name: str, scratch: Path) -> bytes:
+    with source.local(name, scratch) as path:
         return path.read_bytes()

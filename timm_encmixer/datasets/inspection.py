@@ -9,12 +9,13 @@ from typing import Any
 
 from tqdm import tqdm
 
-from timm_encmixer.checkpoints.config_file import RECORD_NAME
+from timm_encmixer.checkpoints.record import RECORD_NAME
 from timm_encmixer.datasets.layout import read_layout
 from timm_encmixer.datasets.ledger import MANIFEST, Ledger, digest_of_run, read_manifest
-from timm_encmixer.datasets.origins import LocalFolder, Origin, open_origin
+from timm_encmixer.datasets.sources import DatasetSource, LocalFolder, open_source
 from timm_encmixer.errors import FileAccessError, IntegrityError, SourceError
-from timm_encmixer.hub.snapshot import Token, sha256_of
+from timm_encmixer.files import sha256_of
+from timm_encmixer.hub.snapshot import Token
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ def describe_dataset(src: str, *, token: Token = None) -> dict[str, Any]:
     Raises:
         SourceError, HubError: It is none.
     """
-    origin = open_origin(src, token=token)
-    job = Ledger(Path(src)).job() if isinstance(origin, LocalFolder) else None
+    source = open_source(src, token=token)
+    job = Ledger(Path(src)).job() if isinstance(source, LocalFolder) else None
     if job is not None:
         done = Ledger(Path(src)).done()
         return {
@@ -46,10 +47,10 @@ def describe_dataset(src: str, *, token: Token = None) -> dict[str, Any]:
             "shards_done": len(done),
             "images": sum(entry.images for entry in done.values()),
         }
-    manifest = manifest_in(origin)
+    manifest = manifest_in(source)
     if manifest is not None:
         return {**_head(manifest), "finished": True, "shards": len(manifest["shards"]), **manifest["totals"]}
-    layout = read_layout(origin)
+    layout = read_layout(source)
     size = sum(shard.size for shard in layout.shards)
     passed_over = {"passed_over": list(layout.passed_over)} if layout.passed_over else {}
     return {"source": src, "kind": layout.kind, "encrypted": False, "shards": len(layout.shards), "bytes": size, **passed_over}
@@ -71,13 +72,13 @@ def verify_dataset(src: str, *, progress: bool = True) -> Verified:
     return Verified(len(manifest["shards"]), tuple(differing))
 
 
-def manifest_in(origin: Origin) -> dict[str, Any] | None:
+def manifest_in(source: DatasetSource) -> dict[str, Any] | None:
     """Return the manifest of a data set, None when it has none."""
     with tempfile.TemporaryDirectory(prefix="encmixer-") as scratch:
         try:
-            with origin.local(MANIFEST, Path(scratch)) as path:
-                return read_manifest(path, where=origin.where) if path.is_file() else None
-        except (FileAccessError, IntegrityError):  # a place that has no such file
+            with source.local(MANIFEST, Path(scratch)) as path:
+                return read_manifest(path, where=source.where) if path.is_file() else None
+        except (FileAccessError, IntegrityError):  # a source that has no such file
             return None
 
 

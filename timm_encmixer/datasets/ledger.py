@@ -22,8 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from timm_encmixer.errors import FileAccessError, SourceError, TargetExistsError
-from timm_encmixer.files import file_error, place_file, replacing_file
-from timm_encmixer.hub.snapshot import sha256_of
+from timm_encmixer.files import file_error, place_file, replacing_file, sha256_of
 
 FOLDER = ".encmixer"
 MANIFEST = f"{FOLDER}/manifest.json"

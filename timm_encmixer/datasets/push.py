@@ -6,17 +6,17 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from timm_encmixer.checkpoints.config_file import RECORD_NAME
+from timm_encmixer.checkpoints.record import RECORD_NAME
 from timm_encmixer.datasets.inspection import verify_dataset
 from timm_encmixer.datasets.layout import read_layout
 from timm_encmixer.datasets.ledger import MANIFEST, read_manifest
-from timm_encmixer.datasets.origins import LocalFolder
+from timm_encmixer.datasets.sources import LocalFolder
 from timm_encmixer.errors import IntegrityError, LeakError, NotEncryptedError
 from timm_encmixer.hub.card_section import CARD_NAME
 from timm_encmixer.hub.commit import commit_files, open_repository
 from timm_encmixer.hub.leak_guard import LeakGuard
 from timm_encmixer.hub.snapshot import DATASET, Token
-from timm_encmixer.keys import KEY_VARIABLE, SecretKey, find_key
+from timm_encmixer.keys import KeyLike, find_optional_key
 from timm_encmixer.scheme import Scheme
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def push_dataset(
     folder: str | os.PathLike[str],
     repo_id: str,
     *,
-    key: SecretKey | str | os.PathLike[str] | None = None,
+    key: KeyLike | None = None,
     private: bool | None = True,
     commit_message: str | None = None,
     token: Token = None,
@@ -60,8 +60,8 @@ def push_dataset(
     scheme = Scheme.from_dict(manifest[RECORD_NAME], where=f"{root}: record")
     differing = verify_dataset(str(root)).differing
     if differing:
-        raise IntegrityError(f"{root}/{differing[0]}", "the bytes that were written", "others", "encrypt the data set anew")
-    secret = find_key(key) if key is not None or os.environ.get(KEY_VARIABLE) else None
+        raise IntegrityError(f"{root}/{differing[0]}", "the bytes that were written", "others", "encrypt the data set again")
+    secret = find_optional_key(key)
     guard = LeakGuard(secret, scheme.fingerprint)
     files = {name: root / name for name, _ in LocalFolder(root).files()} | {MANIFEST: root / MANIFEST}
     _refuse_strangers(root, len(manifest["shards"]))

@@ -19,26 +19,24 @@ from typing import Any
 import torch
 from accelerate import PartialState
 
-from timm_encmixer.checkpoints.config_file import RECORD_NAME
+from timm_encmixer.checkpoints.record import RECORD_NAME
 from timm_encmixer.datasets.card import write_card
-from timm_encmixer.datasets.cells import DECRYPT, ENCRYPT, CellCodec, make_codec
+from timm_encmixer.datasets.cells import ENCRYPT, CellCodec, make_codec
 from timm_encmixer.datasets.image_runs import convert_images
-from timm_encmixer.datasets.inspection import manifest_in
 from timm_encmixer.datasets.layout import ARROW, IMAGES, PARQUET, WEBDATASET, Layout, Shard, files_of, read_layout
 from timm_encmixer.datasets.ledger import MANIFEST, MANIFEST_VERSION, Entry, Ledger, digest_of_run, read_manifest
-from timm_encmixer.datasets.origins import Origin, open_origin
 from timm_encmixer.datasets.progress import Progress, bar_of_all
-from timm_encmixer.datasets.samples import ON_ERROR, QUARANTINE, STOP, ShardWork, StoppedError
+from timm_encmixer.datasets.samples import ON_ERROR, QUARANTINE, ShardWork, StoppedError
 from timm_encmixer.datasets.side_files import copy_side_file
+from timm_encmixer.datasets.sources import DatasetSource, open_source
 from timm_encmixer.datasets.tables import convert_arrow, convert_parquet
 from timm_encmixer.datasets.tars import convert_tar
 from timm_encmixer.distributed import on_every_process, share_key
 from timm_encmixer.distributed.processes import check_launch, from_main, joined_state
-from timm_encmixer.errors import DataError, EncMixerError, MissingExtraError, SchemeError, SourceError
-from timm_encmixer.files import file_error, place_file, sync_folder
-from timm_encmixer.hub.snapshot import Token, sha256_of
-from timm_encmixer.images.transform import find_scheme
-from timm_encmixer.keys import SecretKey
+from timm_encmixer.errors import DataError, EncMixerError, SourceError, missing_extra
+from timm_encmixer.files import file_error, place_file, sha256_of, sync_folder
+from timm_encmixer.hub.snapshot import Token
+from timm_encmixer.keys import KeyLike
 from timm_encmixer.scheme import Scheme
 
 PathLike = str | os.PathLike[str]
@@ -66,90 +64,6 @@ class DatasetCounts:
     passed_over: tuple[str, ...]  # source files that are no part of the target
 
 
-def encrypt_dataset(
-    src: PathLike,
-    dst: PathLike,
-    key: SecretKey | PathLike | None,
-    model: Any,
-    *,
-    resize: bool = True,
-    image_columns: Sequence[str] = (),
-    include: Sequence[str] = (),
-    on_error: str = STOP,
-    png_level: int | None = None,
-    token: Token = None,
-    progress: bool = True,
-) -> DatasetCounts:
-    """Encrypt a data set to one of the same kind, with the same columns, labels, splits and shard names.
-
-    Image cells become lossless ciphertext PNGs; all other cells, members and features stay as they are. Run it again after
-    an interruption, with the same arguments, and it goes on; the result is the same, byte for byte. Under `accelerate launch`
-    every process must call this; the shards are divided among them.
-
-    What it does not do: look into other columns and files, which may show the images too (thumbnails, embeddings, captions);
-    or hide images from whoever studies many ciphertexts (docs/security.md).
-
-    Args:
-        src: Hub data set id, folder (parquet, `save_to_disk`, images, WebDataset tars), or a URL that fsspec reads.
-        dst: New folder, or one that this call began.
-        key: The key, its file, or None for the file that TIMM_ENCMIXER_KEY names; only the main process reads it.
-        model: As for `create_transform`: whose input the images are brought to.
-        resize: Bring images to the model's input; False keeps sizes that are multiples of the patch side.
-        image_columns: Columns (WebDataset: fields) to encrypt; none takes all that hold images.
-        include: Shell patterns of shards to take; none takes all.
-        on_error: What to do with a sample whose image cannot be used: "stop"; "skip", which leaves it out and lists it; or
-            "quarantine", which also keeps its plain cells in the folder DST.quarantine.
-        png_level: PNG compression, 0 to 9; None takes 0: ciphertext hardly compresses.
-        token: Of the Hub.
-        progress: Show a bar on a terminal.
-
-    Raises:
-        ImageError: A bad cell, with on_error="stop".
-        DataError: A shard that cannot be read, or has no images in columns of their own.
-        SourceError, TargetExistsError, FileAccessError, KeyMismatchError, SchemeError, HubError, MissingExtraError.
-    """
-    join_processes()
-    scheme = from_main(lambda: find_scheme(model))
-    options = {"resize": resize, "image_columns": image_columns, "include": include, "png_level": png_level}
-    return _run(ENCRYPT, src, dst, key, scheme, options=options, on_error=on_error, token=token, progress=progress)
-
-
-def decrypt_dataset(
-    src: PathLike,
-    dst: PathLike,
-    key: SecretKey | PathLike | None,
-    model: Any = None,
-    *,
-    image_columns: Sequence[str] = (),
-    include: Sequence[str] = (),
-    on_error: str = STOP,
-    png_level: int | None = None,
-    token: Token = None,
-    progress: bool = True,
-) -> DatasetCounts:
-    """Undo `encrypt_dataset`: the images come back as the plain model's input, pixel for pixel; other arguments as there.
-
-    Args:
-        src: An encrypted data set, wherever it is.
-        dst: New folder, or one that this call began.
-        key: The key.
-        model: Whose record to use; None takes the one in the data set's manifest.
-        image_columns: As for `encrypt_dataset`.
-        include: Likewise.
-        on_error: Likewise.
-        png_level: None takes 1.
-        token: Of the Hub.
-        progress: Show a bar on a terminal.
-
-    Raises:
-        SchemeError: No model was given and the data set names no record.
-    """
-    join_processes()
-    scheme = from_main(lambda: find_scheme(model) if model is not None else record_of(os.fspath(src), token))
-    options = {"resize": False, "image_columns": image_columns, "include": include, "png_level": png_level}
-    return _run(DECRYPT, src, dst, key, scheme, options=options, on_error=on_error, token=token, progress=progress)
-
-
 def join_processes() -> PartialState:
     """Join the run that accelerate launched, if it did, ready to wait for days for a process with more to do.
 
@@ -159,18 +73,6 @@ def join_processes() -> PartialState:
     state = PartialState(cpu=True, timeout=_LONGEST_WAIT)  # the work is the processors', whatever else there is
     check_launch(state)
     return state
-
-
-def record_of(src: str, token: Token = None) -> Scheme:
-    """Return the record in an encrypted data set's manifest.
-
-    Raises:
-        SchemeError, SourceError: There is none.
-    """
-    manifest = manifest_in(open_origin(src, token=token))
-    if manifest is None or RECORD_NAME not in manifest:
-        raise SchemeError(src, "an encrypted data set that names its record", "none", "name the model with --model")
-    return Scheme.from_dict(manifest[RECORD_NAME], where=f"{src}: record")
 
 
 @dataclass(frozen=True)
@@ -189,7 +91,7 @@ class _Plan:
 class _Run:
     """What a process needs for its shards."""
 
-    origin: Origin
+    source: DatasetSource
     ledger: Ledger
     codec: CellCodec
     plan: _Plan
@@ -219,22 +121,22 @@ class _Run:
         except EncMixerError:
             raise
         except Exception as error:
-            raise _explained(error, shard, self.origin, self.ledger.root) from error
+            raise _explained(error, shard, self.source, self.ledger.root) from error
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         self.progress.add(shard.size - counted, 0)
 
     def _place_file(self, shard: Shard, scratch: Path, work: ShardWork) -> Entry:
         new, target = scratch / "new" / "shard", self.ledger.root / shard.name
-        with self.origin.local(shard.name, scratch) as path:
+        with self.source.local(shard.name, scratch) as path:
             _CONVERT[self.plan.layout.kind](path, new, work, self.plan.job["options"]["image_columns"])
         entry = Entry(shard.name, new.stat().st_size, sha256_of(new), work.samples, work.images, work.bad)
         place_file(new, target)
         return entry
 
     def _place_images(self, shard: Shard, scratch: Path, work: ShardWork) -> Entry:
-        files = files_of(shard, self.origin, self.plan.job["options"]["include"])
-        names = convert_images(self.origin, files, scratch / "new", scratch, work)
+        files = files_of(shard, self.source, self.plan.job["options"]["include"])
+        names = convert_images(self.source, files, scratch / "new", scratch, work)
         new = [(name, scratch / "new" / Path(name).name) for name in names]
         size, digest = sum(path.stat().st_size for _, path in new), digest_of_run(new)
         os.sync()  # once for the run: a sync for each of many small files would take longer than encrypting them
@@ -250,7 +152,7 @@ def _run(
     action: str,
     src: PathLike,
     dst: PathLike,
-    key: SecretKey | PathLike | None,
+    key: KeyLike | None,
     scheme: Scheme,
     *,
     options: dict[str, Any],
@@ -272,14 +174,14 @@ def _run(
         torch.set_num_threads(1)  # one process, one core
         plan = from_main(lambda: _plan(stack, action, os.fspath(src), ledger, scheme, options, token, state.num_processes))
         if not plan.finished:
-            origin = on_every_process(lambda: open_origin(os.fspath(src), commit=plan.commit, token=token))
+            source = on_every_process(lambda: open_source(os.fspath(src), commit=plan.commit, token=token))
             mine = plan.todo[state.process_index]
-            run = _Run(origin, ledger, codec, plan, on_error, Progress(ledger.folder, state.process_index), state.process_index)
+            run = _Run(source, ledger, codec, plan, on_error, Progress(ledger.folder, state.process_index), state.process_index)
             total = sum(shard.size for shard in plan.layout.shards)
             label = f"{action}ing"
             with bar_of_all(ledger.folder, total, plan.done_bytes, label=label, show=progress and state.is_main_process):
                 on_every_process(lambda: _work(run, mine))
-            on_every_process(lambda: _finish(plan, origin, ledger, scheme, action) if state.is_main_process else None)
+            on_every_process(lambda: _finish(plan, source, ledger, scheme, action) if state.is_main_process else None)
         manifest = from_main(lambda: read_manifest(ledger.root / MANIFEST, where=str(ledger.root)))
     written = sum(map(len, plan.todo))
     totals = {name: manifest["totals"][name] for name in ("samples", "images", "bytes", "bad")}
@@ -300,17 +202,16 @@ def _plan(
     """Look at the source and at what is done, and deal the rest out."""
     _refuse_inside(src, ledger.root)
     known = ledger.known()
-    origin = open_origin(src, commit=known.get("source_commit") if known is not None else None, token=token)
-    layout = read_layout(origin, options["include"])
+    source = open_source(src, commit=known.get("source_commit") if known is not None else None, token=token)
+    layout = read_layout(source, options["include"])
     if layout.kind in (PARQUET, ARROW) and importlib.util.find_spec("pyarrow") is None:
-        remedy = 'pip install "timm-encmixer[data]"'
-        raise MissingExtraError(src, "the package pyarrow for parquet and Arrow files", "none installed", remedy)
+        raise missing_extra(src, "pyarrow for parquet and Arrow files", "data")
     job = {
         "version": MANIFEST_VERSION,
         "action": action,
         "kind": layout.kind,
         "source": name_of(src),
-        "source_commit": origin.commit,
+        "source_commit": source.commit,
         "source_digest": layout.digest,
         "options": options,
         RECORD_NAME if action == ENCRYPT else "decrypted": scheme.to_dict(),
@@ -320,11 +221,11 @@ def _plan(
     done = {shard.name for shard in layout.shards} if finished else set(ledger.done())
     rest = [shard for shard in layout.shards if shard.name not in done]
     done_bytes = sum(shard.size for shard in layout.shards if shard.name in done)
-    return _Plan(origin.commit, layout, job, deal(rest, processes), finished, done_bytes)
+    return _Plan(source.commit, layout, job, deal(rest, processes), finished, done_bytes)
 
 
 def deal(shards: Sequence[Shard], processes: int) -> list[list[Shard]]:
-    """Give each process about as many bytes: the largest shard left goes to whoever has least."""
+    """Give each process about as many bytes: the largest shard left goes to the process that has least."""
     hands: list[list[Shard]] = [[] for _ in range(processes)]
     sizes = [(0, process) for process in range(processes)]
     for shard in sorted(shards, key=lambda shard: (-shard.size, shard.name)):
@@ -348,13 +249,13 @@ def _work(run: _Run, shards: Sequence[Shard]) -> None:
         run.progress.write()
 
 
-def _finish(plan: _Plan, origin: Origin, ledger: Ledger, scheme: Scheme, action: str) -> None:
+def _finish(plan: _Plan, source: DatasetSource, ledger: Ledger, scheme: Scheme, action: str) -> None:
     """Carry over what is no shard, write the card, and last of all the manifest."""
     try:
         for name in plan.layout.side_files:
-            copy_side_file(origin, name, ledger, kind=plan.layout.kind, salt=f"{action} {scheme.to_json()}")
+            copy_side_file(source, name, ledger, kind=plan.layout.kind, salt=f"{action} {scheme.to_json()}")
         manifest = ledger.summary(plan.job, [shard.name for shard in plan.layout.shards])
-        write_card(origin, plan.layout, ledger, manifest)
+        write_card(source, plan.layout, ledger, manifest)
         ledger.finish(manifest)
     except OSError as error:
         if isinstance(error, EncMixerError):
@@ -377,7 +278,7 @@ def _refuse_inside(src: str, dst: Path) -> None:
         raise SourceError(str(dst), f"a target outside of {src}", "one inside", "choose another folder")
 
 
-def _explained(error: Exception, shard: Shard, origin: Origin, dst: Path) -> Exception:
+def _explained(error: Exception, shard: Shard, source: DatasetSource, dst: Path) -> Exception:
     """Return the error to raise: that of a full disk or of a damaged shard in the package's words."""
     if isinstance(error, OSError) and error.errno in _WRITE_ERRORS:
         return file_error(dst / shard.name, "a file to write", error)
@@ -385,5 +286,5 @@ def _explained(error: Exception, shard: Shard, origin: Origin, dst: Path) -> Exc
     if damaged or type(error).__module__.startswith("pyarrow"):
         got = f"a damaged one ({(str(error).splitlines() or [type(error).__name__])[0][:200]})"
         remedy = "take another copy, or leave it out with --include"
-        return DataError(f"{origin.where}/{shard.name}", "a readable shard", got, remedy)
+        return DataError(f"{source.where}/{shard.name}", "a readable shard", got, remedy)
     return error

@@ -12,16 +12,16 @@ from typing import Any
 
 from timm_encmixer.datasets.layout import IMAGES, target_name
 from timm_encmixer.datasets.ledger import Ledger
-from timm_encmixer.datasets.origins import Origin
+from timm_encmixer.datasets.sources import DatasetSource
 from timm_encmixer.errors import DataError
 from timm_encmixer.images.reading import image_suffixes
 
 
-def copy_side_file(origin: Origin, name: str, ledger: Ledger, *, kind: str, salt: str) -> None:
+def copy_side_file(source: DatasetSource, name: str, ledger: Ledger, *, kind: str, salt: str) -> None:
     """Carry a side file over; image files that it names are PNG now, and a data set that changed has a new fingerprint.
 
     Args:
-        origin: The source.
+        source: The source.
         name: The file.
         ledger: Of the target.
         kind: The data set's.
@@ -30,12 +30,12 @@ def copy_side_file(origin: Origin, name: str, ledger: Ledger, *, kind: str, salt
     Raises:
         DataError: It is not what its name says.
     """
-    with origin.local(name, ledger.scratch) as source, ledger.writing(name) as new:
+    with source.local(name, ledger.scratch) as path, ledger.writing(name) as new:
         try:
-            _rewriter(name, kind, salt)(source, new)
+            _rewriter(name, kind, salt)(path, new)
         except (ValueError, csv.Error) as error:
             got = (str(error).splitlines() or ["something else"])[0]
-            raise DataError(f"{origin.where}/{name}", "the text that its name promises", got, "mend or remove it") from error
+            raise DataError(f"{source.where}/{name}", "the text that its name promises", got, "correct or remove it") from error
 
 
 def _rewriter(name: str, kind: str, salt: str) -> Callable[[Path, Path], None]:

@@ -11,20 +11,21 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast
 from torch import nn
 
-from timm_encmixer.checkpoints.encryption import save_model
-from timm_encmixer.checkpoints.sources import load_model
+from timm_encmixer.checkpoints.checkpoint import save_model
+from timm_encmixer.checkpoints.loading import load_model
+from timm_encmixer.checkpoints.sources import SourceLike, find_source
 from timm_encmixer.distributed.processes import gather, on_every_process, on_main_first, same_everywhere
 from timm_encmixer.errors import MissingKeyError
-from timm_encmixer.keys import SecretKey
+from timm_encmixer.keys import KeyLike, find_key
 from timm_encmixer.models.encryption import changed_by_encryption, encrypt_model, scheme_of, with_encrypted_stem
 from timm_encmixer.scheme import DEFAULT_CIPHER, Scheme
 
 
 def load_encrypted(
     accelerator: Accelerator,
-    source: str | os.PathLike[str],
+    source: SourceLike,
     *,
-    key: SecretKey | None = None,
+    key: KeyLike | None = None,
     cipher: str = DEFAULT_CIPHER,
     arch: str | None = None,
 ) -> nn.Module:
@@ -48,9 +49,9 @@ def load_encrypted(
         ProcessError: Another process has another source, or other bytes under the same name.
         SourceError, CheckpointError, HubError. All of them are raised on all processes.
     """
-    name = os.fspath(source)
-    same_everywhere("model", name)
-    model = on_main_first(lambda: load_model(name, arch=arch))
+    found = on_every_process(lambda: find_source(source))
+    same_everywhere("model", found.name)
+    model = on_main_first(lambda: load_model(found, arch=arch))
     same_everywhere("model", _digest(model), remedy="one process reads another file under this name")
     if scheme_of(model) is not None:
         return model
@@ -88,10 +89,10 @@ def save_encrypted(accelerator: Accelerator, model: nn.Module, dst: str | os.Pat
     on_every_process(write)
 
 
-def _encrypt(model: nn.Module, key: SecretKey | None, cipher: str) -> nn.Module:
+def _encrypt(model: nn.Module, key: KeyLike | None, cipher: str) -> nn.Module:
     if key is None:
         raise MissingKeyError("model", "a key to encrypt the plain model with", "none", "pass key=share_key(accelerator)")
-    return encrypt_model(model, key, cipher=cipher)
+    return encrypt_model(model, find_key(key), cipher=cipher)
 
 
 def _record(model: nn.Module | None) -> str:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
-
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import broadcast
 
 from timm_encmixer.distributed.processes import on_every_process, same_everywhere
-from timm_encmixer.keys import KEY_BYTES, SecretKey, find_key
+from timm_encmixer.keys import KEY_BYTES, KeyLike, SecretKey, find_key
 
 
-def share_key(accelerator: Accelerator | PartialState, key: SecretKey | str | os.PathLike[str] | None = None) -> SecretKey:
+def share_key(accelerator: Accelerator | PartialState, key: KeyLike | None = None) -> SecretKey:
     """Read the key on the main process and hand it to the others by broadcast; no other process needs the file.
 
     The key goes from process to process as a tensor, never through a pickle, an environment variable or a command line.

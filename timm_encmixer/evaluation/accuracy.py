@@ -7,14 +7,16 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
+from timm_encmixer.checkpoints.loading import ModelLike, load_model
 from timm_encmixer.ciphers import BlockCipher
 from timm_encmixer.errors import DataError
+from timm_encmixer.evaluation.columns import text_table
 from timm_encmixer.images.labelled import LabelledImages
 from timm_encmixer.images.transform import ClientTransform, cipher_input, normalise, normalised_plain
-from timm_encmixer.keys import SecretKey
+from timm_encmixer.keys import KeyLike, SecretKey, find_key
 from timm_encmixer.models.encryption import decrypt_model, encrypt_model, scheme_of
 from timm_encmixer.scheme import DEFAULT_CIPHER
 
@@ -45,8 +47,8 @@ def wrong_key(index: int) -> SecretKey:
 
 
 def evaluate(
-    model: nn.Module,
-    key: SecretKey,
+    model: ModelLike,
+    key: KeyLike,
     data: LabelledImages,
     *,
     cipher: str = DEFAULT_CIPHER,
@@ -58,9 +60,9 @@ def evaluate(
     """Measure the accuracy of a model, plain or encrypted, on plain images and on images encrypted with several keys.
 
     Args:
-        model: Plain (it is encrypted here with `cipher`) or encrypted with `key` (it is decrypted for the plain figure);
-            put in evaluation mode.
-        key: The right key.
+        model: A model or its source, plain (it is encrypted here with `cipher`) or encrypted with `key` (it is decrypted for
+            the plain figure); put in evaluation mode.
+        key: The right key or its file.
         data: Labelled images.
         cipher: For a plain model.
         wrong_keys: How many of `wrong_key` to try.
@@ -73,6 +75,7 @@ def evaluate(
         DataError: No images, or labels that the model does not have.
         ImageError: An image cannot be used.
     """
+    model, key = load_model(model), find_key(key)
     encrypted = model if scheme_of(model) is not None else encrypt_model(model, key, cipher=cipher)
     plain = decrypt_model(model, key) if scheme_of(model) is not None else model
     scheme = scheme_of(encrypted)
@@ -115,7 +118,7 @@ def _right(logits: Tensor, labels: Tensor) -> int:
     return int((logits.argmax(dim=1) == labels).sum())
 
 
-def table(result: Evaluation) -> str:
+def evaluation_table(result: Evaluation) -> str:
     """Return an evaluation as lines of text."""
     rows = [
         ("plain model, plain images", result.plain),
@@ -123,9 +126,8 @@ def table(result: Evaluation) -> str:
         ("encrypted model, plain images (no key)", result.no_key),
         *((f"encrypted model, wrong key {name}", share) for name, share in result.wrong_keys.items()),
     ]
-    width = max(len(name) for name, _ in rows)
     head = f"{result.images} images, cipher {result.cipher}, block {result.patch_size} px, key {result.fingerprint}"
-    lines = [head, *(f"  {name:<{width}}  {share:8.2%}" for name, share in rows)]
+    lines = [head, *text_table([(name, f"{share:.2%}") for name, share in rows], indent="  ")]
     lines.append(
         f"  right key against plain: {result.changed_top1} changed top-1, max |delta logit| {result.max_logit_difference:.2e}"
     )

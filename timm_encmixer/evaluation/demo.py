@@ -10,19 +10,22 @@ import numpy as np
 import timm
 import torch
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
-from timm_encmixer.bundled import BUNDLED_MODEL, bundled_images
+from timm_encmixer.bundled import BUNDLED_MODEL, WEIGHTS_FOLDER, bundled_images
 from timm_encmixer.ciphers import BlockCipher
 from timm_encmixer.evaluation.accuracy import Evaluation, evaluate, wrong_key
-from timm_encmixer.evaluation.tiles import draw_rows
+from timm_encmixer.evaluation.columns import text_table
+from timm_encmixer.evaluation.tiles import BAD, GOOD, Caption, draw_panels, draw_rows, stack
 from timm_encmixer.files import file_error, replacing_file
 from timm_encmixer.images.labelled import MemoryImages
+from timm_encmixer.images.transform import cipher_input, normalise, normalised_plain
 from timm_encmixer.keys import SecretKey
 from timm_encmixer.models.encryption import encrypt_model, scheme_of
-from timm_encmixer.scheme import CIPHERS, DEFAULT_CIPHER, Scheme
+from timm_encmixer.scheme import CIPHERS, DEFAULT_CIPHER
 
 PICTURE_NAME = "demo.png"
+PHOTOS = ("cat", "rocket")
 LIMITS = (
     "The key is access control and visual obfuscation at no cost; it does not make images or weights confidential:",
     "many ciphertexts, one plain/encrypted pair, or the plain weights give it away. Read docs/security.md first.",
@@ -60,23 +63,21 @@ def run_demo(out: Path, *, key: SecretKey | None = None, wrong_keys: int = 3) ->
     evaluations = [evaluate(model, key, data, cipher=cipher, wrong_keys=wrong_keys, batch_size=125) for cipher in CIPHERS]
     chosen = [images[labels.index(label)] for label in range(len(classes))]
     picture = out / PICTURE_NAME
+    photos = [draw_photo(model, key, open_photo(name), classes) for name in PHOTOS]
     with replacing_file(picture, overwrite=True) as temporary:
-        draw_picture(model, key, chosen, classes).save(temporary, format="PNG")
+        stack([*photos, draw_picture(model, key, chosen, classes)]).save(temporary, format="PNG")
     return Demo(evaluations, time.perf_counter() - start, picture)
 
 
-def table(demo: Demo) -> str:
+def demo_table(demo: Demo) -> str:
     """Return the demo's result as lines of text."""
-    header = (
-        f"{'cipher':<16} {'plain':>8} {'right key':>10} {'no key':>8} {'wrong keys':>22} {'changed':>8} {'max |delta|':>12}"
-    )
-    lines = [f"accuracy on {demo.evaluations[0].images} CIFAR-10 test images", header]
+    rows = [("cipher", "plain", "right key", "no key", "wrong keys", "changed", "max |delta|")]
     for result in demo.evaluations:
+        shares = [f"{share:.1%}" for share in (result.plain, result.right_key, result.no_key)]
         wrong = " ".join(f"{share:.1%}" for share in result.wrong_keys.values())
-        lines.append(
-            f"{result.cipher:<16} {result.plain:>8.1%} {result.right_key:>10.1%} {result.no_key:>8.1%} {wrong:>22} "
-            f"{result.changed_top1:>8} {result.max_logit_difference:>12.1e}"
-        )
+        changes = (f"{result.changed_top1}", f"{result.max_logit_difference:.1e}")
+        rows.append((result.cipher, shares[0], shares[1], shares[2], wrong, *changes))
+    lines = [f"accuracy on {demo.evaluations[0].images} CIFAR-10 test images", *text_table(rows)]
     default = next(result for result in demo.evaluations if result.cipher == DEFAULT_CIPHER)
     wrong_mean = sum(default.wrong_keys.values()) / len(default.wrong_keys)
     lines += [
@@ -88,24 +89,104 @@ def table(demo: Demo) -> str:
     return "\n".join(lines)
 
 
-def draw_picture(model: nn.Module, key: SecretKey, images: list[Image.Image], classes: list[str]) -> Image.Image:
-    """Draw rows of plain, encrypted (each cipher), decrypted and wrongly decrypted images, one column per image.
+def open_photo(name: str) -> Tensor:
+    """Return a photo that comes with the package, "cat" or "rocket", as uint8 (3, 224, 224). Source: see NOTICE."""
+    with Image.open(WEIGHTS_FOLDER / f"{name}-224.jpg") as photo:
+        return _channels_first(photo.convert("RGB"))
 
+
+def draw_photo(model: nn.Module, key: SecretKey, photo: Tensor, classes: list[str]) -> Image.Image:
+    """Draw a photo, its ciphertext, and what the right and a wrong key make of it, each with a model's answer.
+
+    The model reads the photo at the size that is drawn.
+
+    Args:
+        model: Plain, of the bundled model's kind: it takes every size that is a multiple of its blocks.
+        key: The right key.
+        photo: uint8 (3, H, W).
+        classes: Names of the model's classes.
+    """
+    cast = _Cast.of(model, key, DEFAULT_CIPHER)
+    pixels = photo[None]
+    ciphertext = cast.right.encrypt(pixels)
+    plain = _answer(cast.plain_answers(pixels)[0], classes)
+    encrypted = _answer(cast.answers(cast.right, pixels)[0], classes)
+    wrong = _answer(cast.answers(cast.wrong, pixels)[0], classes)
+    restored = cast.right.decrypt(ciphertext)
+    same = "equals the plain photo" if torch.equal(restored, pixels) else "differs from the plain photo"
+    return draw_panels(
+        [
+            (pixels[0] / 255, [Caption("plain photo"), Caption(f"plain model: {plain}", GOOD)]),
+            (ciphertext[0] / 255, [Caption("ciphertext"), Caption(f"encrypted model: {encrypted}", GOOD)]),
+            (restored[0] / 255, [Caption("decrypted, right key"), Caption(same, GOOD)]),
+            (cast.wrong.decrypt(ciphertext)[0] / 255, [Caption("decrypted, wrong key"), Caption(f"wrong key: {wrong}", BAD)]),
+        ]
+    )
+
+
+def draw_picture(model: nn.Module, key: SecretKey, images: list[Image.Image], classes: list[str]) -> Image.Image:
+    """Draw rows of images, one column an image: plain, encrypted by each cipher, with a wrong key, without a key, decrypted.
+
+    Below an image stands the answer of the model that reads it, green where it is right: `images[i]` shows `classes[i]`.
     Ciphertext of `orthogonal` is float and is clipped to [0, 1] for display only.
     """
-    pixels = torch.stack([torch.from_numpy(np.array(image)).permute(2, 0, 1) for image in images]).float() / 255
-    schemes: dict[str, Scheme] = {}
-    for cipher in CIPHERS:
-        scheme = scheme_of(encrypt_model(model, key, cipher=cipher))
-        assert scheme is not None  # encrypted just now
-        schemes[cipher] = scheme
-    default = BlockCipher(key, schemes[DEFAULT_CIPHER])
-    ciphertext = default.encrypt(pixels)
-    thief = BlockCipher(wrong_key(0), schemes[DEFAULT_CIPHER].without_fingerprint())
-    rows = {
-        "plain": pixels,
-        **{f"encrypted: {cipher}": BlockCipher(key, scheme).encrypt(pixels) for cipher, scheme in schemes.items()},
-        "decrypted, right key": default.decrypt(ciphertext),
-        "decrypted, wrong key": thief.decrypt(ciphertext),
+    pixels = torch.stack([_channels_first(image) for image in images])
+    casts = {cipher: _Cast.of(model, key, cipher) for cipher in CIPHERS}
+    default = casts[DEFAULT_CIPHER]
+    ciphertext = default.right.encrypt(pixels)
+    rows: dict[str, Tensor] = {"plain": pixels / 255}
+    answers: dict[str, Tensor] = {"plain": default.plain_answers(pixels)}
+    for cipher, cast in casts.items():
+        rows[f"encrypted: {cipher}"] = cast.right.encrypt(pixels / 255)
+        answers[f"encrypted: {cipher}"] = cast.answers(cast.right, pixels)
+    rows["encrypted, wrong key"] = default.wrong.encrypt(pixels) / 255
+    answers["encrypted, wrong key"] = default.answers(default.wrong, pixels)
+    rows["not encrypted"] = pixels / 255
+    answers["not encrypted"] = default.answers(None, pixels)
+    rows["decrypted, right key"] = default.right.decrypt(ciphertext) / 255
+    rows["decrypted, wrong key"] = default.wrong.decrypt(ciphertext) / 255
+    captions = {
+        name: [
+            Caption(classes[answer], GOOD if answer == truth else BAD) for truth, answer in enumerate(logits.argmax(1).tolist())
+        ]
+        for name, logits in answers.items()
     }
-    return draw_rows(rows, classes)
+    return draw_rows(rows, classes, captions)
+
+
+@dataclass(frozen=True)
+class _Cast:
+    """A plain model and its encryption, with the right cipher and one of a wrong key."""
+
+    plain: nn.Module
+    encrypted: nn.Module
+    right: BlockCipher
+    wrong: BlockCipher
+
+    @classmethod
+    def of(cls, model: nn.Module, key: SecretKey, cipher: str) -> _Cast:
+        encrypted = encrypt_model(model, key, cipher=cipher)
+        scheme = scheme_of(encrypted)
+        assert scheme is not None  # encrypted just now
+        return cls(model, encrypted, BlockCipher(key, scheme), BlockCipher(wrong_key(0), scheme.without_fingerprint()))
+
+    @torch.inference_mode()
+    def plain_answers(self, pixels: Tensor) -> Tensor:
+        assert self.right.scheme.plain is not None
+        logits: Tensor = self.plain(normalised_plain(pixels, self.right.scheme.plain))
+        return logits
+
+    @torch.inference_mode()
+    def answers(self, cipher: BlockCipher | None, pixels: Tensor) -> Tensor:
+        """Logits of the encrypted model on images that a cipher encrypted, or that nobody did."""
+        logits: Tensor = self.encrypted(normalise(pixels) if cipher is None else cipher_input(cipher, pixels))
+        return logits
+
+
+def _answer(logits: Tensor, classes: list[str]) -> str:
+    share, best = logits.softmax(0).max(0)
+    return f"{classes[int(best)]}, {share:.0%}"
+
+
+def _channels_first(image: Image.Image) -> Tensor:
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)

@@ -12,10 +12,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from timm_encmixer.checkpoints.loading import ModelLike, find_scheme, load_model
 from timm_encmixer.ciphers import BlockCipher
 from timm_encmixer.errors import DataError, SourceError
-from timm_encmixer.images.transform import ClientTransform, cipher_input, find_scheme, normalised_plain
-from timm_encmixer.keys import SecretKey
+from timm_encmixer.evaluation.columns import text_table
+from timm_encmixer.images.transform import ClientTransform, cipher_input, normalised_plain
+from timm_encmixer.keys import KeyLike
 
 TOLERANCE = 2.0  # times the plain model's own rounding error
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -55,9 +57,9 @@ class Verification:
 
 
 def verify(
-    plain: nn.Module,
-    encrypted: nn.Module,
-    key: SecretKey,
+    plain: ModelLike,
+    encrypted: ModelLike,
+    key: KeyLike,
     images: Sequence[tuple[str, Image.Image]],
     *,
     batch_size: int = 16,
@@ -66,9 +68,9 @@ def verify(
     """Compare an encrypted model on encrypted images with the plain model on plain images.
 
     Args:
-        plain: The plain model, in fp32; both models are on one device, and are put in evaluation mode.
-        encrypted: The encrypted model.
-        key: Its key.
+        plain: The plain model or its source, in fp32; both models are on one device, and are put in evaluation mode.
+        encrypted: The encrypted model or its source.
+        key: Its key or the key's file.
         images: Names and PIL images; a maximum over a few dozen is steadier than one over three.
         batch_size: Images at a time.
         precision: One of `PRECISIONS`; bf16 and fp16 compute under torch's autocast, as mixed precision does.
@@ -78,10 +80,10 @@ def verify(
     """
     if not images:
         raise DataError("images", "at least one image", "none", "give a folder with images")
+    plain, encrypted = load_model(plain), load_model(encrypted)
     scheme = find_scheme(encrypted)
     transform = ClientTransform(BlockCipher(key, scheme))
     assert scheme.plain is not None  # ClientTransform has seen to it
-    plain, encrypted = plain.eval(), encrypted.eval()
     exact = copy.deepcopy(plain).double()
     result = Verification(len(images), 0.0, 0.0, 0, 0.0, precision)
     device = next(plain.parameters()).device
@@ -129,13 +131,14 @@ def _in_both_layouts(model: nn.Module, images: Tensor) -> list[Tensor]:
     ]
 
 
-def table(result: Verification, *, rows: int = 10) -> str:
+def verification_table(result: Verification, *, rows: int = 10) -> str:
     """Return a verification as lines of text, with the first `rows` images."""
-    lines = [f"  {'image':<32} {'plain':>16} {'encrypted':>16} {'max |delta|':>12}"]
+    cells = [("image", "plain", "logit", "encrypted", "logit", "max |delta|")]
     for row in result.rows[:rows]:
-        plain = f"{row['plain_top1']:>5} {row['plain_logit']:>10.5f}"
-        encrypted = f"{row['encrypted_top1']:>5} {row['encrypted_logit']:>10.5f}"
-        lines.append(f"  {row['image'][-32:]:<32} {plain} {encrypted} {row['max_difference']:>12.2e}")
+        plain = (f"{row['plain_top1']}", f"{row['plain_logit']:.5f}")
+        encrypted = (f"{row['encrypted_top1']}", f"{row['encrypted_logit']:.5f}")
+        cells.append((row["image"][-32:], *plain, *encrypted, f"{row['max_difference']:.2e}"))
+    lines = text_table(cells, indent="  ")
     if len(result.rows) > rows:
         lines.append(f"  ... and {len(result.rows) - rows} more")
     ratio = result.max_logit_difference / result.noise_floor if result.noise_floor else float("inf")

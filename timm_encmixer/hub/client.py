@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import os
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
@@ -14,12 +15,24 @@ from timm_encmixer.errors import EncMixerError, HubError, SourceError
 from timm_encmixer.files import file_error
 
 HUB_PREFIX = "hf-hub:"
+_HUB_PREFIXES = (HUB_PREFIX, "hf_hub:")  # timm takes both
 RETRY_SECONDS = (0.5, 1.0, 2.0, 4.0)
 LONGEST_WAIT_SECONDS = 120  # a Retry-After beyond this is reported instead of waited for
 SILENCE_SECONDS = 60.0  # a reply that takes longer is given up
 _TRANSIENT = frozenset((408, 429, 500, 502, 503, 504))
 _LOG_IN = "log in with: hf auth login, or set HF_TOKEN"
 _Result = TypeVar("_Result")
+
+
+def repository_in(name: str) -> str | None:
+    """Return the "owner/name[@revision]" of a name that means a repository of the Hub; None for any other name."""
+    return next((name.removeprefix(prefix) for prefix in _HUB_PREFIXES if name.startswith(prefix)), None)
+
+
+def split_revision(repository: str) -> tuple[str, str | None]:
+    """Split "owner/name[@revision]" into the id and the revision, None where there is none."""
+    repo_id, _, revision = repository.partition("@")
+    return repo_id, revision or None
 
 
 def request(
@@ -71,7 +84,7 @@ def explain(where: str, expected: str, error: BaseException) -> EncMixerError:
     cause = error.__cause__ if isinstance(error, hub.LocalEntryNotFoundError) and error.__cause__ is not None else error
     reply, text = status(cause), _server_text(cause)
     if isinstance(cause, hub.GatedRepoError):
-        page = f"{_endpoint()}/{where.removeprefix(HUB_PREFIX).partition('@')[0]}"
+        page = f"{_endpoint()}/{split_revision(repository_in(where) or where)[0]}"
         return HubError(
             where, expected, "a gated repository that your token may not read", f"ask for access at {page}, {_LOG_IN}"
         )
@@ -148,18 +161,40 @@ def _http_library() -> Any:
     return importlib.import_module(type(get_session()).__module__.partition(".")[0])
 
 
+_running: dict[int, frozenset[int | None]] = {}  # by thread with a request of ours: the threads that were there before it
+
+
 @contextlib.contextmanager
 def _bounded_silence() -> Iterator[None]:
-    """huggingface_hub waits for ever for a reply; bound that while one of our requests runs."""
+    """Bound the wait for a reply while a request of ours runs.
+
+    huggingface_hub waits for ever, and its session belongs to the whole process. So the session keeps its own time-out. A hook
+    bounds single requests: those of this thread, and of threads that huggingface_hub starts meanwhile to upload files.
+    """
     from huggingface_hub import get_session
 
-    session = get_session()
-    before = session.timeout
-    session.timeout = longest_silence()  # the setter takes seconds too
+    hooks = get_session().event_hooks["request"]
+    if _bound_request not in hooks:
+        hooks.append(_bound_request)
+    here = threading.get_ident()
+    outer = _running.get(here)
+    _running[here] = frozenset(thread.ident for thread in threading.enumerate()) - {here}
     try:
         yield
     finally:
-        session.timeout = before
+        if outer is None:
+            del _running[here]
+        else:
+            _running[here] = outer
+
+
+def _bound_request(request: Any) -> None:
+    """Give a request of ours a time-out if it has none; the session calls this before it sends any request."""
+    here = threading.get_ident()
+    if all(here in others for others in list(_running.values())):
+        return
+    if all(limit is None for limit in request.extensions.get("timeout", {}).values()):
+        request.extensions["timeout"] = dict.fromkeys(("connect", "read", "write", "pool"), longest_silence())
 
 
 def longest_silence() -> float:

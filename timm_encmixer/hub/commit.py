@@ -10,18 +10,9 @@ from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelet
 from huggingface_hub.errors import RevisionNotFoundError
 
 from timm_encmixer.errors import IntegrityError, SourceError
+from timm_encmixer.files import git_blob_id, sha256_of
 from timm_encmixer.hub.client import HUB_PREFIX, request
-from timm_encmixer.hub.snapshot import (
-    DATASET_PREFIX,
-    MODEL,
-    HubFile,
-    Snapshot,
-    Token,
-    git_blob_id,
-    listed_files,
-    repo_info,
-    sha256_of,
-)
+from timm_encmixer.hub.snapshot import DATASET_PREFIX, MODEL, HubFile, Snapshot, Token, listed_files, repo_info
 
 
 def open_repository(

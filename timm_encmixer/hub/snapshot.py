@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import re
@@ -12,16 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from timm_encmixer.errors import HubError, IntegrityError, SourceError
-from timm_encmixer.files import replacing_file
-from timm_encmixer.hub.client import HUB_PREFIX, is_offline, longest_silence, request
+from timm_encmixer.files import git_blob_id, replacing_file, sha256_of
+from timm_encmixer.hub.client import HUB_PREFIX, is_offline, longest_silence, request, split_revision
 
-SEALED_NAME = "model.age"
 MODEL, DATASET = "model", "dataset"  # kinds of repositories
 DATASET_PREFIX = "hf://datasets/"  # as fsspec and `datasets` write it
 logger = logging.getLogger(__name__)
 Token = str | bool | None
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_BUFFER_BYTES = 1 << 20
 _OFFLINE_REMEDY = "unset HF_HUB_OFFLINE and run encmixer model pull once"
 
 
@@ -77,10 +74,10 @@ class Snapshot:
 
         Raises:
             SourceError: No such repository or revision, or no access.
-            HubError: The Hub refused or could not be reached. The cache is not used in its place.
+            HubError: The Hub refused or could not be reached. The cache is not used instead.
         """
         where = _where(repo_id, repo_type)
-        repo_id, _, named = repo_id.partition("@")
+        repo_id, named = split_revision(repo_id)
         revision = revision or named or "main"
         folder = os.fspath(cache_dir) if cache_dir is not None else None
         if is_offline():
@@ -88,6 +85,7 @@ class Snapshot:
         info = repo_info(repo_id, revision, token, repo_type)
         if not _COMMIT.fullmatch(info.sha or ""):
             raise HubError(where, "a commit of 40 hex digits", repr(info.sha), "do not use this server")
+        logger.info("%s: %s is commit %s", where, revision, info.sha)
         return cls(repo_id, revision, info.sha, listed_files(info), folder, token, bool(info.private), repo_type)
 
     @property
@@ -114,6 +112,7 @@ class Snapshot:
     def _fetch(self, file: HubFile) -> Path:
         where = f"{self.where}: {file.name}"
         path = self._download(file.name, force=False)
+        logger.info("%s: in the cache at %s", where, path)
         difference = file.difference(path)
         if difference is not None:
             logger.warning("%s: %s; fetching it again", where, difference)
@@ -233,26 +232,8 @@ def listed_files(info: Any) -> dict[str, HubFile]:
     return files
 
 
-def sha256_of(path: Path) -> str:
-    """Return a file's SHA-256, which the Hub lists for LFS and Xet files."""
-    return _hexdigest(path, hashlib.sha256())
-
-
-def git_blob_id(path: Path) -> str:
-    """Return a file's Git blob id, which the Hub lists for small files."""
-    return _hexdigest(path, hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False))
-
-
-def _hexdigest(path: Path, digest: Any) -> str:
-    with path.open("rb") as file:
-        while block := file.read(_BUFFER_BYTES):
-            digest.update(block)
-    hexadecimal: str = digest.hexdigest()
-    return hexadecimal
-
-
 def is_public(repo_id: str) -> bool:
-    """Whether anybody can download a repository's files. Offline nobody can be asked, and yes is the careful answer."""
+    """Whether anyone can download a repository's files. Offline the answer is yes, which is the careful one."""
     from huggingface_hub.errors import RepositoryNotFoundError  # a gated one's error is a kind of it
 
     if is_offline():
@@ -264,32 +245,6 @@ def is_public(repo_id: str) -> bool:
             return False
         raise
     return not info.private and not info.gated
-
-
-def fetch_file(model_id: str, filename: str, *, cache_dir: str | os.PathLike[str] | None = None) -> Path | None:
-    """Return one verified file of a repository, None when it has no such file; see `Snapshot`."""
-    return Snapshot.open(model_id, cache_dir=cache_dir).fetch(filename)[0]
-
-
-def fetch_checkpoint(model_id: str, *names: str, cache_dir: str | os.PathLike[str] | None = None, token: Token = None) -> Path:
-    """Return the folder of a repository's verified files, all from one commit.
-
-    Raises:
-        SourceError: The repository has not all of them.
-    """
-    snapshot = Snapshot.open(model_id, cache_dir=cache_dir, token=token)
-    paths = snapshot.fetch(*names)
-    for name, path in zip(names, paths, strict=True):
-        if path is None:
-            sealed = SEALED_NAME in snapshot.files
-            remedy = "pickles are never read: ask its owner for safetensors"
-            if sealed:
-                remedy = f"open it: encmixer model open {HUB_PREFIX}{model_id} DST --identity FILE"
-            raise SourceError(snapshot.where, f"a repository with {name}", "a sealed model" if sealed else "none", remedy)
-    folders = {path.parent for path in paths if path is not None}
-    if len(folders) != 1:
-        raise IntegrityError(snapshot.where, "files of one commit", "files of several", _OFFLINE_REMEDY)
-    return folders.pop()
 
 
 def _where(repo_id: str, repo_type: str) -> str:

@@ -1,1 +1,5 @@
 """Images: read, preprocessed and encrypted as the client does, and labelled for evaluation."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -14,12 +14,13 @@ from PIL import Image
 from torch import nn
 from tqdm import tqdm
 
+from timm_encmixer.checkpoints.loading import find_scheme
 from timm_encmixer.ciphers import BlockCipher
 from timm_encmixer.errors import EncMixerError, ImageError, SchemeError, SourceError, TargetExistsError
 from timm_encmixer.files import file_error, refuse_existing, replacing_file
 from timm_encmixer.images.reading import JPEG_REASON, JPEG_SUFFIXES, image_suffixes, open_ciphertext, open_plain
-from timm_encmixer.images.transform import ClientTransform, find_scheme
-from timm_encmixer.keys import SecretKey, find_key
+from timm_encmixer.images.transform import ClientTransform
+from timm_encmixer.keys import KeyLike, find_key
 from timm_encmixer.scheme import Scheme
 
 PathLike = str | os.PathLike[str]
@@ -37,7 +38,7 @@ class ImageCounts:
 def encrypt_images(
     src: PathLike,
     dst: PathLike,
-    key: SecretKey | PathLike | None,
+    key: KeyLike | None,
     model: nn.Module | Scheme | PathLike,
     *,
     resize: bool = True,
@@ -68,7 +69,7 @@ def encrypt_images(
 
 
 def decrypt_images(
-    src: PathLike, dst: PathLike, key: SecretKey | PathLike | None, model: nn.Module | Scheme | PathLike, *, force: bool = False
+    src: PathLike, dst: PathLike, key: KeyLike | None, model: nn.Module | Scheme | PathLike, *, force: bool = False
 ) -> ImageCounts:
     """Decrypt a ciphertext PNG, or every PNG of a folder; arguments and errors as for `encrypt_images`."""
     scheme = find_scheme(model)
@@ -131,7 +132,7 @@ def _convert(src: Path, dst: Path, convert: Callable[[Path], Image.Image], *, fo
             raise first
         got = f"{len(failures)} that failed, the first because: expected {first.expected}, got {first.got}"
         raise ImageError(
-            first.where, f"{len(todo)} usable images in {src}", got, "mend or remove them and run again; the rest is done"
+            first.where, f"{len(todo)} usable images in {src}", got, "correct or remove them and run again; the rest is done"
         )
     return ImageCounts(written=len(todo), kept=len(pairs) - len(todo), passed_over=passed_over)
 

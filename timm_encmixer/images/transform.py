@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,15 +12,11 @@ from timm.data.transforms import MaybePILToTensor
 from torch import Tensor, nn
 from torchvision.transforms.functional import to_pil_image
 
-from timm_encmixer.checkpoints.checkpoint import Checkpoint
-from timm_encmixer.checkpoints.config_file import CONFIG_NAME, LOCAL_PREFIX, WEIGHTS_NAME, read_config, scheme_in_config
+from timm_encmixer.checkpoints.loading import find_scheme
 from timm_encmixer.ciphers import BlockCipher
-from timm_encmixer.errors import ImageError, NotEncryptedError, SchemeError, SchemeMismatchError, SourceError
-from timm_encmixer.hub.client import HUB_PREFIX
-from timm_encmixer.hub.snapshot import fetch_file
+from timm_encmixer.errors import ImageError, SchemeError, SchemeMismatchError
 from timm_encmixer.images.reading import to_channels
-from timm_encmixer.keys import SecretKey, find_key
-from timm_encmixer.models.encryption import scheme_of
+from timm_encmixer.keys import KeyLike, find_key
 from timm_encmixer.models.stem_algebra import MID_GREY
 from timm_encmixer.scheme import Preprocessing, Scheme
 
@@ -31,7 +26,7 @@ OUTPUTS = ("input", "image", "uint8")
 def create_transform(
     target: nn.Module | Scheme | str | os.PathLike[str],
     *,
-    key: SecretKey | str | os.PathLike[str] | None = None,
+    key: KeyLike | None = None,
     output: str = "input",
 ) -> ClientTransform:
     """Return the client's transform: the plain model's preprocessing, then the cipher.
@@ -45,44 +40,11 @@ def create_transform(
     Raises:
         KeyMismatchError: The record names another key.
         NotEncryptedError: The model, repository or folder has no record.
-        SchemeMismatchError: The model's input size is no multiple of the patch side.
+        SchemeMismatchError: The model's input size is not a multiple of the patch side.
         SchemeError: Unknown output, or an output that the cipher does not have.
     """
     scheme = find_scheme(target)
     return ClientTransform(BlockCipher(find_key(key), scheme), output=output)
-
-
-def find_scheme(target: nn.Module | Scheme | str | os.PathLike[str]) -> Scheme:
-    """Return the record of an encrypted model, Hub repository, folder or .safetensors file.
-
-    Raises:
-        NotEncryptedError: There is none.
-        SourceError: No such place.
-    """
-    if isinstance(target, Scheme):
-        return target
-    if isinstance(target, nn.Module):
-        scheme, where = scheme_of(target), "model"
-    else:
-        where = os.fspath(target)
-        scheme = _scheme_at(where)
-    if scheme is None:
-        raise NotEncryptedError(where, "an encrypted model with its record", "a plain one", "encrypt it first")
-    return scheme
-
-
-def _scheme_at(where: str) -> Scheme | None:
-    if where.startswith(HUB_PREFIX):
-        config = fetch_file(where.removeprefix(HUB_PREFIX), CONFIG_NAME)
-        if config is None:
-            raise SourceError(where, "a repository with config.json", "none", "give the id of a timm model")
-        return scheme_in_config(read_config(config.parent), where=f"{where}: record")
-    path = Path(where.removeprefix(LOCAL_PREFIX))
-    if path.is_dir() and not (path / WEIGHTS_NAME).exists():
-        return scheme_in_config(read_config(path), where=f"{path}: record")  # config.json is all that a client needs
-    if path.exists():
-        return Checkpoint.open(path).scheme
-    raise SourceError(where, "an encrypted folder or .safetensors file, or hf-hub:ID", "no such path", "check the name")
 
 
 def plain_transform(plain: Preprocessing) -> Any:

@@ -1,1 +1,5 @@
 """timm models in memory: which of them can be encrypted, and encrypting them."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

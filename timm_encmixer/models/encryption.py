@@ -16,20 +16,19 @@ from torch import Tensor, nn
 
 from timm_encmixer.ciphers import BlockCipher
 from timm_encmixer.errors import AlreadyEncryptedError, KeyMismatchError, NotEncryptedError, SchemeMismatchError
-from timm_encmixer.keys import SecretKey
-from timm_encmixer.models.edits import Positions, bias_home
-from timm_encmixer.models.image_trace import image_size, module_name
-from timm_encmixer.models.patch_stem import check_finite, find_stem
-from timm_encmixer.models.plan import Places, Read, changed_names, find_places, recorded
+from timm_encmixer.keys import KeyLike, SecretKey, find_key
+from timm_encmixer.models.edits import ConstantFold, PositionEmbedding
+from timm_encmixer.models.patch_stem import check_finite, find_stem, image_size, module_name
+from timm_encmixer.models.plan import EncryptionPlan, Read, changed_names, plan_encryption
 from timm_encmixer.models.pretrained_cfg import bare_cfg, encrypted_cfg, plain_cfg, preprocessing_of, scheme_in_cfg
-from timm_encmixer.scheme import DEFAULT_CIPHER, SCRAMBLE, Preprocessing, Scheme
+from timm_encmixer.scheme import DEFAULT_CIPHER, SCRAMBLE, Preprocessing, Scheme, parts_of
 
 ModelT = TypeVar("ModelT", bound=nn.Module)
 
 
 def encrypt_model(
     model: ModelT,
-    key: SecretKey,
+    key: KeyLike,
     *,
     cipher: str = DEFAULT_CIPHER,
     mean: Sequence[float] | None = None,
@@ -37,43 +36,44 @@ def encrypt_model(
 ) -> ModelT:
     """Return a model that computes on encrypted images what `model` computes on plain ones.
 
-    All tensors but the stem's kernel and bias (or what takes the bias's place) are shared with `model`, which is left as it
-    is; a cipher that scrambles blocks changes the position embedding too. Dtype, device, mode, requires_grad and memory format
-    are kept. The new model's `pretrained_cfg` asks for mean = std = 1/2 and no resizing, and forgets where the plain weights
-    came from.
+    Only the stem's kernel and bias are new tensors (and the position embedding, if the cipher scrambles blocks). All other
+    tensors are shared with `model`, which is not changed. Dtype, device, mode, requires_grad and memory format are kept. The
+    new model's `pretrained_cfg` asks for mean = std = 1/2 and no resizing. It does not say where the plain weights came from.
 
-    What it does not do: hide the weights. Whoever has the plain stem computes the key at once (docs/security.md).
+    What it does not do: hide the weights. Anyone with the plain stem computes the key at once (docs/security.md).
 
     Args:
-        model: A plain timm model that reads the image through one patch convolution. Where that has no bias, the constant
-            of the normalisation goes into the BatchNorm behind it, or into the position embedding.
-        key: The secret key.
-        cipher: One of `timm_encmixer.CIPHERS`, or of `SCRAMBLING_CIPHERS` where the model knows a block's place by its
+        model: A plain timm model that reads the image through one patch convolution. If that has no bias, the constant of
+            the normalisation is folded into the BatchNorm behind it, or into the position embedding.
+        key: The secret key or its file.
+        cipher: One of `timm_encmixer.CIPHERS`. One of `SCRAMBLING_CIPHERS` for models that know a block's position by their
             position embedding alone, as a ViT does.
-        mean: Per-channel normalisation the model was trained with; needed when it has no `pretrained_cfg`.
+        mean: Per-channel normalisation that the model was trained with; needed when it has no `pretrained_cfg`.
         std: Likewise.
 
     Raises:
         AlreadyEncryptedError: `model` is encrypted.
-        StemError: Its stem is no patch convolution that can be encrypted, or not the only reader of the image; or its blocks
+        StemError: Its stem is not a patch convolution that can be encrypted, or not the only reader of the image; or its blocks
             cannot be scrambled.
         SchemeError: Unknown cipher, or no normalisation is known for the stem's channels.
+        MissingKeyError, KeyFormatError, FileAccessError: There is no key.
     """
+    key = find_key(key)
     if scheme_of(model) is not None:
         raise AlreadyEncryptedError("model", "a plain model", "an encrypted one", "decrypt_model or rotate_model it instead")
     name, conv = find_stem(model, _cfg(model).get("first_conv"))
     check_finite(f"{name}.weight", conv.weight)
     plain = preprocessing_of(_cfg(model), conv.in_channels, mean, std)
-    scheme, places = planned(model, conv, name, plain, key, cipher)
-    encrypted = _clone(model, places.encrypted(_reader(model), BlockCipher(key, scheme), plain))
+    scheme, plan = planned(model, conv, name, plain, key, cipher)
+    encrypted = _clone(model, plan.encrypted(_reader(model), BlockCipher(key, scheme), plain))
     _attach(encrypted, encrypted_cfg(_cfg(model), scheme), scheme)
     return encrypted
 
 
 def planned(
     model: nn.Module, conv: nn.Conv2d, name: str, plain: Preprocessing, key: SecretKey, cipher: str
-) -> tuple[Scheme, Places]:
-    """Return the record that encrypting a model, also a bare one, will have, and the tensors that it will change.
+) -> tuple[Scheme, EncryptionPlan]:
+    """Return the record that an encryption will have, and its plan; of a bare model too.
 
     The input size is what the model was built for, where that differs from its `pretrained_cfg`.
 
@@ -82,8 +82,7 @@ def planned(
         StemError: As for `encrypt_model`.
     """
     plain = dataclasses.replace(plain, input_size=image_size(model, plain.input_size))
-    places = find_places(model, conv, plain, scrambles=SCRAMBLE in cipher.split("+"))
-    fields: dict[str, Any] = recorded(places, name, bias=conv.bias is not None)
+    plan = plan_encryption(model, conv, plain, scrambles=SCRAMBLE in parts_of(cipher))
     scheme = Scheme(
         cipher=cipher,
         patch_size=conv.kernel_size[0],
@@ -91,37 +90,40 @@ def planned(
         fingerprint=key.fingerprint,
         base_architecture=_cfg(model).get("architecture"),
         plain=plain,
-        **fields,
+        **plan.record_fields(name, bias=conv.bias is not None),
     )
-    return scheme, places
+    return scheme, plan
 
 
-def decrypt_model(model: ModelT, key: SecretKey) -> ModelT:
+def decrypt_model(model: ModelT, key: KeyLike) -> ModelT:
     """Return the plain model, with its original normalisation and crop; undoes `encrypt_model` to within rounding.
 
     Raises:
         NotEncryptedError: `model` is plain.
         KeyMismatchError: It was encrypted with another key.
+        MissingKeyError, KeyFormatError, FileAccessError: There is no key.
     """
     scheme, plain = _encrypted(model)
     cipher = BlockCipher(key, scheme)
-    new = _places(model, scheme, plain).decrypted(_reader(model), cipher, plain)
+    new = _plan_of(model, scheme, plain).decrypted(_reader(model), cipher, plain)
     decrypted = _clone(model, new)
     _attach(decrypted, plain_cfg(_cfg(model), scheme), None)
     return decrypted
 
 
-def rotate_model(model: ModelT, key: SecretKey, new_key: SecretKey) -> ModelT:
+def rotate_model(model: ModelT, key: KeyLike, new_key: KeyLike) -> ModelT:
     """Return the model encrypted with `new_key` instead of `key`, without the plain weights.
 
     Raises:
         NotEncryptedError: `model` is plain.
         KeyMismatchError: It was encrypted with another key than `key`, or both keys are the same.
+        MissingKeyError, KeyFormatError, FileAccessError: There is no key.
     """
+    key, new_key = find_key(key), find_key(new_key, where="new key")
     scheme, plain = _encrypted(model)
     new_scheme = rotated_scheme(scheme, key, new_key)
-    places = _places(model, scheme, plain)
-    rotated = _clone(model, places.rotated(_reader(model), BlockCipher(key, scheme), BlockCipher(new_key, new_scheme)))
+    plan = _plan_of(model, scheme, plain)
+    rotated = _clone(model, plan.rotated(_reader(model), BlockCipher(key, scheme), BlockCipher(new_key, new_scheme)))
     _attach(rotated, encrypted_cfg(_cfg(model), new_scheme), new_scheme)
     return rotated
 
@@ -189,16 +191,16 @@ def changed_by_encryption(model: nn.Module, scheme: Scheme) -> dict[str, Tensor]
     return {name: tensors[name].detach() for name in names}
 
 
-def positions_of(model: nn.Module, scheme: Scheme) -> Positions:
+def position_embedding_of(model: nn.Module, scheme: Scheme) -> PositionEmbedding:
     """Return the position embedding of a model that was permuted with the blocks.
 
     Raises:
         StemError: There is none.
     """
     assert scheme.plain is not None  # the record of a model
-    positions = find_places(model, find_stem(model, scheme.stem)[1], scheme.plain, scrambles=True).positions
-    assert positions is not None  # or find_places had raised
-    return positions
+    embedding = plan_encryption(model, find_stem(model, scheme.stem)[1], scheme.plain, scrambles=True).position_embedding
+    assert embedding is not None  # or plan_encryption had raised
+    return embedding
 
 
 def with_encrypted_stem(model: ModelT, changed: Mapping[str, Tensor], scheme: Scheme) -> ModelT:
@@ -231,13 +233,13 @@ def _encrypted(model: nn.Module) -> tuple[Scheme, Preprocessing]:
     return scheme, scheme.plain
 
 
-def _places(model: nn.Module, scheme: Scheme, plain: Preprocessing) -> Places:
-    """Return the tensors that the encryption of a model changed."""
+def _plan_of(model: nn.Module, scheme: Scheme, plain: Preprocessing) -> EncryptionPlan:
+    """Return the plan by which a model was encrypted."""
     _, conv = find_stem(model, scheme.stem)
-    if conv.bias is not None and not scheme.scrambles:  # then encryption has followed the image already
+    if conv.bias is not None and not scheme.scrambles:  # then the trace was made when the model was encrypted
         own = module_name(model, conv)
-        return Places(own, bias_home(own, conv.out_channels))
-    return find_places(model, conv, plain, scrambles=scheme.scrambles)
+        return EncryptionPlan(own, ConstantFold.into_bias(own, conv.out_channels))
+    return plan_encryption(model, conv, plain, scrambles=scheme.scrambles)
 
 
 def _named_tensors(model: nn.Module) -> dict[str, Tensor]:

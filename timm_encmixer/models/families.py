@@ -12,13 +12,12 @@ from typing import Any
 
 import timm
 
-from timm_encmixer.checkpoints.config_file import bare_model
 from timm_encmixer.errors import EncMixerError, SourceError, StemError
-from timm_encmixer.models.image_trace import image_size
-from timm_encmixer.models.patch_stem import find_stem
-from timm_encmixer.models.plan import find_places, recorded
+from timm_encmixer.models.bare import bare_model
+from timm_encmixer.models.patch_stem import find_stem, image_size
+from timm_encmixer.models.plan import plan_encryption
 from timm_encmixer.models.pretrained_cfg import preprocessing_of
-from timm_encmixer.scheme import SCRAMBLE
+from timm_encmixer.scheme import SCRAMBLE, parts_of
 
 TABLE = "families.json"  # beside this file; written by `make models`
 
@@ -70,47 +69,52 @@ def examine(name: str) -> Support:
     try:
         stem, conv = find_stem(model, cfg.get("first_conv"))
         plain = preprocessing_of(cfg, conv.in_channels)
-        places = find_places(model, conv, plain, scrambles=False)
+        plan = plan_encryption(model, conv, plain, scrambles=False)
     except EncMixerError as error:
         return Support(name=name, family=family, refused=f"expected {error.expected}, got {error.got}")
-    constant = recorded(places, stem, bias=conv.bias is not None)["constant"]
+    constant = plan.record_fields(stem, bias=conv.bias is not None)["constant"]
     return Support(
         name=name,
         family=family,
         patch_size=conv.kernel_size[0],
         input_size=image_size(model, plain.input_size),
         constant="bias" if conv.bias is not None else "none needed" if constant is None else str(constant),
-        unscrambled=places.ordered,
+        unscrambled=plan.unscrambled_because,
     )
 
 
 def all_names() -> list[str]:
     """Return the names of timm's own architectures, without those of this package."""
-    return [name for name in timm.list_models() if timm.model_entrypoint(name).__module__.startswith("timm.")]
+    return [name for name in timm.list_models() if is_timms_own(name)]
 
 
-def check_name(source: str, cipher: str) -> None:
-    """Refuse a name of timm's that cannot be encrypted, before its weights are fetched; other sources the encryption refuses.
+def is_timms_own(name: str) -> bool:
+    """Whether stock timm has an architecture of this name, without this package or another plugin."""
+    return bool(timm.is_model(name)) and timm.model_entrypoint(name).__module__.startswith("timm.")
+
+
+def check_name(timm_name: str, cipher: str) -> None:
+    """Refuse one of timm's architectures that cannot be encrypted; for use before its weights are fetched.
 
     Args:
-        source: What is to be encrypted; a timm name, with or without a tag, or anything else.
+        timm_name: With or without a tag; names that are not timm's own are left to the encryption.
         cipher: The cipher's name.
 
     Raises:
         StemError: timm's architecture cannot be encrypted, or not by this cipher.
     """
-    name = source.partition(".")[0]
-    if not timm.is_model(name) or name not in all_names():
+    name = timm_name.partition(".")[0]
+    if not is_timms_own(name):
         return
     support = examine(name)
-    reason = support.refused or (support.unscrambled if SCRAMBLE in cipher.split("+") else "")
+    reason = support.refused or (support.unscrambled if SCRAMBLE in parts_of(cipher) else "")
     if reason:
         expected = "a model that can be encrypted" + ("" if support.refused else " with scrambled blocks")
         remedy = "encmixer models lists those" + ("" if support.refused else ": --scramble; or take a cipher without scramble")
-        raise StemError(source, expected, f"one that cannot: {reason}", remedy)
+        raise StemError(timm_name, expected, f"one that cannot: {reason}", remedy)
 
 
-def table() -> dict[str, Support]:
+def known_support() -> dict[str, Support]:
     """Return what `make models` found for every architecture of timm, by name."""
     rows = json.loads((files("timm_encmixer.models") / TABLE).read_text(encoding="utf-8"))
     found = [Support(**{**row, "input_size": tuple(row.get("input_size", (0, 0, 0)))}) for row in rows]
@@ -127,7 +131,7 @@ def find(pattern: str = "*", *, search: str = "") -> list[Support]:
     Raises:
         SourceError: timm has no name that matches `pattern`.
     """
-    known = table()
+    known = known_support()
     names = fnmatch.filter(all_names(), pattern)
     if not names:
         raise SourceError("models", "a pattern of timm's names, such as 'vit_*'", repr(pattern), "see timm.list_models()")

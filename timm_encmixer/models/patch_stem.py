@@ -1,4 +1,4 @@
-"""Finding a model's patch stem by its place and geometry, not by the model's class."""
+"""Finding a model's patch stem by its position and geometry, not by the model's class."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def find_stem(model: nn.Module, first: str | Sequence[str] | None) -> tuple[str,
             model's first convolution.
 
     Raises:
-        StemError: There is none, several, or it is no patch convolution.
+        StemError: There is none, there are several, or it is not a patch convolution.
     """
     modules: dict[str, Any] = dict(model.named_modules())
     if first is None:
@@ -65,3 +65,24 @@ def check_finite(name: str, tensor: Tensor) -> None:
         raise StemError(name, "weights in memory", "the meta device", "load the weights first")
     if not bool(torch.isfinite(tensor).all()):
         raise StemError(name, "finite weights", "NaN or infinity", "the checkpoint is damaged: take another copy")
+
+
+def module_name(model: nn.Module, wanted: nn.Module) -> str:
+    """Return the name that a module has in a model, which inside timm's feature wrappers is not the plain model's."""
+    name: str = next(name for name, module in model.named_modules() if module is wanted)
+    return name
+
+
+def image_size(model: nn.Module, input_size: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Return the size of image that a model was built for, where its modules say so, else `input_size`."""
+    size = built_size(model)
+    return input_size if size is None else (input_size[0], *size)
+
+
+def built_size(model: nn.Module) -> tuple[int, int] | None:
+    """Return the height and width in pixels that a model was built for; None where its modules do not say."""
+    for module in model.modules():
+        size = getattr(module, "img_size", None)
+        if isinstance(size, tuple) and len(size) == 2 and all(isinstance(side, int) for side in size):
+            return size
+    return None

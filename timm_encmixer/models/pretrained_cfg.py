@@ -9,9 +9,8 @@ from timm.data import resolve_data_config
 
 from timm_encmixer.errors import SchemeError
 from timm_encmixer.models.stem_algebra import MID_GREY
-from timm_encmixer.scheme import Preprocessing, Scheme
+from timm_encmixer.scheme import NOTE_PREFIX, Preprocessing, Scheme, scheme_in_notes
 
-NOTE_PREFIX = "encmixer:"
 _SOURCE_FIELDS = ("url", "file", "state_dict", "hf_hub_id", "hf_hub_filename", "source")
 
 
@@ -23,20 +22,17 @@ def cfg_dict(cfg: Any) -> dict[str, Any]:
 
 def scheme_in_cfg(cfg: Mapping[str, Any]) -> Scheme | None:
     """Return the record that rides in a timm `pretrained_cfg`, None when there is none."""
-    for note in cfg.get("notes") or ():
-        if isinstance(note, str) and note.startswith(NOTE_PREFIX):
-            return Scheme.from_json(note.removeprefix(NOTE_PREFIX), where="pretrained_cfg notes")
-    return None
+    return scheme_in_notes(cfg.get("notes"))
 
 
 def encrypted_cfg(cfg: Mapping[str, Any], scheme: Scheme) -> dict[str, Any]:
     """Return a plain (or encrypted) model's `pretrained_cfg` as the encrypted model needs it.
 
     Ciphertext is normalised by mean = std = 1/2 and must not be resized; `first_conv` is withdrawn, so that timm refuses to
-    adapt the kernel to other channels; the places of the plain weights are withdrawn too.
+    adapt the kernel to other channels; so are the addresses of the plain weights.
     """
     if scheme.plain is None:
-        raise SchemeError("record: plain", "the plain model's preprocessing", "none", "encrypt the model anew")
+        raise SchemeError("record: plain", "the plain model's preprocessing", "none", "encrypt the plain model again")
     grey = (MID_GREY,) * scheme.in_chans
     kept = {name: value for name, value in cfg.items() if name not in (*_SOURCE_FIELDS, "test_input_size", "test_crop_pct")}
     return {
@@ -61,7 +57,7 @@ def bare_cfg(cfg: Mapping[str, Any]) -> dict[str, Any]:
 def plain_cfg(cfg: Mapping[str, Any], scheme: Scheme) -> dict[str, Any]:
     """Return an encrypted model's `pretrained_cfg` as the plain model had it, from the record."""
     if scheme.plain is None:
-        raise SchemeError("record: plain", "the plain model's preprocessing", "none", "encrypt the model anew")
+        raise SchemeError("record: plain", "the plain model's preprocessing", "none", "encrypt the plain model again")
     kept = {name: value for name, value in cfg.items() if name not in (*_SOURCE_FIELDS, "notes")}
     fields = {name: tuple(v) if isinstance(v, list) else v for name, v in scheme.plain.to_dict().items()}
     notes = _other_notes(cfg)

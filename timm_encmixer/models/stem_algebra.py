@@ -5,7 +5,7 @@ is T(v) = 1/2 + A (v - 1/2), and the encrypted model's normalisation turns the c
 make the stem compute the same y from u:
 
     re-centre (no key):   W0 = 1/2 W S^-1        c' = c + W S^-1 (1/2 - mu)
-    rotate (the key):     W' = W0 A^T
+    fold (the key):       W' = W0 A^T
 
 since W' u + c' = 1/2 W S^-1 A^T 2 A (v - 1/2) + c + W S^-1 (1/2 - mu) = y. All of it in float64, rounded once at the end.
 
@@ -47,18 +47,18 @@ def decentre(weight: Tensor, bias: Tensor, mean: Sequence[float], std: Sequence[
     return original, bias.double() - _scaled(original, mean, std)[1]
 
 
-def rotate(weight: Tensor, cipher: BlockCipher) -> Tensor:
+def fold(weight: Tensor, cipher: BlockCipher) -> Tensor:
     """Return W' = W0 A^T: the kernel that reads ciphertext; shape (dim, C, P, P) in and out, float64.
 
     Raises:
         SchemeMismatchError: The cipher's patch side or channels differ from the kernel's.
     """
-    return cipher.rotate_rows(weight.double().flatten(1)).reshape(weight.shape)
+    return cipher.fold_rows(weight.double().flatten(1)).reshape(weight.shape)
 
 
-def unrotate(weight: Tensor, cipher: BlockCipher) -> Tensor:
-    """Undo `rotate`: W0 = W' A; shape (dim, C, P, P) in and out, float64."""
-    return cipher.unrotate_rows(weight.double().flatten(1)).reshape(weight.shape)
+def unfold(weight: Tensor, cipher: BlockCipher) -> Tensor:
+    """Undo `fold`: W0 = W' A; shape (dim, C, P, P) in and out, float64."""
+    return cipher.unfold_rows(weight.double().flatten(1)).reshape(weight.shape)
 
 
 def encrypt_stem(
@@ -80,20 +80,20 @@ def encrypt_stem(
         SchemeMismatchError: The cipher does not fit the kernel.
     """
     centred, new_bias = recentre(weight, bias, mean, std)
-    return _like(rotate(centred, cipher), weight), _like(new_bias, bias)
+    return _like(fold(centred, cipher), weight), _like(new_bias, bias)
 
 
 def decrypt_stem(
     weight: Tensor, bias: Tensor, cipher: BlockCipher, mean: Sequence[float], std: Sequence[float]
 ) -> tuple[Tensor, Tensor]:
     """Undo `encrypt_stem`, to within the rounding of the weights' dtype; same arguments and results."""
-    plain, new_bias = decentre(unrotate(weight, cipher), bias, mean, std)
+    plain, new_bias = decentre(unfold(weight, cipher), bias, mean, std)
     return _like(plain, weight), _like(new_bias, bias)
 
 
 def rotate_stem(weight: Tensor, cipher: BlockCipher, new_cipher: BlockCipher) -> Tensor:
     """Return W'' = W' A1 A2^T, from one key to the next without the plain kernel; dtype, device and format as `weight`."""
-    return _like(rotate(unrotate(weight, cipher), new_cipher), weight)
+    return _like(fold(unfold(weight, cipher), new_cipher), weight)
 
 
 def _per_channel(values: Sequence[float], weight: Tensor) -> Tensor:

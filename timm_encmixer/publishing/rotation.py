@@ -1,58 +1,22 @@
-"""From any source to the Hub: plain ones are encrypted on the way; and a new key for a model that is there already."""
+"""A new key for a model that is on the Hub already."""
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from timm_encmixer.checkpoints.checkpoint import Checkpoint
-from timm_encmixer.checkpoints.encryption import KeyLike, encrypt_checkpoint, rotate_checkpoint
+from timm_encmixer.checkpoints.encryption import rotate_checkpoint
 from timm_encmixer.checkpoints.pull import pull_from_hub
-from timm_encmixer.checkpoints.sources import find_source, load_model
-from timm_encmixer.errors import MissingKeyError, SourceError
+from timm_encmixer.errors import SourceError
 from timm_encmixer.hub.client import HUB_PREFIX, request
 from timm_encmixer.hub.snapshot import Snapshot, Token
-from timm_encmixer.keys import find_key
-from timm_encmixer.models.encryption import encrypt_model
-from timm_encmixer.publishing.push import push_to_hub
-from timm_encmixer.scheme import DEFAULT_CIPHER
+from timm_encmixer.keys import KeyLike, find_key
+from timm_encmixer.publishing.options import PushOptions
+from timm_encmixer.publishing.push import push_folder
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
-
-
-def publish(
-    src: str, repo_id: str, *, key: KeyLike | None = None, cipher: str = DEFAULT_CIPHER, arch: str | None = None, **options: Any
-) -> CommitInfo:
-    """Publish a model source; a plain one is encrypted first, and its plain weights never leave this machine.
-
-    Args:
-        src: timm model name, hf-hub:ID, a folder, or a .safetensors file.
-        repo_id: "owner/name".
-        key: Needed for a plain source; for an encrypted one it is checked and searched for in what is sent.
-        cipher: For a plain source.
-        arch: timm name of a .safetensors file's architecture.
-        **options: Of `push_to_hub`.
-
-    Raises:
-        MissingKeyError: The source is plain and there is no key. And as `push_to_hub`.
-    """
-    source = find_source(src, token=options.get("token"))
-    checkpoint = Checkpoint.open(source.path)
-    if checkpoint.scheme is None:
-        key = _needed_key(key, src)
-    if checkpoint.config is None:
-        model = load_model(src, arch=arch)
-        if checkpoint.scheme is None:
-            model = encrypt_model(model, find_key(key), cipher=cipher)
-        return push_to_hub(model, repo_id, key=key, plain=source.path if checkpoint.scheme is None else None, **options)
-    if checkpoint.scheme is not None:
-        return push_to_hub(source.path, repo_id, key=key, **options)
-    with tempfile.TemporaryDirectory(prefix="encmixer-publish-") as scratch:
-        folder = Path(scratch) / "encrypted"
-        encrypt_checkpoint(source.path, folder, find_key(key), cipher=cipher, provenance=source.provenance)
-        return push_to_hub(folder, repo_id, key=key, plain=source.path, **options)
 
 
 def rotate_on_hub(
@@ -63,11 +27,11 @@ def rotate_on_hub(
     create_pr: bool = False,
     super_squash: bool = False,
     token: Token = None,
-    **options: Any,
+    force: bool = False,
 ) -> CommitInfo:
     """Give an encrypted model on the Hub a new key; its visibility and card stay as they are.
 
-    The old revision stays in the repository's history, where whoever has the old key can use it.
+    The old revision stays in the repository's history, where anyone with the old key can use it.
 
     Args:
         model_id: "owner/name" or "owner/name@branch".
@@ -76,7 +40,7 @@ def rotate_on_hub(
         create_pr: Open a pull request instead of committing to the branch.
         super_squash: Afterwards make the branch's history one commit, so that the old revision goes. Cannot be undone.
         token: As huggingface_hub's.
-        **options: Of `push_to_hub`.
+        force: Push beside plain weights that are there already.
 
     Raises:
         SourceError: `super_squash` together with `create_pr`. And as `pull_from_hub`, `rotate_checkpoint` and `push_to_hub`.
@@ -88,17 +52,15 @@ def rotate_on_hub(
     folder = pull_from_hub(snapshot.repo_id, revision=snapshot.commit, token=token)
     with tempfile.TemporaryDirectory(prefix="encmixer-rotate-") as scratch:
         rotate_checkpoint(folder, Path(scratch) / "rotated", key, new_key)
-        commit = push_to_hub(
-            Path(scratch) / "rotated",
-            snapshot.repo_id,
+        options = PushOptions(
             private=None,
             revision=snapshot.revision,
             create_pr=create_pr,
-            key=new_key,
-            parent_commit=snapshot.commit,
             token=token,
-            **options,
+            parent_commit=snapshot.commit,
+            force=force,
         )
+        commit = push_folder(Path(scratch) / "rotated", snapshot.repo_id, options, key=new_key)
     if super_squash:
         squash_history(snapshot, commit.commit_message)
     return commit
@@ -114,10 +76,3 @@ def squash_history(snapshot: Snapshot, message: str) -> None:
         "a history of one commit",
         lambda: api.super_squash_history(snapshot.repo_id, branch=snapshot.revision, commit_message=message),
     )
-
-
-def _needed_key(key: KeyLike | None, src: str) -> KeyLike:
-    try:
-        return find_key(key, where=src)
-    except MissingKeyError as error:
-        raise MissingKeyError(src, "a key to encrypt the plain weights with", "none", error.remedy) from error

@@ -1,14 +1,12 @@
 """Building an encrypted model inside `timm.create_model`: load plain weights and encrypt them, or load encrypted ones.
 
-`timm.create_model` copies every keyword into `model._model_args`, from where `save_for_hf` would write the key into
-config.json, and loads `checkpoint_path` after the entrypoint is done. docs/adr/0004 says how both are met.
+`timm.create_model` would write the key into config.json, and loads `checkpoint_path` after the entrypoint has returned.
+create_model.py and docs/adr/0004 say how both are met.
 """
 
 from __future__ import annotations
 
 import os
-import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +14,20 @@ import timm
 from timm.models import resolve_pretrained_cfg
 from torch import nn
 
-from timm_encmixer.checkpoints.checkpoint import Checkpoint
-from timm_encmixer.checkpoints.config_file import CONFIG_NAME, LOCAL_PREFIX, RECORD_NAME, WEIGHTS_NAME, check_weights
-from timm_encmixer.checkpoints.encryption import KeyLike
+from timm_encmixer.checkpoints.checkpoint import Checkpoint, check_weights
+from timm_encmixer.checkpoints.config_file import LOCAL_PREFIX
+from timm_encmixer.checkpoints.record import read_record
 from timm_encmixer.checkpoints.sources import find_source, provenance_of
 from timm_encmixer.checkpoints.tensor_file import TensorFile
 from timm_encmixer.ciphers import BlockCipher
-from timm_encmixer.errors import MissingKeyError, PublicWeightsWarning, SchemeError, SourceError, StemError
-from timm_encmixer.hub.client import HUB_PREFIX
-from timm_encmixer.hub.snapshot import fetch_checkpoint
-from timm_encmixer.keys import SecretKey, find_key
+from timm_encmixer.errors import MissingKeyError, PublicWeightsWarning, SchemeError, SourceError, StemError, warn_caller
+from timm_encmixer.hub.client import HUB_PREFIX, repository_in
+from timm_encmixer.keys import KeyLike, SecretKey, find_key
 from timm_encmixer.models.encryption import attach_scheme, encrypt_model, scheme_of, withdraw_plain_input
 from timm_encmixer.models.pretrained_cfg import cfg_dict, scheme_in_cfg
 from timm_encmixer.models.provenance import Provenance
 from timm_encmixer.scheme import DEFAULT_CIPHER, Scheme
+from timm_encmixer.timm_plugin.create_model import checkpoint_path_of_caller, without_our_arguments
 
 
 def build_from_base(
@@ -39,16 +37,16 @@ def build_from_base(
     if base.startswith("encmixer_"):
         raise SourceError("base", "a plain model", repr(base), "create that model itself")
     kwargs.pop("pretrained_cfg", None)  # that of encmixer_custom; the base has its own
-    checkpoint_path = _checkpoint_path_of_create_model()
+    checkpoint_path = checkpoint_path_of_caller()
     scheme = _scheme_of_checkpoint_path(Path(checkpoint_path), base, key) if checkpoint_path else None
     pretrained = pretrained and not checkpoint_path
     provenance = Provenance()
-    if base.startswith((HUB_PREFIX, LOCAL_PREFIX)):
+    if base.startswith(LOCAL_PREFIX) or repository_in(base) is not None:
         source = find_source(base, cache_dir=kwargs.get("cache_dir"))
-        checkpoint, provenance = Checkpoint.open(source.path), source.provenance
+        checkpoint, provenance = source.checkpoint, source.provenance
         if checkpoint.config is not None:
             check_weights(checkpoint.weights, checkpoint.config, where=base)
-        base = f"{LOCAL_PREFIX}{source.path}"
+        base = f"{LOCAL_PREFIX}{checkpoint.path}"
     elif pretrained:
         cfg = cfg_dict(resolve_pretrained_cfg(*_name_and_tag(base), kwargs.get("pretrained_cfg_overlay")))
         provenance, file = provenance_of(cfg), _verified_file(cfg, kwargs.get("cache_dir"))
@@ -83,7 +81,7 @@ def build_encrypted(
     if pretrained:
         cfg.update(_verified_file(cfg, cache_dir))
     scheme = _scheme_of_source(cfg) if pretrained else scheme_in_cfg(cfg)
-    checkpoint_path = _checkpoint_path_of_create_model()
+    checkpoint_path = checkpoint_path_of_caller()
     if checkpoint_path:
         scheme = _scheme_of_checkpoint_path(Path(checkpoint_path), variant, key)
         pretrained = False  # timm loads the checkpoint over whatever is there
@@ -115,10 +113,10 @@ def _finish(
             untyped: Any = model
             untyped.pretrained_cfg = untyped.default_cfg = provenance.noted_in(untyped.pretrained_cfg)
         if pretrained and provenance.public:
-            warnings.warn(provenance.warning, PublicWeightsWarning, stacklevel=5)
+            warn_caller(provenance.warning, PublicWeightsWarning)
     else:
         withdraw_plain_input(model)
-    return _keep_arguments_clean(model)
+    return without_our_arguments(model)
 
 
 def _needed_key(key: KeyLike | None, variant: str) -> SecretKey:
@@ -138,9 +136,8 @@ def _verified_file(cfg: dict[str, Any], cache_dir: str | os.PathLike[str] | None
     """Bring weights that timm would load from the Hub, unverified, here; return where it is to take them from instead."""
     if not cfg.get("hf_hub_id") or cfg.get("state_dict") or cfg.get("file"):
         return {}
-    folder = fetch_checkpoint(cfg["hf_hub_id"], CONFIG_NAME, WEIGHTS_NAME, cache_dir=cache_dir)
-    Checkpoint.open(folder)  # config and weights agree
-    return {"file": str(folder / WEIGHTS_NAME)}
+    checkpoint = find_source(f"{HUB_PREFIX}{cfg['hf_hub_id']}", cache_dir=cache_dir).checkpoint  # config and weights agree
+    return {"file": str(checkpoint.weights.path)}
 
 
 def _scheme_of_source(cfg: dict[str, Any]) -> Scheme | None:
@@ -158,9 +155,10 @@ def _scheme_of_checkpoint_path(path: Path, variant: str, key: KeyLike | None) ->
     Raises:
         SourceError: A key was given and the file has no record: timm loads it as it is, so it cannot be encrypted here.
     """
-    text = TensorFile.open(path).metadata.get(RECORD_NAME) if path.suffix == ".safetensors" else None
-    if text is not None:
-        return Scheme.from_json(text, where=str(path))
+    metadata = TensorFile.open(path).metadata if path.suffix == ".safetensors" else None
+    scheme = read_record(None, metadata, where=str(path))
+    if scheme is not None:
+        return scheme
     if key is not None:
         raise SourceError(
             f"{variant}: checkpoint_path",
@@ -168,39 +166,5 @@ def _scheme_of_checkpoint_path(path: Path, variant: str, key: KeyLike | None) ->
             str(path),
             "to encrypt on load: pretrained=True, pretrained_cfg_overlay=dict(file=PATH)",
         )
-    warnings.warn(f"{path} has no record of an encryption; timm loads it as it is", UserWarning, stacklevel=5)
+    warn_caller(f"{path} has no record of an encryption; timm loads it as it is")
     return None
-
-
-def _checkpoint_path_of_create_model() -> str | None:
-    """Return the `checkpoint_path` that `timm.create_model` was called with, which it does not hand to entrypoints."""
-    frame: Any = sys._getframe(1)
-    while frame is not None:
-        if frame.f_code is timm.models.create_model.__code__:
-            path: str | None = frame.f_locals.get("checkpoint_path")
-            return path
-        frame = frame.f_back
-    return None
-
-
-def _keep_arguments_clean(model: nn.Module) -> nn.Module:
-    """Give `model` a class that drops this package's arguments when `create_model` records them, then its own class back.
-
-    `create_model` sets `model._model_args` once, as its last step; the setter below sees that, stores what the stock
-    architecture knows, and leaves an object whose class is exactly timm's.
-    """
-    own = type(model)
-
-    def keep(self: Any, arguments: dict[str, Any]) -> None:
-        self.__class__ = own
-        self._model_args = {name: value for name, value in arguments.items() if name not in ("key", "cipher", "base")}
-
-    def get(self: Any) -> dict[str, Any]:
-        return dict(self.__dict__.get("_model_args", {}))
-
-    def reduce(self: Any, protocol: Any) -> Any:
-        self.__class__ = own
-        return self.__reduce_ex__(protocol)
-
-    model.__class__ = type(own.__name__, (own,), {"_model_args": property(get, keep), "__reduce_ex__": reduce})
-    return model

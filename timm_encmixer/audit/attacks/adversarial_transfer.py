@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -18,11 +19,12 @@ EPSILON = 4  # of 255
 STEPS = 10
 
 
+@dataclass(frozen=True, kw_only=True)
 class AdversarialTransfer(Attack):
     """Projected gradient descent on the public plain model; the images go through the keyed pipeline as anybody's would."""
 
     name = "adversarial_transfer"
-    attacker = "somebody who has public weights that the model was made from, and sends images to whoever encrypts them"
+    attacker = "somebody who has public weights that the model was made from, and sends images to someone who encrypts them"
     material = ("base_model", "labelled")
     source = "Madry et al. (arXiv 1706.06083), with foolbox (Rauber et al., arXiv 1707.04131)"
     findings: ClassVar[Mapping[str, str]] = {

@@ -15,7 +15,7 @@ from timm_encmixer.scheme import Scheme
 
 def matrix_of(cipher: BlockCipher) -> Tensor:
     """Return A of u - 1/2 = A (v - 1/2), shape (D, D), float64."""
-    return cipher.rotate_rows(torch.eye(cipher.scheme.block_size, dtype=torch.float64)).T.contiguous()
+    return cipher.fold_rows(torch.eye(cipher.scheme.block_size, dtype=torch.float64)).T.contiguous()
 
 
 def signed_permutation(order: Tensor, sign: Tensor) -> Tensor:
@@ -27,7 +27,7 @@ def signed_permutation(order: Tensor, sign: Tensor) -> Tensor:
 
 def symmetries(scheme: Scheme) -> Iterator[Tensor]:
     """Yield what within-block correlations hardly tell apart, as matrices: mirrors, channel orders and channel signs."""
-    parts = scheme.cipher.split("+")
+    parts = scheme.parts
     channels, patch = scheme.in_chans, scheme.patch_size
     place = torch.arange(scheme.block_size).reshape(channels, patch, patch)
     turns = [torch.rot90(place, k, (1, 2)) for k in range(4)]

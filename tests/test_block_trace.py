@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from timm_encmixer.models.image_trace import probe
+from timm_encmixer.models.image_trace import trace_image
 
 SIDE, BLOCKS, DIM = 16, 16, 8
 ORDER = torch.randperm(BLOCKS, generator=torch.Generator().manual_seed(0))
@@ -105,14 +105,19 @@ def difference(finish):
 
 def finding(finish):
     model = Model(finish)
-    return probe(model, model.stem, (3, SIDE, SIDE))
+    return trace_image(model, model.stem, (3, SIDE, SIDE))
 
 
 @pytest.mark.parametrize("finish", ALIKE.values(), ids=ALIKE)
 def test_what_treats_blocks_alike_is_seen_to_and_does(finish):
     found = finding(finish)
-    assert found.ordered == ""
-    assert (found.positions.tensor, found.positions.dim, found.positions.start, found.positions.grid) == (
+    assert found.unscrambled_because == ""
+    assert (
+        found.position_embedding.tensor,
+        found.position_embedding.dim,
+        found.position_embedding.start,
+        found.position_embedding.grid,
+    ) == (
         "pos_embed",
         1,
         0,
@@ -124,20 +129,20 @@ def test_what_treats_blocks_alike_is_seen_to_and_does(finish):
 @pytest.mark.parametrize("finish", BY_PLACE.values(), ids=BY_PLACE)
 def test_what_depends_on_places_is_seen_to_and_does(finish):
     found = finding(finish)
-    assert found.positions is None
-    assert found.ordered
+    assert found.position_embedding is None
+    assert found.unscrambled_because
     assert difference(finish) > 1e-6
 
 
 def test_an_embedding_that_serves_twice_is_refused_for_safety():
-    assert "serve something else too" in finding(lambda m, x: x.mean(1) + m.pos_embed.mean(1)).ordered
+    assert "serve something else too" in finding(lambda m, x: x.mean(1) + m.pos_embed.mean(1)).unscrambled_because
 
 
 def test_answers_block_by_block_are_refused():
-    assert "answers block by block" in finding(lambda m, x: {"all": [x.mean(1), x]}).ordered
+    assert "answers block by block" in finding(lambda m, x: {"all": [x.mean(1), x]}).unscrambled_because
 
 
 def test_one_block_has_no_order():
     model = Model(lambda m, x: x.mean(1))
     model.stem, model.pos_embed = nn.Conv2d(3, DIM, 16, stride=16), nn.Parameter(torch.zeros(1, 1, DIM))
-    assert probe(model, model.stem, (3, SIDE, SIDE)).positions is None
+    assert trace_image(model, model.stem, (3, SIDE, SIDE)).position_embedding is None

@@ -1,4 +1,4 @@
-"""Following the image: only a stem that is its one reader is encrypted; without a bias it finds a home for its constant."""
+"""The image trace: only a stem that is the only reader of the image is encrypted; without a bias it finds a constant fold."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import nn
 import timm_encmixer as te
 from timm_encmixer.errors import CheckpointError, StemError
 from timm_encmixer.models.encryption import changed_by_encryption, with_encrypted_stem
-from timm_encmixer.models.image_trace import probe
+from timm_encmixer.models.image_trace import trace_image
 
 SIDE = 32
 SMALL_VIT = {"img_size": SIDE, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 2, "num_classes": 10}
@@ -52,10 +52,10 @@ class Reader(nn.Module):
 )
 def test_the_stem_alone_reads_the_image_and_its_copies(copied):
     model = Reader(copied)
-    home = probe(model, model.stem, (3, SIDE, SIDE)).home
+    fold = trace_image(model, model.stem, (3, SIDE, SIDE)).constant_fold
     with torch.inference_mode():  # as evaluation runs
-        assert probe(model, model.stem, (3, SIDE, SIDE)).home.tensor == home.tensor
-    assert (home.tensor, home.sign, home.index.tolist()) == ("stem.bias", 1, list(range(8)))
+        assert trace_image(model, model.stem, (3, SIDE, SIDE)).constant_fold.tensor == fold.tensor
+    assert (fold.tensor, fold.sign, fold.channel.tolist()) == ("stem.bias", 1, list(range(8)))
 
 
 @pytest.mark.parametrize(
@@ -71,13 +71,13 @@ def test_the_stem_alone_reads_the_image_and_its_copies(copied):
 )
 def test_other_readings_of_the_image_are_refused(model):
     with pytest.raises(StemError, match="expected one reader of the image, the convolution stem, got"):
-        probe(model, model.stem, (3, SIDE, SIDE))
+        trace_image(model, model.stem, (3, SIDE, SIDE))
 
 
 def test_a_model_that_cannot_be_followed_is_refused():
     model = Reader(finish=lambda model, image, seen: seen * seen.sum().item())
     with pytest.raises(StemError, match="a forward pass that can be followed"):
-        probe(model, model.stem, (3, SIDE, SIDE))
+        trace_image(model, model.stem, (3, SIDE, SIDE))
 
 
 def _channels_last(seen):
@@ -98,13 +98,13 @@ def _channels_last(seen):
         (lambda model, image, seen: torch.add(seen, model.table, alpha=2), (1, 8, 8, 8), False),
     ],
 )
-def test_a_home_takes_the_stems_output_directly_and_serves_nothing_else(finish, shape, found):
+def test_a_constant_fold_takes_the_stems_output_directly_and_serves_nothing_else(finish, shape, found):
     model = Reader(finish=finish, bias=False)
     model.table = nn.Parameter(torch.zeros(shape))
-    home = probe(model, model.stem, (3, SIDE, SIDE)).home
-    assert (home is not None) == found
+    fold = trace_image(model, model.stem, (3, SIDE, SIDE)).constant_fold
+    assert (fold is not None) == found
     if found:
-        channels = home.index.movedim(-3 if shape[-1] == shape[-2] else -1, 0)
+        channels = fold.channel.movedim(-3 if shape[-1] == shape[-2] else -1, 0)
         assert torch.equal(channels.reshape(8, -1), torch.arange(8)[:, None].expand(8, 64))
 
 
@@ -172,7 +172,7 @@ def test_files_are_rewritten_as_models_are(name, options, constant, key, other_k
     assert not (tmp_path / "no").exists()
 
 
-def test_a_mean_of_one_half_needs_no_home(key):
+def test_a_mean_of_one_half_needs_no_fold(key):
     options = {**SMALL_VIT, "pretrained_cfg_overlay": {"mean": (0.5,) * 3, "std": (0.5,) * 3}}
     model, _ = build(CLIP_LIKE[0], options)
     encrypted = te.encrypt_model(model, key)

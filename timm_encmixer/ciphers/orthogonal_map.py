@@ -1,4 +1,4 @@
-"""General rotations of a block about mid-grey, as a matrix; for float images only."""
+"""General orthogonal maps of a block about mid-grey, as a matrix; for float images only."""
 
 from __future__ import annotations
 
@@ -8,25 +8,29 @@ from torch import Tensor, nn
 from timm_encmixer.ciphers.blocks import is_channels_last, join, split
 
 
-class Rotation(nn.Module):
+class OrthogonalMap(nn.Module):
     """The map u = 1/2 + A (v - 1/2) for an orthogonal matrix A, shape (D, D), float64; and a permutation of the blocks.
 
-    The matrix is kept in float64 outside the module's buffers, so that `module.half()` does not round the key; copies in
+    The matrix is kept in float64 outside the module's buffers, so that `module.half()` does not round the key. Copies in
     the images' dtype and on their device are made on first use.
+
+    Args:
+        matrix: A, shape (D, D), float64.
+        order: Where the blocks are permuted too, shape (blocks,), int64: block b of the result is made of block order[b].
     """
 
     def __init__(self, matrix: Tensor, order: Tensor | None = None) -> None:
         super().__init__()
-        self._matrix, self.order = matrix, order
+        self.matrix, self.order = matrix, order
         self._copies: dict[tuple[torch.dtype, torch.device], Tensor] = {}
 
-    def inverse(self) -> Rotation:
+    def inverse(self) -> OrthogonalMap:
         """Return the map that undoes `self`; A^-1 is A^T."""
-        return Rotation(self._matrix.T.contiguous(), None if self.order is None else torch.argsort(self.order))
+        return OrthogonalMap(self.matrix.T.contiguous(), None if self.order is None else torch.argsort(self.order))
 
-    def ordered(self, order: Tensor | None) -> Rotation:
-        """Return the map that permutes the blocks too; None leaves them in their places."""
-        return Rotation(self._matrix, order)
+    def permuted(self, order: Tensor | None) -> OrthogonalMap:
+        """Return the map that permutes the blocks too, instead of an earlier permutation of them; None permutes none."""
+        return OrthogonalMap(self.matrix, order)
 
     def rows(self, matrix: Tensor) -> Tensor:
         """Return `matrix` A^T; shape (n, D) in and out, float64."""
@@ -47,7 +51,7 @@ class Rotation(nn.Module):
 
     def _like(self, dtype: torch.dtype, device: torch.device) -> Tensor:
         if torch.compiler.is_compiling():
-            return self._matrix.to(dtype=dtype, device=device)
+            return self.matrix.to(dtype=dtype, device=device)
         if (dtype, device) not in self._copies:
-            self._copies[dtype, device] = self._matrix.to(dtype=dtype, device=device)
+            self._copies[dtype, device] = self.matrix.to(dtype=dtype, device=device)
         return self._copies[dtype, device]

@@ -1,0 +1,65 @@
+"""The site's own steps: README is the first page, examples are pages, and links out of docs/ lead to them.
+
+On GitHub the documents link to files of the repository (`../examples/client.py`). The site has no such files. So each
+gets a page, and the links are changed. mkdocs then checks them like all others.
+"""
+
+from __future__ import annotations
+
+import ast
+import posixpath
+import re
+from pathlib import Path
+from typing import Any
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).parent.parent
+PAGES = ("CONTRIBUTING.md", "CHANGELOG.md")
+LINK = re.compile(r"(\]\()([^)\s#]+)((?:#[^)\s]*)?\))")
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add README, CONTRIBUTING, CHANGELOG and the examples to the pages."""
+    added = {"index.md": (ROOT / "README.md").read_text()}
+    added |= {f"repository/{name}": (ROOT / name).read_text() for name in PAGES}
+    for script in sorted((ROOT / "examples").glob("*.py")):
+        source = script.read_text()
+        words = ast.get_docstring(ast.parse(source))
+        added[f"examples/{script.stem}.md"] = f"# {script.name}\n\n{words}\n\n```python\n{source}```\n"
+    for path, text in added.items():
+        files.append(File.generated(config, path, content=_with_links(text, path)))
+    return files
+
+
+def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
+    """Change the links of a page that is a file of docs/."""
+    return markdown if page.file.generated_by else _with_links(markdown, page.file.src_uri)
+
+
+def _with_links(text: str, page: str) -> str:
+    """Return a page's text with links to pages of the site; `page` is its path below docs/."""
+    source = {"index.md": "README.md"}.get(page) or (
+        page.removeprefix("repository/") if "repository/" in page else f"docs/{page}"
+    )
+
+    def changed(match: re.Match[str]) -> str:
+        target = match[2]
+        if "://" in target or target.startswith("mailto:"):
+            return match[0]
+        path = posixpath.normpath(posixpath.join(posixpath.dirname(source), target))
+        return f"{match[1]}{posixpath.relpath(_on_site(path), posixpath.dirname(page) or '.')}{match[3]}"
+
+    return LINK.sub(changed, text) if not page.startswith("examples/") else text
+
+
+def _on_site(path: str) -> str:
+    """Where a file of the repository is on the site, as a path below docs/."""
+    if path == "README.md":
+        return "index.md"
+    if path in PAGES:
+        return f"repository/{path}"
+    if path.startswith("examples/"):
+        return f"{path.removesuffix('.py')}.md"
+    return path.removeprefix("docs/")

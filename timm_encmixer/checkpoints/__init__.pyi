@@ -1,0 +1,12 @@
+from .checkpoint import Checkpoint as Checkpoint
+from .checkpoint import save_model as save_model
+from .encryption import decrypt_checkpoint as decrypt_checkpoint
+from .encryption import encrypt_checkpoint as encrypt_checkpoint
+from .encryption import rotate_checkpoint as rotate_checkpoint
+from .inspection import describe as describe
+from .loading import load_model as load_model
+from .pull import pull_from_hub as pull_from_hub
+from .seal import open_model as open_model
+from .seal import seal_model as seal_model
+from .sources import Source as Source
+from .sources import find_source as find_source

@@ -1,0 +1,79 @@
+"""Loading a whole model from a source, and finding the record of anything that has one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import timm
+from safetensors.torch import load_file
+from torch import nn
+
+from timm_encmixer.checkpoints.checkpoint import Checkpoint, check_tensors, check_weights
+from timm_encmixer.checkpoints.config_file import LOCAL_PREFIX
+from timm_encmixer.checkpoints.sources import SourceLike, find_source
+from timm_encmixer.errors import NotEncryptedError, SourceError
+from timm_encmixer.models.bare import bare_model
+from timm_encmixer.models.encryption import attach_scheme, scheme_of
+from timm_encmixer.scheme import Scheme
+
+ModelLike = nn.Module | SourceLike
+
+
+def load_model(source: ModelLike, *, arch: str | None = None) -> nn.Module:
+    """Load a model, plain or encrypted, in evaluation mode.
+
+    Args:
+        source: As for `find_source`; a model is returned as it is, in evaluation mode.
+        arch: timm name of a single file's architecture; an encrypted file that records its own needs none.
+
+    Raises:
+        SourceError: It names nothing that is a whole model.
+        CheckpointError: Weights and architecture do not belong together.
+    """
+    if isinstance(source, nn.Module):
+        return source.eval()
+    source = find_source(source)
+    checkpoint = source.checkpoint
+    if checkpoint.config is None:
+        model = _load_single_file(checkpoint, arch)
+    else:
+        check_weights(checkpoint.weights, checkpoint.config, where=source.name)
+        model = timm.create_model(f"{LOCAL_PREFIX}{checkpoint.path}", pretrained=True)
+    if checkpoint.scheme is not None:
+        attach_scheme(model, checkpoint.scheme)
+    return model.eval()
+
+
+def find_scheme(target: ModelLike | Scheme) -> Scheme:
+    """Return the record of an encrypted model, Hub repository, folder or .safetensors file.
+
+    Raises:
+        NotEncryptedError: There is none.
+        SourceError: No such source.
+    """
+    if isinstance(target, Scheme):
+        return target
+    if isinstance(target, nn.Module):
+        scheme, where = scheme_of(target), "model"
+    else:
+        source = find_source(target)
+        scheme, where = source.record, source.name
+    if scheme is None:
+        raise NotEncryptedError(where, "an encrypted model with its record", "a plain one", "encrypt it first")
+    return scheme
+
+
+def _load_single_file(checkpoint: Checkpoint, arch: str | None) -> nn.Module:
+    """Build the architecture with as many classes as the file's classifier has, and load the file into it."""
+    where, scheme = str(checkpoint.path), checkpoint.scheme
+    name = arch or (scheme.base_architecture if scheme is not None else None)
+    if name is None or not timm.is_model(name):
+        raise SourceError(where, "the architecture of a single file", repr(name), "pass --arch NAME")
+    cfg = timm.get_pretrained_cfg(name)
+    classifier = f"{cfg.classifier}.weight" if cfg is not None else ""
+    weights = checkpoint.weights
+    classes: dict[str, Any] = {"num_classes": weights.shape(classifier)[0]} if classifier in weights.entries else {}
+    check_tensors(weights, bare_model(name, classes, where=where))
+    model: nn.Module = timm.create_model(name, pretrained=False, **classes)
+    model.load_state_dict(load_file(checkpoint.path))
+    return model

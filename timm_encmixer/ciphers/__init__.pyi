@@ -1,0 +1,1 @@
+from .cipher import BlockCipher as BlockCipher

@@ -1,0 +1,116 @@
+"""Encrypting and decrypting whole data sets."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from timm_encmixer.checkpoints.loading import find_scheme
+from timm_encmixer.checkpoints.record import RECORD_NAME
+from timm_encmixer.datasets.cells import DECRYPT, ENCRYPT
+from timm_encmixer.datasets.inspection import manifest_in
+from timm_encmixer.datasets.run import DatasetCounts, PathLike, _run, join_processes
+from timm_encmixer.datasets.samples import STOP
+from timm_encmixer.datasets.sources import open_source
+from timm_encmixer.distributed.processes import from_main
+from timm_encmixer.errors import SchemeError
+from timm_encmixer.hub.snapshot import Token
+from timm_encmixer.keys import KeyLike
+from timm_encmixer.scheme import Scheme
+
+
+def encrypt_dataset(
+    src: PathLike,
+    dst: PathLike,
+    key: KeyLike | None,
+    model: Any,
+    *,
+    resize: bool = True,
+    image_columns: Sequence[str] = (),
+    include: Sequence[str] = (),
+    on_error: str = STOP,
+    png_level: int | None = None,
+    token: Token = None,
+    progress: bool = True,
+) -> DatasetCounts:
+    """Encrypt a data set to one of the same kind, with the same columns, labels, splits and shard names.
+
+    Image cells become lossless ciphertext PNGs; all other cells, members and features stay as they are. Run it again after
+    an interruption, with the same arguments, and it goes on; the result is the same, byte for byte. Under `accelerate launch`
+    every process must call this; the shards are divided among them.
+
+    What it does not do: look into other columns and files, which may show the images too (thumbnails, embeddings, captions);
+    or hide images from anyone who studies many ciphertexts (docs/security.md).
+
+    Args:
+        src: Hub data set id, folder (parquet, `save_to_disk`, images, WebDataset tars), or a URL that fsspec reads.
+        dst: New folder, or one that this call began.
+        key: The key, its file, or None for the file that TIMM_ENCMIXER_KEY names; only the main process reads it.
+        model: As for `create_transform`: whose input the images are brought to.
+        resize: Bring images to the model's input; False keeps sizes that are multiples of the patch side.
+        image_columns: Columns (WebDataset: fields) to encrypt; none takes all that hold images.
+        include: Shell patterns of shards to take; none takes all.
+        on_error: What to do with a sample whose image cannot be used: "stop"; "skip", which leaves it out and lists it; or
+            "quarantine", which also keeps its plain cells in the folder DST.quarantine.
+        png_level: PNG compression, 0 to 9; None takes 0: ciphertext hardly compresses.
+        token: Of the Hub.
+        progress: Show a bar on a terminal.
+
+    Raises:
+        ImageError: A bad cell, with on_error="stop".
+        DataError: A shard that cannot be read, or has no images in columns of their own.
+        SourceError, TargetExistsError, FileAccessError, KeyMismatchError, SchemeError, HubError, MissingExtraError.
+    """
+    join_processes()
+    scheme = from_main(lambda: find_scheme(model))
+    options = {"resize": resize, "image_columns": image_columns, "include": include, "png_level": png_level}
+    return _run(ENCRYPT, src, dst, key, scheme, options=options, on_error=on_error, token=token, progress=progress)
+
+
+def decrypt_dataset(
+    src: PathLike,
+    dst: PathLike,
+    key: KeyLike | None,
+    model: Any = None,
+    *,
+    image_columns: Sequence[str] = (),
+    include: Sequence[str] = (),
+    on_error: str = STOP,
+    png_level: int | None = None,
+    token: Token = None,
+    progress: bool = True,
+) -> DatasetCounts:
+    """Undo `encrypt_dataset`: the images come back as the plain model's input, pixel for pixel; other arguments as there.
+
+    Args:
+        src: An encrypted data set, wherever it is.
+        dst: New folder, or one that this call began.
+        key: The key.
+        model: Whose record to use; None takes the one in the data set's manifest.
+        image_columns: As for `encrypt_dataset`.
+        include: Likewise.
+        on_error: Likewise.
+        png_level: None takes 1.
+        token: Of the Hub.
+        progress: Show a bar on a terminal.
+
+    Raises:
+        SchemeError: No model was given and the data set names no record.
+    """
+    join_processes()
+    scheme = from_main(lambda: find_scheme(model) if model is not None else record_of(os.fspath(src), token))
+    options = {"resize": False, "image_columns": image_columns, "include": include, "png_level": png_level}
+    return _run(DECRYPT, src, dst, key, scheme, options=options, on_error=on_error, token=token, progress=progress)
+
+
+def record_of(src: str, token: Token = None) -> Scheme:
+    """Return the record in an encrypted data set's manifest.
+
+    Raises:
+        SchemeError, SourceError: There is none.
+    """
+    manifest = manifest_in(open_source(src, token=token))
+    if manifest is None or RECORD_NAME not in manifest:
+        raise SchemeError(src, "an encrypted data set that names its record", "none", "name the model with --model")
+    return Scheme.from_dict(manifest[RECORD_NAME], where=f"{src}: record")

@@ -1,0 +1,10 @@
+from .loaders import EncryptedLoader as EncryptedLoader
+from .loaders import prepare_encrypted as prepare_encrypted
+from .models import load_encrypted as load_encrypted
+from .models import save_encrypted as save_encrypted
+from .processes import check_launch as check_launch
+from .processes import exit_on_error as exit_on_error
+from .processes import leave as leave
+from .processes import on_every_process as on_every_process
+from .processes import same_everywhere as same_everywhere
+from .shared_key import share_key as share_key

@@ -1,0 +1,15 @@
+from .encryption import decrypt_images as decrypt_images
+from .encryption import encrypt_images as encrypt_images
+from .encryption import open_folder as open_folder
+from .labelled import LabelledImages as LabelledImages
+from .labelled import MemoryImages as MemoryImages
+from .labelled import PlainPixels as PlainPixels
+from .labelled import open_images as open_images
+from .labelled import open_labelled_images as open_labelled_images
+from .reading import open_ciphertext as open_ciphertext
+from .reading import open_plain as open_plain
+from .transform import ClientTransform as ClientTransform
+from .transform import cipher_input as cipher_input
+from .transform import create_transform as create_transform
+from .transform import normalise as normalise
+from .transform import normalised_plain as normalised_plain
