@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gc
+import importlib
 import json
 import os
 import random
@@ -27,8 +28,6 @@ import time
 import traceback
 from pathlib import Path
 
-import pandas  # noqa: F401  # loaded before the forks, as what follows: pyarrow.array looks for it
-import pyarrow.parquet  # noqa: F401
 import torch
 from PIL import Image
 
@@ -38,11 +37,6 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from deaths import die_before_change  # noqa: E402
 
 import timm_encmixer as te  # noqa: E402
-from timm_encmixer.datasets import cells, tables  # noqa: E402, F401
-
-Image.init()
-gc.collect()
-gc.freeze()  # a collection in a child would copy all that is loaded
 
 TRIES = 20  # at a kill, for a moment before the end of the run
 LONGEST_SECONDS = 600  # of a run, on a machine that does much else too
@@ -59,6 +53,8 @@ def child(rank: int, port: int, args: argparse.Namespace, dst: Path, die_before:
         if die_before:
             die_before_change(die_before, dst)
         te.encrypt_dataset(args.src, dst, args.key, str(args.model), progress=False)
+        if rank == 0 and dst.name == "warm":
+            (args.out / "modules.json").write_text(json.dumps(sorted(sys.modules)))
     except BaseException:
         traceback.print_exc()
         status = 1
@@ -86,6 +82,17 @@ def finish(args: argparse.Namespace, dst: Path) -> float:
         if status != 0:
             sys.exit(f"a run after a kill failed in {dst}")
     return time.monotonic() - begin
+
+
+def warm(args: argparse.Namespace) -> None:
+    """Load what a run loads, so that no child has to; and keep collections in children from copying it."""
+    finish(args, args.out / "warm")
+    for name in json.loads((args.out / "modules.json").read_text()):
+        with contextlib.suppress(ImportError):  # names that are no files
+            importlib.import_module(name)
+    Image.init()
+    gc.collect()
+    gc.freeze()
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -167,7 +174,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=Path, required=True)
     args = parser.parse_args()
     moments = random.Random(args.seed)
-    finish(args, args.out / "warm")
+    warm(args)
     seconds = finish(args, args.out / "whole")
     whole = contents(args.out / "whole")
     dst = args.out / "killed"

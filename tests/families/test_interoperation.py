@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-import open_clip
 import pytest
 import timm
 import torch
@@ -59,6 +58,8 @@ print(json.dumps(classify({str(tmp_path / "sent.png")!r})))
 @pytest.mark.parametrize("cipher", ["shuffle+negpos", SCRAMBLING])
 def test_the_image_tower_of_open_clip(key, cipher):
     """A CLIP model of open_clip with a timm trunk: image embeddings of ciphertext are those of the plain image."""
+    import open_clip  # here, as every worker reads this file and the import takes a second
+
     torch.manual_seed(0)
     pixels = torch.randint(0, 256, (2, 3, 224, 224), dtype=torch.uint8)
     vision = {"timm_model_name": "vit_tiny_patch16_224", "timm_pool": "avg", "timm_proj": "linear", "image_size": 224}
