@@ -1,8 +1,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
+WORKFLOWS := $(wildcard .github/workflows/*.yml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup format check docs pictures models test bench demo
+.PHONY: help setup format check docs pictures models test bench demo dist
 
 help:  ## Say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -15,12 +16,19 @@ format:  ## Rewrite the code in the house style
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-check:  ## Lint, types, directions of imports, and the documents' site
+check:  ## Lint, types, directions of imports, the documents' site, and the repository's own files
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tests/check_site.py
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows $(WORKFLOWS)
+	$(BIN)/check-jsonschema --builtin-schema custom.github-workflows-require-timeout $(WORKFLOWS)
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms $(filter-out %/config.yml,$(wildcard .github/ISSUE_TEMPLATE/*.yml))
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
+	$(BIN)/pre-commit validate-config
 
 docs:  ## Build the site in site/ and check its links, anchors and headings
 	$(BIN)/python tests/check_site.py --out site
@@ -45,3 +53,8 @@ bench:  ## Print the benchmarks' ratios
 
 demo:  ## The whole story on bundled weights and images
 	$(BIN)/encmixer demo
+
+dist:  ## Build sdist and wheel, in dist/, and check what PyPI would say
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*

@@ -26,6 +26,7 @@ from PIL import Image
 import timm_encmixer as te
 from timm_encmixer.audit import ATTACKS, border_matching, run, weights_only
 from timm_encmixer.audit.attack import BROKEN, HOLDS, NOT_RUN, Effort
+from timm_encmixer.audit.material import MATERIAL
 from timm_encmixer.audit.measures import UP_TO_SYMMETRIES, measure
 from timm_encmixer.audit.methods.alignment import agreement, polar, settle
 from timm_encmixer.audit.methods.assignment import assign
@@ -71,9 +72,7 @@ def targets(plain_model):
 
 def at_one_point(name, value):
     """The attack at one point of its curve."""
-    attack = ATTACKS[name]()
-    attack.curve = dataclasses.replace(attack.curve, quick=(value,))
-    return attack
+    return ATTACKS[name](points=(value,))
 
 
 @pytest.mark.parametrize("cipher", te.CIPHERS)
@@ -117,12 +116,11 @@ def aes(shape):
 
 @pytest.mark.parametrize("unbreakable", [noise, aes])
 @pytest.mark.parametrize("name", ["ciphertext_only_shuffle", "ciphertext_only_orthogonal", "thumbnail"])
-def test_ciphertext_only_attacks_fail_on_what_shows_nothing(targets, monkeypatch, unbreakable, name):
-    target = targets(DEFAULT)
+def test_ciphertext_only_attacks_fail_on_what_shows_nothing(targets, unbreakable, name):
+    target = dataclasses.replace(targets(DEFAULT), ciphertexts=unbreakable(targets(DEFAULT).images.shape))
     truth = target.truth()
-    monkeypatch.setattr(target, "_ciphertexts", unbreakable(target._ciphertexts.shape))
     if name == "thumbnail":
-        object.__setattr__(truth, "ciphertexts", unbreakable(truth.ciphertexts.shape))
+        truth = dataclasses.replace(truth, ciphertexts=unbreakable(truth.ciphertexts.shape))
     attack = ATTACKS[name]() if name == "thumbnail" else at_one_point(name, 100)
     result = attack(target, truth, QUICK)
     assert result.verdict == HOLDS
@@ -319,6 +317,22 @@ def test_other_keys_are_of_no_use_and_adversarial_images_are(targets):
     transfer = ATTACKS["adversarial_transfer"]()(target, truth, QUICK)
     assert transfer.recovered == 1.0
     assert transfer.details["fooled on the plain model"] > 0.2
+
+
+def test_attacks_are_their_parameters():
+    attack = ATTACKS["random_key"](points=(2,))
+    assert repr(attack) == "RandomKey(points=(2,))"
+    assert attack == ATTACKS["random_key"](points=(2,))
+    assert repr(ATTACKS["jigsaw"](starts=3)) == "Jigsaw(points=None, starts=3)"
+    for kind in ATTACKS.values():
+        assert set(kind.material) <= set(MATERIAL), kind
+
+
+def test_an_audit_takes_attacks_with_parameters(targets):
+    attacks = ["random_key", ATTACKS["random_key"](points=(2,)), "known_plaintext"]
+    report = te.audit.run(attacks=attacks, progress=False)
+    assert list(report.results) == ["random_key", "known_plaintext"]
+    assert [point["x"] for point in report.results["random_key"].curve] == [2]
 
 
 def test_the_base_measures_and_no_attack_sees_more_than_it_names(targets):

@@ -17,9 +17,9 @@ def demo(tmp_path_factory):
 
 
 def test_it_tells_the_whole_story(demo):
-    from timm_encmixer.evaluation.demo import table
+    from timm_encmixer.evaluation.demo import demo_table
 
-    text = table(demo)
+    text = demo_table(demo)
     for evaluation in demo.evaluations:
         assert evaluation.images == 500
         assert evaluation.right_key == evaluation.plain > 0.8

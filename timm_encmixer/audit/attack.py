@@ -92,8 +92,18 @@ class Result:
         return {name: value for name, value in vars(self).items() if name not in ("name", "pictures")}
 
 
+@dataclass(frozen=True, kw_only=True)
 class Attack(ABC):
-    """One attacker. Subclasses say who it is and implement `attack`; calling one runs and measures it."""
+    """One attacker. Subclasses say who it is and implement `attack`; calling one runs and measures it.
+
+    An attack is its parameters, and prints them. A subclass adds its own as fields.
+
+    Args:
+        points: Values of its curve to run it at; None takes those of the budget. Values beyond what there is are replaced by
+            all there is.
+    """
+
+    points: tuple[float, ...] | None = None
 
     name: ClassVar[str]
     attacker: ClassVar[str]  # who can do it, in plain words
@@ -112,20 +122,20 @@ class Attack(ABC):
         """Return why this attack cannot be run on a target, None if it can."""
         lacking = target.lacking(self.material)
         if lacking:
-            return f"there is no material: {', '.join(MATERIAL[name] for name in lacking)}"
+            return f"there is no material: {', '.join(MATERIAL[name].words for name in lacking)}"
         parts = target.scheme.parts
         if self.ciphers is not None and not set(parts) <= set(self.ciphers):
             return f"it is about {' and '.join(self.ciphers)} only"
         return None
 
-    def details(self, target: Target) -> dict[str, float]:
-        """Return further facts that the target has counted during the attack."""
+    def details(self, held: Held) -> dict[str, float]:
+        """Return further facts about what the attack did with what it held."""
         return {}
 
     def __call__(self, target: Target, truth: Truth, effort: Effort, done: Callable[[], object] = lambda: None) -> Result:
         """Run the attack at each point of its curve, and measure each; `done` is called after each."""
         obstacle = self.obstacle(target)
-        words = [MATERIAL[name] for name in self.material]
+        words = [MATERIAL[name].words for name in self.material]
         if obstacle is not None:
             return Result(self.name, self.attacker, words, self.source, NOT_RUN, f"Not run: {obstacle}.", reason=obstacle)
         start = time.perf_counter()
@@ -134,10 +144,10 @@ class Attack(ABC):
             setting = {} if self.curve is None else {self.curve.setting: value}
             with torch.random.fork_rng():
                 torch.manual_seed(effort.seed)
-                recovery = self.attack(target.hold(self.material, setting), effort)
-            counted = self.details(target)
+                held = target.hold(self.material, setting)
+                recovery = self.attack(held, effort)
             measured = measure(recovery, truth, target)
-            measured.details.update(counted)
+            measured.details.update(self.details(held))
             points.append((value, measured))
             done()
         last, verdict = points[-1][1], verdict_of(points[-1][1])
@@ -166,7 +176,7 @@ class Attack(ABC):
         """Return the points of the curve, as far as there is material; one without a meaning where there is no curve."""
         if self.curve is None:
             return [0.0]
-        values = self.curve.full if effort.budget == "full" else self.curve.quick
+        values = self.points or (self.curve.full if effort.budget == "full" else self.curve.quick)
         there = target.available(self.curve.setting)
         return list(dict.fromkeys(min(value, there) for value in values))
 

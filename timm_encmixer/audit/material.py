@@ -11,37 +11,47 @@ from torch import Tensor, nn
 from timm_encmixer.audit.methods.statistics import BlockStatistics
 from timm_encmixer.scheme import Scheme
 
-MATERIAL = {
-    "ciphertexts": "ciphertext images",
-    "scrambled": "ciphertext images whose blocks are scrambled",
-    "block_key": "the key of a single block",
-    "public_statistics": "statistics of public photos",
-    "photos": "a few public photos",
-    "encrypted_model": "the encrypted model",
-    "base_model": "public plain weights that the model was made from",
-    "known_blocks": "blocks of images both plain and encrypted",
-    "image_pairs": "images both plain and encrypted",
-    "oracle": "somebody who encrypts images of the attacker's choice",
-    "labelled": "labelled plain images",
-    "features": "outputs of the encrypted model's stem",
-    "other_model": "another model under the same key, plain and encrypted",
-}
-
-
 Thing = TypeVar("Thing")
 
 
-class _Material(Generic[Thing]):
-    """An attribute of `Held` that is there only if it was handed out."""
+class Material(Generic[Thing]):
+    """One kind of material: an attribute of `Held` that is there only if it was handed out.
+
+    Args:
+        words: What it is, for reports.
+        optional: Whether a target may have none of it.
+    """
+
+    name: str  # of the attribute
+
+    def __init__(self, words: str, *, optional: bool = False) -> None:
+        self.words, self.optional = words, optional
 
     def __set_name__(self, owner: type[Held], name: str) -> None:
-        self._name = name
+        self.name = name
 
     def __get__(self, held: Held, owner: type[Held]) -> Thing:
-        if self._name not in held.things:
-            raise LookupError(f"this attacker does not hold {MATERIAL[self._name]}")
-        thing: Thing = held.things[self._name]
+        if self.name not in held.things:
+            raise LookupError(f"this attacker does not hold {self.words}")
+        thing: Thing = held.things[self.name]
         return thing
+
+
+class Oracle:
+    """Encrypts images of the attacker's choice, and counts them.
+
+    Args:
+        encrypt: Takes uint8 images of the model's input size, shape (N, C, H, W); returns floats.
+    """
+
+    def __init__(self, encrypt: Callable[[Tensor], Tensor]) -> None:
+        self.asked = 0  # images so far
+        self._encrypt = encrypt
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return the ciphertexts of uint8 images (N, C, H, W)."""
+        self.asked += len(images)
+        return self._encrypt(images)
 
 
 @dataclass(frozen=True)
@@ -51,7 +61,7 @@ class Held:
     Args:
         scheme: The public record, without the key's fingerprint.
         setting: What is varied, by name.
-        things: The material by its name in `MATERIAL`, which are also the names of the attributes.
+        things: The material by the name of its attribute.
     """
 
     scheme: Scheme
@@ -59,28 +69,32 @@ class Held:
     things: Mapping[str, Any]
 
     # floats in [0, 1] (`orthogonal` may leave it), shape (N, C, H, W).
-    ciphertexts = _Material[Tensor]()
-    # the same with their blocks scrambled; `ciphertexts` and all other material have them in their places.
-    scrambled = _Material[Tensor]()
+    ciphertexts = Material[Tensor]("ciphertext images")
+    # the same with their blocks scrambled; `ciphertexts` and all other material have them at their own positions.
+    scrambled = Material[Tensor]("ciphertext images whose blocks are scrambled", optional=True)
     # A, shape (D, D), float64.
-    block_key = _Material[Tensor]()
+    block_key = Material[Tensor]("the key of a single block")
+    # takes a share of rows, 0 to 1, and a number of tries; gives as many matrices (D, D) that agree with A on this share.
+    keys_in_part = Material[Callable[[float, int], list[Tensor]]]("keys that agree with the right one in part")
     # of photos that have nothing to do with the images under attack.
-    public_statistics = _Material[BlockStatistics]()
+    public_statistics = Material[BlockStatistics]("statistics of public photos", optional=True)
     # public photos at the model's input size, uint8, shape (N, C, H, W).
-    photos = _Material[Tensor]()
+    photos = Material[Tensor]("a few public photos", optional=True)
     # takes ciphertext normalised by mean = std = 1/2.
-    encrypted_model = _Material[nn.Module]()
+    encrypted_model = Material[nn.Module]("the encrypted model")
     # a plain model with its `pretrained_cfg`.
-    base_model = _Material[nn.Module]()
+    base_model = Material[nn.Module]("public plain weights that the model was made from", optional=True)
     # plain and encrypted blocks about mid-grey, each of shape (n, D), float64.
-    known_blocks = _Material[tuple[Tensor, Tensor]]()
+    known_blocks = Material[tuple[Tensor, Tensor]]("blocks of images both plain and encrypted")
     # plain and encrypted images, floats, each of shape (N, C, H, W).
-    image_pairs = _Material[tuple[Tensor, Tensor]]()
-    # encrypts uint8 images of the model's input size, shape (N, C, H, W), to floats; calls are counted.
-    oracle = _Material[Callable[[Tensor], Tensor]]()
+    image_pairs = Material[tuple[Tensor, Tensor]]("images both plain and encrypted")
+    oracle = Material[Oracle]("somebody who encrypts images of the attacker's choice")
     # plain uint8 images (N, C, H, W) and labels (N,).
-    labelled = _Material[tuple[Tensor, Tensor]]()
+    labelled = Material[tuple[Tensor, Tensor]]("labelled plain images", optional=True)
     # outputs of the stem convolution, shape (N, dim, H/P, W/P).
-    features = _Material[Tensor]()
+    features = Material[Tensor]("outputs of the encrypted model's stem")
     # stem rows of another model, plain (re-centred) and encrypted with the same key; each (dim, D), float64.
-    other_model = _Material[tuple[Tensor, Tensor]]()
+    other_model = Material[tuple[Tensor, Tensor]]("another model under the same key, plain and encrypted")
+
+
+MATERIAL: dict[str, Material[Any]] = {name: thing for name, thing in vars(Held).items() if isinstance(thing, Material)}

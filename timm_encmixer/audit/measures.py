@@ -10,12 +10,12 @@ import torch
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
-from timm_encmixer.audit.methods.block_map import apply, invert, signed_permutation, symmetries, unit
+from timm_encmixer.audit.methods.block_map import apply, invert, symmetries, unit
 from timm_encmixer.audit.photos import portrait
 from timm_encmixer.audit.recovery import (
     AdversarialImages,
     GuessedKeys,
-    PartialKey,
+    GuessedMatrices,
     RecoveredImages,
     RecoveredKey,
     RecoveredModels,
@@ -88,43 +88,49 @@ def _key(recovery: RecoveredKey, truth: Truth, target: Target) -> Measurement:
 
 @measure.register
 def _order(recovery: RecoveredOrder, truth: Truth, target: Target) -> Measurement:
-    """`recovered` is the share of blocks that are in their places, up to one turn or mirror image of the whole.
+    """`recovered` is the share of blocks at their own positions, up to one turn or mirror image of the whole image.
 
-    A turned picture shows all that the picture shows; what else is measured is so after that turn. Beside it stand the share in
-    place as handed in, and the share of neighbours that are right.
+    A turned image shows all that the image shows. So the best turn is taken first, and everything else is measured after it.
+    The details say the share at their own positions as handed in, and the share of neighbours that are right.
     """
     assert truth.order is not None  # the attack runs on ciphers that scramble only
     patch, (height, width) = truth.cipher.scheme.patch_size, truth.images.shape[-2:]
     grid = (height // patch, width // patch)
-    handed_in = truth.order[recovery.order].reshape(grid)  # block of the plain image in each place
-    home = torch.arange(handed_in.numel()).reshape(grid)
-    placed = max((turn for turn in _turns(handed_in) if turn.shape == grid), key=lambda turn: _share(turn, home))
-    blocks = split(unit(truth.images), patch).flatten(1, 2)
-    channels = truth.images.shape[1]
-    seen, found = (
-        join(blocks[:, order.flatten()].reshape(-1, *grid, blocks.shape[2]), channels, patch) for order in (truth.order, placed)
-    )
-    details = {NEIGHBOURS: _neighbours(placed), AS_HANDED_IN: _share(handed_in, home)}
-    share = None if truth.labels is None else accuracy(target.classify_plain, found, truth.labels)
-    pictures = {**_pictures(found, truth), "ciphertext": seen[:SHOWN]}
-    return Measurement(_share(placed, home), *_fidelity(found, truth), share, details, pictures)
+    handed_in = truth.order[recovery.order].reshape(grid)
+    best = max((turn for turn in _turns(handed_in) if turn.shape == grid), key=_in_place)
+    ciphertext, restored = (_rearranged(truth.images, blocks, patch) for blocks in (truth.order.reshape(grid), best))
+    details = {NEIGHBOURS: _neighbours(best), AS_HANDED_IN: _in_place(handed_in)}
+    share = None if truth.labels is None else accuracy(target.classify_plain, restored, truth.labels)
+    pictures = {**_pictures(restored, truth), "ciphertext": ciphertext[:SHOWN]}
+    return Measurement(_in_place(best), *_fidelity(restored, truth), share, details, pictures)
 
 
-def _share(placed: Tensor, home: Tensor) -> float:
-    return float((placed == home).double().mean())
+# An arrangement is the block of the plain image at each position of a grid; int64, shape (rows, columns).
 
 
-def _turns(placed: Tensor) -> Iterator[Tensor]:
+def _in_place(arrangement: Tensor) -> float:
+    """Return the share of blocks that are at their own positions."""
+    own = torch.arange(arrangement.numel()).reshape(arrangement.shape)
+    return float((arrangement == own).double().mean())
+
+
+def _rearranged(images: Tensor, arrangement: Tensor, patch: int) -> Tensor:
+    """Return images (N, C, H, W) in [0, 1] with their blocks arranged so."""
+    blocks = split(unit(images), patch).flatten(1, 2)[:, arrangement.flatten()]
+    return join(blocks.reshape(-1, *arrangement.shape, blocks.shape[2]), images.shape[1], patch)
+
+
+def _turns(arrangement: Tensor) -> Iterator[Tensor]:
     """Yield an arrangement in its eight turns and mirror images."""
-    for turned in (torch.rot90(placed, k) for k in range(4)):
+    for turned in (torch.rot90(arrangement, k) for k in range(4)):
         yield from (turned, turned.flip(1))
 
 
-def _neighbours(placed: Tensor) -> float:
+def _neighbours(arrangement: Tensor) -> float:
     """Return the share of neighbours in an arrangement that are neighbours in the image, in the same direction."""
-    columns = placed.shape[1]
-    across = (placed[:, 1:] == placed[:, :-1] + 1) & (placed[:, 1:] % columns != 0)
-    down = placed[1:] == placed[:-1] + columns
+    columns = arrangement.shape[1]
+    across = (arrangement[:, 1:] == arrangement[:, :-1] + 1) & (arrangement[:, 1:] % columns != 0)
+    down = arrangement[1:] == arrangement[:-1] + columns
     return float(torch.cat([across.flatten(), down.flatten()]).double().mean())
 
 
@@ -174,20 +180,18 @@ def _guesses(recovery: GuessedKeys, truth: Truth, target: Target) -> Measurement
 
 
 @measure.register
-def _partial(recovery: PartialKey, truth: Truth, target: Target) -> Measurement:
-    """`recovered` as for guesses, for keys that agree with the true one; the mean over several."""
+def _matrices(recovery: GuessedMatrices, truth: Truth, target: Target) -> Measurement:
+    """`recovered` as for guesses, but from the mean over all matrices."""
     assert truth.labels is not None  # as above
-    patch, generator = truth.cipher.scheme.patch_size, torch.Generator().manual_seed(target.seed)
-    shares = []
-    for _ in range(recovery.tries):
-        near = _near(truth, recovery.agreement, generator)
-        shares.append(
-            accuracy(
-                lambda plain, a=near: classify(truth.encrypted_model, apply(a, plain, patch)),  # type: ignore[misc]
-                truth.images,
-                truth.labels,
-            )
+    patch = truth.cipher.scheme.patch_size
+    shares = [
+        accuracy(
+            lambda plain, a=matrix: classify(truth.encrypted_model, apply(a, plain, patch)),  # type: ignore[misc]
+            truth.images,
+            truth.labels,
         )
+        for matrix in recovery.matrices
+    ]
     mean = sum(shares) / len(shares)
     return Measurement(_above_guessing(mean, truth), accuracy=mean, details={"highest": max(shares)})
 
@@ -247,32 +251,6 @@ def _thumbnail_likeness(thumbnails: Tensor, images: Tensor, patch: int) -> float
     true, made = (rows - rows.mean(dim=1, keepdim=True) for rows in (true, made))
     scale = (true.square().sum(dim=1) * made.square().sum(dim=1)).clamp(min=1e-12)
     return float(((true * made).sum(dim=1).square() / scale).mean())
-
-
-def _near(truth: Truth, agreement: float, generator: torch.Generator) -> Tensor:
-    """Return a matrix that agrees with A on a share of its rows; the others are permuted among themselves and re-signed.
-
-    Only what the cipher's parts change is wrong in the others. Under `orthogonal` they are mixed by a random rotation.
-    """
-    size = len(truth.matrix)
-    wrong = torch.randperm(size, generator=generator)[round(agreement * size) :]
-    near = truth.matrix.clone()
-    if len(wrong) < 2:
-        return near
-    parts, count = truth.cipher.scheme.parts, len(wrong)
-    if "orthogonal" in parts:
-        gaussian = torch.randn(count, count, generator=generator, dtype=torch.float64)
-        near[wrong] = torch.linalg.qr(gaussian)[0] @ near[wrong]
-        return near
-    order, sign = torch.arange(count), torch.ones(count)
-    if "shuffle" in parts:
-        order = order.roll(1)  # no row stays where it is
-    if parts == ("negpos",):
-        sign = -sign  # only the other sign is wrong
-    elif "negpos" in parts:
-        sign = torch.where(torch.rand(count, generator=generator) < 0.5, -1, 1)
-    near[wrong] = signed_permutation(order, sign) @ near[wrong]
-    return near
 
 
 def _portrait(recovery: RecoveredImages, truth: Truth) -> dict[str, Tensor]:

@@ -56,11 +56,10 @@ class GuessedKeys:
 
 
 @dataclass(frozen=True)
-class PartialKey:
-    """Asks the base class for keys that agree with the true one on a share of its positions, 0 to 1."""
+class GuessedMatrices:
+    """Matrices tried as the cipher's A by somebody who knows part of it, each of shape (D, D)."""
 
-    agreement: float
-    tries: int
+    matrices: Sequence[Tensor]
 
 
 @dataclass(frozen=True)
@@ -71,4 +70,4 @@ class AdversarialImages:
     epsilon: int
 
 
-Recovery = RecoveredKey | RecoveredOrder | RecoveredImages | RecoveredModels | GuessedKeys | PartialKey | AdversarialImages
+Recovery = RecoveredKey | RecoveredOrder | RecoveredImages | RecoveredModels | GuessedKeys | GuessedMatrices | AdversarialImages

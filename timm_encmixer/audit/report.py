@@ -15,6 +15,7 @@ from timm_encmixer.audit.attacks.registry import ATTACKS
 from timm_encmixer.audit.curves import draw_curve
 from timm_encmixer.audit.page import Picture, figure, render
 from timm_encmixer.errors import AuditError
+from timm_encmixer.evaluation.columns import text_table
 from timm_encmixer.evaluation.tiles import draw_rows
 from timm_encmixer.files import file_error, refuse_existing, refuse_foreign, replacing_folder
 
@@ -113,12 +114,12 @@ def report_table(report: Report) -> str:
     lines = [
         f"{report.model}, cipher {report.cipher}, blocks of {report.patch_size} px; {report.attacked_images} images met by "
         f"attackers, {report.test_images} measured on; {plain}; budget {report.budget}, seed {report.seed}",
-        f"{'attack':<27} {'verdict':<14} {'recovered':>9} {'PSNR':>8} {'accuracy':>9} {'seconds':>8}",
     ]
+    rows = [("attack", "verdict", "recovered", "PSNR", "accuracy", "seconds")]
     for name, result in report.results.items():
-        shown = [figure(result.recovered), figure(result.psnr_db, "dB"), figure(result.accuracy)]
-        lines.append(f"{name:<27} {result.verdict:<14} {shown[0]:>9} {shown[1]:>8} {shown[2]:>9} {result.seconds:>8.1f}")
-    return "\n".join(lines)
+        shown = (figure(result.recovered), figure(result.psnr_db, "dB"), figure(result.accuracy))
+        rows.append((name, result.verdict, *shown, f"{result.seconds:.1f}"))
+    return "\n".join([*lines, *text_table(rows, left=2)])
 
 
 def above(report: Report, limits: Iterable[tuple[str, float]]) -> list[str]:

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from timm_encmixer.audit.attack import BUDGETS, Effort
+from timm_encmixer.audit.attack import BUDGETS, Attack, Effort
 from timm_encmixer.audit.attacks.registry import ATTACKS
 from timm_encmixer.audit.methods.statistics import BlockStatistics, image_statistics
 from timm_encmixer.audit.photos import sample_photos
@@ -40,7 +40,7 @@ def run(
     *,
     images: LabelledImages | str | os.PathLike[str] | None = None,
     public_images: LabelledImages | str | os.PathLike[str] | None = None,
-    attacks: Iterable[str] | None = None,
+    attacks: Iterable[str | Attack] | None = None,
     key: KeyLike | None = None,
     cipher: str = DEFAULT_CIPHER,
     base: ModelLike | None = None,
@@ -61,7 +61,7 @@ def run(
             500 images that come with the package.
         public_images: Public photos that are not among `images`, likewise; None takes the statistics that come with the
             package, which are of blocks of 4 px.
-        attacks: Names in `ATTACKS`; None runs all.
+        attacks: Names in `ATTACKS`, or attacks with parameters of your own; None runs all with theirs.
         key: The model's key; needed when it is encrypted. For a plain model None takes a fixed public key.
         cipher: For a plain model.
         base: Plain weights that are public and that `model` was made from; None takes the model's own where they are public.
@@ -80,8 +80,7 @@ def run(
         KeyMismatchError: It is encrypted with another key.
         DataError: No images, too few, or labels that the model does not have.
     """
-    names = list(ATTACKS) if attacks is None else list(dict.fromkeys(attacks))
-    check_names(names, "attacks")
+    chosen = _chosen(attacks)
     if budget not in BUDGETS:
         raise AuditError("budget", f"one of {', '.join(BUDGETS)}", repr(budget), "choose one of these")
     if isinstance(model, nn.Module):
@@ -103,7 +102,6 @@ def run(
     )
     truth = target.truth()
     results, effort = {}, Effort(budget, seed)
-    chosen = [ATTACKS[name]() for name in names]
     runs = sum(len(attack.values(target, effort)) for attack in chosen if attack.obstacle(target) is None)
     with tqdm(total=runs, desc="audit", unit="run", disable=None if progress else True) as bar:
         for attack in chosen:
@@ -125,6 +123,14 @@ def run(
         guessing=truth.guessing,
         results=results,
     )
+
+
+def _chosen(attacks: Iterable[str | Attack] | None) -> list[Attack]:
+    """Return attacks by their names, each name once; one with parameters takes the place of an earlier one of its name."""
+    wanted = list(ATTACKS) if attacks is None else list(attacks)
+    check_names([name for name in wanted if isinstance(name, str)], "attacks")
+    made = [ATTACKS[attack]() if isinstance(attack, str) else attack for attack in wanted]
+    return list({attack.name: attack for attack in made}.values())
 
 
 def check_names(names: Iterable[str], where: str, among: Iterable[str] | None = None) -> None:

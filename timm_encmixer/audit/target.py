@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from timm_encmixer.audit.material import Held
-from timm_encmixer.audit.methods.block_map import matrix_of, unit
+from timm_encmixer.audit.material import MATERIAL, Held, Oracle
+from timm_encmixer.audit.methods.block_map import matrix_of, signed_permutation, unit
 from timm_encmixer.audit.methods.statistics import BlockStatistics
 from timm_encmixer.audit.methods.training import fit
 from timm_encmixer.ciphers import BlockCipher
@@ -29,7 +29,7 @@ from timm_encmixer.models.encryption import (
 )
 from timm_encmixer.models.plan import no_bias
 from timm_encmixer.models.stem_algebra import recentre
-from timm_encmixer.scheme import Preprocessing
+from timm_encmixer.scheme import Preprocessing, Scheme
 
 _BATCH = 50
 
@@ -68,6 +68,8 @@ class Target:
         photos: A few public photos, None where there are none.
         base_model: Public plain weights that `plain_model` was made from; None where there are none.
         seed: For what the owner does by chance.
+        ciphertexts: What attackers meet in place of the images' ciphertexts, floats (N, C, H, W): a control such as noise, in
+            which an attack must find nothing. None takes the images' ciphertexts.
     """
 
     plain_model: nn.Module
@@ -81,7 +83,7 @@ class Target:
     photos: Tensor | None
     base_model: nn.Module | None
     seed: int = 0
-    oracle_images: int = field(default=0, init=False)  # asked for since the last `hold`
+    ciphertexts: Tensor | None = None
 
     def __post_init__(self) -> None:
         scheme = scheme_of(self.encrypted_model)
@@ -90,7 +92,7 @@ class Target:
         self._cipher = self._published.within_blocks()
         self.scheme = self._cipher.scheme
         self.encrypted_model = in_order(self.encrypted_model, self._published)
-        self._ciphertexts = encrypt_images(self._cipher, self.images)
+        self._seen = encrypt_images(self._cipher, self.images) if self.ciphertexts is None else self.ciphertexts
 
     @property
     def cipher(self) -> str:
@@ -139,14 +141,7 @@ class Target:
 
     def lacking(self, material: tuple[str, ...]) -> list[str]:
         """Return which of this material there is none of."""
-        have = {
-            "scrambled": self._published if self.scrambles else None,
-            "public_statistics": self.public_statistics,
-            "photos": self.photos,
-            "base_model": self.base_model,
-            "labelled": self.labels,
-        }
-        return [name for name in material if name in have and have[name] is None]
+        return [name for name in material if MATERIAL[name].optional and self._give(name, {}) is None]
 
     def hold(self, material: tuple[str, ...], setting: Mapping[str, float]) -> Held:
         """Return what an attacker holds.
@@ -156,28 +151,59 @@ class Target:
             setting: How much of it: `ciphertexts`, `scrambled`, `image_pairs`, `labelled` and `known_blocks` by number; `noise`
                 is added to the owner's stem, in standard deviations of its weights; `epochs` is how long the owner fine-tunes.
         """
-        self.oracle_images = 0
         public = self.scheme.without_fingerprint()
         return Held(public, setting, {name: self._give(name, setting) for name in material})
 
     def _give(self, name: str, setting: Mapping[str, float]) -> Any:
-        count = int(setting.get(name, len(self.images)))
-        makers: dict[str, Callable[[], Any]] = {
-            "ciphertexts": lambda: self._ciphertexts[:count],
-            "scrambled": lambda: encrypt_images(self._published, self.images[:count]),
-            "block_key": lambda: matrix_of(self._cipher),
-            "public_statistics": lambda: self.public_statistics,
-            "photos": lambda: self.photos,
-            "encrypted_model": lambda: self._owned(setting.get("noise", 0.0), int(setting.get("epochs", 0))),
-            "base_model": lambda: self.base_model,
-            "known_blocks": lambda: self._known_blocks(count),
-            "image_pairs": lambda: (unit(self.images[:count]), self._ciphertexts[:count]),
-            "oracle": lambda: self._oracle,
-            "labelled": lambda: (self.images[:count], None if self.labels is None else self.labels[:count]),
-            "features": self._features,
-            "other_model": self._other_model,
-        }
-        return makers[name]()
+        """Return one kind of material, None where there is none: what the method `_give_NAME` makes, else the field NAME."""
+        maker = getattr(self, f"_give_{name}", None)
+        return getattr(self, name) if maker is None else maker(setting)
+
+    def _count(self, name: str, setting: Mapping[str, float]) -> int:
+        return int(setting.get(name, len(self.images)))
+
+    def _give_ciphertexts(self, setting: Mapping[str, float]) -> Tensor:
+        return self._seen[: self._count("ciphertexts", setting)]
+
+    def _give_scrambled(self, setting: Mapping[str, float]) -> Tensor | None:
+        images = self.images[: self._count("scrambled", setting)]
+        return encrypt_images(self._published, images) if self.scrambles else None
+
+    def _give_block_key(self, setting: Mapping[str, float]) -> Tensor:
+        return matrix_of(self._cipher)
+
+    def _give_keys_in_part(self, setting: Mapping[str, float]) -> Callable[[float, int], list[Tensor]]:
+        def keys(agreement: float, tries: int) -> list[Tensor]:
+            generator = torch.Generator().manual_seed(self.seed)
+            return [near_key(matrix_of(self._cipher), self.scheme, agreement, generator) for _ in range(tries)]
+
+        return keys
+
+    def _give_encrypted_model(self, setting: Mapping[str, float]) -> nn.Module:
+        return self._owned(setting.get("noise", 0.0), int(setting.get("epochs", 0)))
+
+    def _give_known_blocks(self, setting: Mapping[str, float]) -> tuple[Tensor, Tensor]:
+        return self._known_blocks(self._count("known_blocks", setting))
+
+    def _give_image_pairs(self, setting: Mapping[str, float]) -> tuple[Tensor, Tensor]:
+        count = self._count("image_pairs", setting)
+        return unit(self.images[:count]), self._seen[:count]
+
+    def _give_oracle(self, setting: Mapping[str, float]) -> Oracle:
+        return Oracle(lambda images: encrypt_images(self._cipher, images))
+
+    def _give_labelled(self, setting: Mapping[str, float]) -> tuple[Tensor, Tensor] | None:
+        count = self._count("labelled", setting)
+        return None if self.labels is None else (self.images[:count], self.labels[:count])
+
+    def _give_features(self, setting: Mapping[str, float]) -> Tensor:
+        return stem_outputs(self.encrypted_model, self._seen)
+
+    def _give_other_model(self, setting: Mapping[str, float]) -> tuple[Tensor, Tensor]:
+        """A stem that has nothing to do with this model's, with public weights, under the same key."""
+        generator = torch.Generator().manual_seed(self.seed)
+        rows = torch.randn(2 * self.scheme.block_size, self.scheme.block_size, generator=generator, dtype=torch.float64)
+        return rows, self._cipher.fold_rows(rows)
 
     def _owned(self, noise: float, epochs: int) -> nn.Module:
         """Return the encrypted model; after noise on its stem, or fine-tuning, in the owner's hands."""
@@ -196,22 +222,9 @@ class Target:
         patch = self.scheme.patch_size
         per_image = math.prod(side // patch for side in self.images.shape[-2:])
         used = slice(0, math.ceil(count / per_image))
-        pair = unit(self.images[used]), self._ciphertexts[used]
+        pair = unit(self.images[used]), self._seen[used]
         plain, encrypted = (split(batch.double(), patch).flatten(0, 2)[:count] - 0.5 for batch in pair)
         return plain, encrypted
-
-    def _oracle(self, images: Tensor) -> Tensor:
-        self.oracle_images += len(images)
-        return encrypt_images(self._cipher, images)
-
-    def _features(self) -> Tensor:
-        return stem_outputs(self.encrypted_model, self._ciphertexts)
-
-    def _other_model(self) -> tuple[Tensor, Tensor]:
-        """A stem that has nothing to do with this model's, with public weights, under the same key."""
-        generator = torch.Generator().manual_seed(self.seed)
-        rows = torch.randn(2 * self.scheme.block_size, self.scheme.block_size, generator=generator, dtype=torch.float64)
-        return rows, self._cipher.fold_rows(rows)
 
 
 def clone(model: nn.Module) -> nn.Module:
@@ -237,6 +250,38 @@ def in_order(model: nn.Module, cipher: BlockCipher) -> nn.Module:
     positions = position_embedding_of(model, scheme)
     restored = positions.permuted(embedding, torch.argsort(cipher.order))
     return with_encrypted_stem(model, {scheme.positions: restored}, bare)
+
+
+def near_key(matrix: Tensor, scheme: Scheme, agreement: float, generator: torch.Generator) -> Tensor:
+    """Return a matrix that agrees with A on a share of its rows; the others are permuted among themselves and re-signed.
+
+    Only what the cipher's parts change is wrong in the others. Under `orthogonal` they are mixed by a random orthogonal map.
+
+    Args:
+        matrix: A, shape (D, D), float64.
+        scheme: The record.
+        agreement: Share of rows, 0 to 1.
+        generator: For which rows, and for what becomes of the others.
+    """
+    size = len(matrix)
+    wrong = torch.randperm(size, generator=generator)[round(agreement * size) :]
+    near = matrix.clone()
+    if len(wrong) < 2:
+        return near
+    parts, count = scheme.parts, len(wrong)
+    if "orthogonal" in parts:
+        gaussian = torch.randn(count, count, generator=generator, dtype=torch.float64)
+        near[wrong] = torch.linalg.qr(gaussian)[0] @ near[wrong]
+        return near
+    order, sign = torch.arange(count), torch.ones(count)
+    if "shuffle" in parts:
+        order = order.roll(1)  # no row stays where it is
+    if parts == ("negpos",):
+        sign = -sign  # only the other sign is wrong
+    elif "negpos" in parts:
+        sign = torch.where(torch.rand(count, generator=generator) < 0.5, -1, 1)
+    near[wrong] = signed_permutation(order, sign) @ near[wrong]
+    return near
 
 
 def encrypt_images(cipher: BlockCipher, images: Tensor) -> Tensor:

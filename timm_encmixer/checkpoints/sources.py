@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from timm_encmixer.scheme import Scheme
 if TYPE_CHECKING:
     from timm_encmixer.checkpoints.checkpoint import Checkpoint
 
+logger = logging.getLogger(__name__)
 _KINDS = "a timm model name, hf-hub:ID, a folder or a .safetensors file"
 
 
@@ -67,6 +69,7 @@ class Source:
             HubError, IntegrityError: The Hub could not be reached, or sent other bytes than it lists.
         """
         if self.path is not None:
+            logger.info("%s: read from %s", self.name, self.path)
             return self.path
         if self.repo_id is None:
             raise SourceError(self.name, "a model with pretrained weights", "none", "give a folder or a .safetensors file")

@@ -12,6 +12,7 @@ from timm_encmixer.cli.dataset import dataset
 from timm_encmixer.cli.evaluation import demo, evaluate_command
 from timm_encmixer.cli.images import images
 from timm_encmixer.cli.key import key
+from timm_encmixer.cli.logs import start_logging, take_log_options
 from timm_encmixer.cli.model import model
 from timm_encmixer.cli.model_hub import pull, push
 from timm_encmixer.cli.model_seal import open_, seal
@@ -44,10 +45,12 @@ for command in (demo, key, model, models, images, dataset, evaluate_command, aud
     cli.add_command(command)
 for command in (push, pull, seal, open_):
     model.add_command(command)
+take_log_options(cli)
 
 
 def main() -> None:
     """Run the command line: exit code 0 done, 1 a check did not hold, 2 bad input with one line on stderr."""
+    start_logging()
     try:
         sys.exit(cli.main(standalone_mode=False) or 0)
     except click.exceptions.NoArgsIsHelpError as error:

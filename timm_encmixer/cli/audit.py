@@ -8,7 +8,16 @@ from typing import Any
 
 import click
 
-from timm_encmixer.cli.options import CHECK_FAILED, cipher_option, force_option, json_option, key_option, load_key, report
+from timm_encmixer.cli.options import (
+    CHECK_FAILED,
+    cipher_option,
+    force_option,
+    json_option,
+    key_option,
+    load_key,
+    model_option,
+    report,
+)
 
 
 class Threshold(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions only
@@ -24,12 +33,12 @@ class Threshold(click.ParamType):  # type: ignore[type-arg]  # generic in newer 
         except ValueError:
             threshold = -1.0
         if not attack or not 0 <= threshold <= 1:
-            self.fail(f"{value!r} is no ATTACK=THRESHOLD with a threshold from 0 to 1", param, ctx)
+            self.fail(f"{value!r} is not ATTACK=THRESHOLD with a threshold from 0 to 1", param, ctx)
         return attack, threshold
 
 
 @click.command("audit")
-@click.option("--model", "-m", help="Plain or encrypted model: timm name, hf-hub:ID or folder; default: the bundled one.")
+@model_option("Plain or encrypted model: timm name, hf-hub:ID or folder; default: the bundled one.")
 @key_option
 @click.option("--images", metavar="SRC", help="Images, best with labels: a folder, parquet folder or Hub data set.")
 @click.option("--split", help="Split of --images; default: test, else validation, else train.")

@@ -10,7 +10,19 @@ from typing import Any
 
 import click
 
-from timm_encmixer.cli.options import CHECK_FAILED, json_option, key_option, load_key, plain_text, report, token_option
+from timm_encmixer.cli.options import (
+    CHECK_FAILED,
+    images_for_option,
+    json_option,
+    key_option,
+    load_key,
+    model_option,
+    no_resize_option,
+    plain_text,
+    public_option,
+    report,
+    token_option,
+)
 
 
 def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -45,10 +57,10 @@ def dataset() -> None:
 @click.argument("src")
 @click.argument("dst", type=Path)
 @key_option
-@click.option("--model", "-m", required=True, help="Encrypted model the images are for: folder, file or hf-hub:ID.")
-@click.option("--no-resize", is_flag=True, help="Keep sizes that are multiples of the block.")
-@click.option("--push", metavar="REPO_ID", help="Publish the result as this data set on the Hub; private unless --public.")
-@click.option("--public", is_flag=True, help="With --push: make a new repository public, or publish to one that is.")
+@images_for_option
+@no_resize_option
+@click.option("--push", metavar="REPO_ID", help="Push the result to the Hub as this data set; private unless --public.")
+@public_option
 @_shared
 def dataset_encrypt(
     src: str,
@@ -86,7 +98,7 @@ def dataset_encrypt(
 @click.argument("src")
 @click.argument("dst", type=Path)
 @key_option
-@click.option("--model", "-m", help="Whose record to use; default: the one in the data set's manifest.")
+@model_option("Whose record to use; default: the one in the data set's manifest.")
 @_shared
 def dataset_decrypt(src: str, dst: Path, key: str | None, model: str | None, as_json: bool, **options: Any) -> None:
     """Decrypt the data set SRC to DST: what the plain model reads, pixel for pixel.

@@ -7,7 +7,16 @@ from typing import Any
 
 import click
 
-from timm_encmixer.cli.options import arch_option, cipher_option, json_option, key_option, load_key, report
+from timm_encmixer.cli.options import (
+    arch_option,
+    cipher_option,
+    json_option,
+    key_option,
+    limit_option,
+    load_key,
+    model_option,
+    report,
+)
 
 
 @click.command()
@@ -19,23 +28,25 @@ def demo(out: Path, as_json: bool) -> None:
     \b
     Example: encmixer demo --out /tmp/demo
     """
-    from timm_encmixer.evaluation.demo import run_demo, table
+    from timm_encmixer.evaluation.demo import demo_table, run_demo
 
     result = run_demo(out)
     evaluations = [evaluation.to_dict() for evaluation in result.evaluations]
     report(
-        {"evaluations": evaluations, "seconds": result.seconds, "picture": str(result.picture)}, as_json, lambda: table(result)
+        {"evaluations": evaluations, "seconds": result.seconds, "picture": str(result.picture)},
+        as_json,
+        lambda: demo_table(result),
     )
 
 
 @click.command("eval")
-@click.option("--model", "-m", required=True, help="Plain or encrypted model: timm name, hf-hub:ID or folder.")
+@model_option("Plain or encrypted model: timm name, hf-hub:ID or folder.", required=True)
 @key_option
 @click.option("--data", required=True, metavar="SRC", help="Folder of class folders, parquet folder or Hub data set.")
 @click.option("--split", help="Split of a table; default: test, else validation, else train.")
 @click.option("--wrong-keys", type=click.IntRange(min=0), default=0, show_default=True, help="How many wrong keys to try.")
 @cipher_option
-@click.option("--limit", type=click.IntRange(min=1), help="Use the first so many images.")
+@limit_option
 @click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True)
 @arch_option
 @json_option
@@ -48,9 +59,9 @@ def evaluate_command(
     Example: encmixer eval --model encrypted --key owner.key --data test-images --wrong-keys 5
     """
     from timm_encmixer.checkpoints.loading import load_model
-    from timm_encmixer.evaluation.accuracy import evaluate, table
+    from timm_encmixer.evaluation.accuracy import evaluate, evaluation_table
     from timm_encmixer.images.labelled import open_labelled_images
 
     result = evaluate(load_model(model, arch=arch), load_key(key), open_labelled_images(data, split=split), **options)
     value = {"data": data, **({"split": split} if split else {}), **result.to_dict()}
-    report(value, as_json, lambda: table(result))
+    report(value, as_json, lambda: evaluation_table(result))

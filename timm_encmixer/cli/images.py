@@ -7,7 +7,15 @@ from typing import Any
 
 import click
 
-from timm_encmixer.cli.options import force_option, json_option, key_option, load_key, report
+from timm_encmixer.cli.options import (
+    force_option,
+    images_for_option,
+    json_option,
+    key_option,
+    load_key,
+    no_resize_option,
+    report,
+)
 
 
 @click.group()
@@ -19,8 +27,8 @@ def images() -> None:
 @click.argument("src", type=Path)
 @click.argument("dst", type=Path)
 @key_option
-@click.option("--model", "-m", required=True, help="Encrypted model the images are for: folder, file or hf-hub:ID.")
-@click.option("--no-resize", is_flag=True, help="Keep sizes that are multiples of the block.")
+@images_for_option
+@no_resize_option
 @force_option
 @json_option
 def images_encrypt(src: Path, dst: Path, key: str | None, model: str, no_resize: bool, force: bool, as_json: bool) -> None:
@@ -41,7 +49,7 @@ def images_encrypt(src: Path, dst: Path, key: str | None, model: str, no_resize:
 @click.argument("src", type=Path)
 @click.argument("dst", type=Path)
 @key_option
-@click.option("--model", "-m", required=True, help="Encrypted model the images are for: folder, file or hf-hub:ID.")
+@images_for_option
 @force_option
 @json_option
 def images_decrypt(src: Path, dst: Path, key: str | None, model: str, force: bool, as_json: bool) -> None:

@@ -13,15 +13,17 @@ from timm_encmixer.cli.options import (
     CHECK_FAILED,
     arch_option,
     cipher_option,
+    create_pr_option,
     force_option,
     json_option,
     key_option,
+    limit_option,
     load_key,
+    logger,
     numbers,
     plain_text,
     report,
     token_option,
-    warnings_as_lines,
 )
 
 _DST_OR_PUSH = "give either DST, or hf-hub:ID with --push (and --create-pr or --super-squash)"
@@ -61,7 +63,7 @@ def model_encrypt(src: str, dst: Path, key: str | None, as_json: bool, **options
     if source.timm_name is not None:
         check_name(source.timm_name, options["cipher"])  # before its weights are fetched
     scheme = encrypt_checkpoint(source, dst, secret, **options)
-    click.echo(f"encmixer: warning: {source.provenance.warning}", err=True)
+    logger.warning(source.provenance.warning)
     report(
         {"target": str(dst), "encmixer": scheme.to_dict()},
         as_json,
@@ -105,7 +107,7 @@ def model_decrypt(src: str, dst: Path, key: str | None, force: bool, as_json: bo
 @key_option
 @click.option("--new-key", required=True, metavar="FILE", help="File of the key to change to.")
 @click.option("--push", is_flag=True, help="SRC is hf-hub:ID: commit the result there, in the place of DST.")
-@click.option("--create-pr", is_flag=True, help="With --push: open a pull request.")
+@create_pr_option
 @click.option("--super-squash", is_flag=True, help="With --push: make the history one commit, without the old key's revision.")
 @token_option
 @force_option
@@ -151,10 +153,9 @@ def _rotate_on_hub(src: str, keys: tuple[Any, Any], *, super_squash: bool, as_js
     repository = repository_in(src)
     if repository is None:
         raise click.UsageError(_DST_OR_PUSH)
-    with warnings_as_lines():
-        commit = rotate_on_hub(repository, *keys, super_squash=super_squash, **options)
+    commit = rotate_on_hub(repository, *keys, super_squash=super_squash, **options)
     if not super_squash:
-        click.echo(f"encmixer: warning: {OLD_REVISION_STAYS}", err=True)
+        logger.warning(OLD_REVISION_STAYS)
     report_commit(commit, as_json)
 
 
@@ -163,7 +164,7 @@ def _rotate_on_hub(src: str, keys: tuple[Any, Any], *, super_squash: bool, as_js
 @click.argument("encrypted")
 @key_option
 @click.option("--images", required=True, type=Path, metavar="DIR", help="Folder of plain images.")
-@click.option("--limit", type=click.IntRange(min=1), help="Use the first so many images.")
+@limit_option
 @click.option("--precision", type=click.Choice(["fp32", "bf16", "fp16"]), default="fp32", show_default=True)
 @arch_option
 @json_option
@@ -183,12 +184,12 @@ def model_verify(
     Example: encmixer model verify plain encrypted --key owner.key --images photos
     """
     from timm_encmixer.checkpoints.loading import load_model
-    from timm_encmixer.evaluation.exactness import table, verify
+    from timm_encmixer.evaluation.exactness import verification_table, verify
     from timm_encmixer.images.encryption import open_folder
 
     models = load_model(plain, arch=arch), load_model(encrypted, arch=arch)
     result = verify(*models, load_key(key), open_folder(images, limit=limit), precision=precision)
-    report(result.to_dict(), as_json, lambda: table(result))
+    report(result.to_dict(), as_json, lambda: verification_table(result))
     sys.exit(0 if result.holds else CHECK_FAILED)
 
 

@@ -11,13 +11,15 @@ import click
 from timm_encmixer.cli.options import (
     arch_option,
     cipher_option,
+    create_pr_option,
     force_option,
     json_option,
     key_option,
     load_key,
+    public_option,
     report,
+    revision_option,
     token_option,
-    warnings_as_lines,
 )
 
 
@@ -27,9 +29,9 @@ from timm_encmixer.cli.options import (
 @key_option
 @cipher_option
 @arch_option
-@click.option("--public", is_flag=True, help="Make a new repository public, or publish to one that is; default: private.")
-@click.option("--revision", metavar="BRANCH", help="Branch to commit to; made if it is not there.")
-@click.option("--create-pr", is_flag=True, help="Open a pull request instead of committing.")
+@public_option
+@revision_option
+@create_pr_option
 @click.option("--commit-message", metavar="TEXT", help="Title of the commit.")
 @click.option("--license", metavar="ID", help="Licence as the Hub writes it; default: that of the source.")
 @click.option("--base-model", metavar="ID", help="Hub id of the plain model, or none; default: the source.")
@@ -38,7 +40,7 @@ from timm_encmixer.cli.options import (
     "--seal-to", multiple=True, metavar="RECIPIENT", help="Send the weights sealed to this age or ssh key; repeatable."
 )
 @token_option
-@click.option("--force", is_flag=True, help="Publish even beside plain weights, which give the key away.")
+@click.option("--force", is_flag=True, help="Push even beside plain weights, which give the key away.")
 @json_option
 def push(
     src: str,
@@ -50,7 +52,7 @@ def push(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Publish the model SRC as REPO_ID on the Hub: model.safetensors, config.json and a model card, in one commit.
+    """Push the model SRC to the Hub as REPO_ID: model.safetensors, config.json and a model card, in one commit.
 
     SRC is a timm model name, hf-hub:ID, a folder with config.json, or a .safetensors file (with --arch). A plain one is
     encrypted on the way, with --key and --cipher; plain weights are never sent.
@@ -64,15 +66,14 @@ def push(
 
     secret = load_key(key, optional=True)
     push_options = PushOptions(private=not public, ask=_ask if sys.stdin.isatty() else None, **options)
-    with warnings_as_lines():
-        commit = push_source(src, repository_in(repo_id) or repo_id, push_options, key=secret, cipher=cipher, arch=arch)
+    commit = push_source(src, repository_in(repo_id) or repo_id, push_options, key=secret, cipher=cipher, arch=arch)
     report_commit(commit, as_json)
 
 
 @click.command("pull")
 @click.argument("repo_id")
 @click.argument("dst", type=Path)
-@click.option("--revision", metavar="REV", help="Branch, tag, pull request (refs/pr/N) or commit.")
+@revision_option
 @token_option
 @force_option
 @json_option

@@ -8,6 +8,8 @@ import click
 
 from timm_encmixer.cli.options import json_option, plain_text, report
 
+_COLUMNS = ("name", "class", "patch side", "constant", "scrambling")
+
 
 @click.command("models")
 @click.argument("pattern", default="*")
@@ -23,6 +25,7 @@ def models(pattern: str, search: str, scramble: bool, refused: bool, as_json: bo
     \b
     Example: encmixer models 'vit_*' --search pos_embed
     """
+    from timm_encmixer.evaluation.columns import text_table
     from timm_encmixer.models.families import find
 
     if scramble and refused:
@@ -30,20 +33,12 @@ def models(pattern: str, search: str, scramble: bool, refused: bool, as_json: bo
     found = [support for support in find(pattern, search=search) if support.supported != refused]
     found = [support for support in found if not (scramble and support.unscrambled)]
     rows = [_row(support) for support in found]
-    widths = [max((len(cell) for cell in column), default=0) for column in zip(*rows, strict=True)]
-    report(
-        [support.to_dict() for support in found],
-        as_json,
-        lambda: "\n".join(
-            [
-                *("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows),
-                f"{len(found)} {'refused' if refused else 'can be encrypted'}",
-            ]
-        ),
-    )
+    last = f"{len(found)} {'refused' if refused else 'can be encrypted'}"
+    report([support.to_dict() for support in found], as_json, lambda: "\n".join([*text_table(rows, left=len(_COLUMNS)), last]))
 
 
 def _row(support: Any) -> list[str]:
+    """Return the cells of one model, in the order of `_COLUMNS`; of a refused one only the first two and the reason."""
     if support.refused:
         return [support.name, support.family, plain_text(support.refused)]
     constant = support.constant if support.constant in ("bias", "none needed") else f"constant in {support.constant}"

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
+import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import click
 
 from timm_encmixer.errors import KeyFormatError, KeyPermissionWarning
+from timm_encmixer.keys import KEY_VARIABLE
 from timm_encmixer.scheme import CIPHERS, DEFAULT_CIPHER, SCRAMBLING_CIPHERS
 
 CHECK_FAILED, BAD_INPUT = 1, 2
+logger = logging.getLogger("timm_encmixer.cli")
 
 
 def numbers(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[float, ...] | None:
@@ -22,29 +23,46 @@ def numbers(context: click.Context, parameter: click.Parameter, value: str | Non
     try:
         return None if value is None else tuple(float(number) for number in value.split(","))
     except ValueError as error:
-        raise click.BadParameter(f"{value!r} is no comma-separated list of numbers") from error
+        raise click.BadParameter(f"{value!r} is not a comma-separated list of numbers") from error
 
 
-key_option = click.option("--key", "-k", metavar="FILE", help="Key file; default: the file that TIMM_ENCMIXER_KEY names.")
+key_option = click.option("--key", "-k", metavar="FILE", envvar=KEY_VARIABLE, show_envvar=True, help="Key file.")
 cipher_option = click.option(
     "--cipher", type=click.Choice((*CIPHERS, *SCRAMBLING_CIPHERS)), default=DEFAULT_CIPHER, show_default=True
 )
 force_option = click.option("--force", is_flag=True, help="Replace what is there already.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 arch_option = click.option("--arch", metavar="NAME", help="timm name of the architecture of a .safetensors file.")
-token_option = click.option("--token", metavar="TOKEN", help="Access token of the Hub; default: HF_TOKEN, or hf auth login.")
+token_option = click.option(
+    "--token", metavar="TOKEN", envvar="HF_TOKEN", show_envvar=True, help="Access token of the Hub; default: hf auth login."
+)
+revision_option = click.option("--revision", metavar="REV", help="Branch, tag, pull request (refs/pr/N) or commit.")
+limit_option = click.option("--limit", type=click.IntRange(min=1), help="Use the first so many images.")
+no_resize_option = click.option("--no-resize", is_flag=True, help="Keep sizes that are multiples of the block.")
+public_option = click.option(
+    "--public", is_flag=True, help="Make a new repository public, or push to one that is; default: private."
+)
+create_pr_option = click.option("--create-pr", is_flag=True, help="Open a pull request instead of committing.")
+
+
+def model_option(help_text: str, *, required: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return the option `--model`."""
+    return click.option("--model", "-m", required=required, help=help_text)
+
+
+images_for_option = model_option("Encrypted model the images are for: folder, file or hf-hub:ID.", required=True)
 
 
 def load_key(path: str | None, *, optional: bool = False) -> Any:
     """Load a key; like ssh, refuse a file that others can read, where the Python API warns.
 
     Args:
-        path: Key file; None takes the one that TIMM_ENCMIXER_KEY names.
+        path: Key file, as `key_option` gives it; None where there is none.
         optional: Having no key at all is fine; returns None then.
     """
-    from timm_encmixer.keys import KEY_VARIABLE, find_key
+    from timm_encmixer.keys import find_key
 
-    if optional and path is None and not os.environ.get(KEY_VARIABLE):
+    if optional and path is None:
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("error", KeyPermissionWarning)
@@ -55,15 +73,6 @@ def load_key(path: str | None, *, optional: bool = False) -> Any:
             raise KeyFormatError(
                 where, "a key file for your eyes only", "one that others can read", f"run: chmod 600 {where}"
             ) from None
-
-
-@contextlib.contextmanager
-def warnings_as_lines() -> Iterator[None]:
-    """Print warnings to stderr as `encmixer: warning: ...`, each once."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", UserWarning)
-        warnings.showwarning = lambda message, *rest, **more: click.echo(f"encmixer: warning: {message}", err=True)
-        yield
 
 
 def report(value: dict[str, Any] | list[dict[str, Any]], as_json: bool, text: Callable[[], str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -16,6 +16,7 @@ PARQUET, ARROW, WEBDATASET, IMAGES = "parquet", "arrow", "webdataset", "imagefol
 _SUFFIXES = {".parquet": PARQUET, ".arrow": ARROW, ".tar": WEBDATASET}
 _METADATA = frozenset(("metadata.csv", "metadata.jsonl", "metadata.parquet"))
 _SIDE_FILES = frozenset(("dataset_info.json", "dataset_dict.json", "state.json", "LICENSE", "LICENSE.txt", "LICENSE.md"))
+_CARD, _SIDE_FILE, _PASSED_OVER = "card", "side file", "passed over"  # what becomes of files that are in no shard
 CARD_NAME = "README.md"
 FILES_PER_SHARD = 256
 
@@ -72,46 +73,30 @@ def read_layout(source: DatasetSource, include: Sequence[str] = ()) -> Layout:
     """
     digest = hashlib.sha256()
     shards: dict[str, list[Shard]] = {kind: [] for kind in (PARQUET, ARROW, WEBDATASET)}
-    folder = ""
-    in_folder: list[tuple[str, int]] = []  # its image files: never those of the whole tree, which may be millions
-    runs: list[Shard] = []
-    side: list[str] = []
-    passed_over: list[str] = []
-    card = False
-    suffixes = image_suffixes()
+    others: dict[str, list[str]] = {role: [] for role in (_CARD, _SIDE_FILE, _PASSED_OVER)}
+    runs, suffixes = _ImageRuns(source.where), image_suffixes()
     for name, size in source.files():
         digest.update(f"{name}\0{size}\n".encode())
-        path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts:  # a server may list what it likes
-            raise SourceError(f"{source.where}: {name}", "files below the data set", "one outside", "do not use this source")
-        kind = _SUFFIXES.get(path.suffix.lower())
-        if name == CARD_NAME:
-            card = True
-        elif path.name in _METADATA or path.name in _SIDE_FILES:
-            side.append(name)
-        elif include and (kind or path.suffix.lower() in suffixes) and not _included(name, include):
-            passed_over.append(name)
-        elif kind:
-            shards[kind].append(Shard(name, size))
-        elif path.suffix.lower() in suffixes:
-            if str(path.parent) != folder:
-                runs += _runs(folder, in_folder, source.where)
-                folder, in_folder = str(path.parent), []
-            in_folder.append((name, size))
+        role = _role(name, include, suffixes, where=source.where)
+        if role == IMAGES:
+            runs.add(name, size)
+        elif role in shards:
+            shards[role].append(Shard(name, size))
         else:
-            passed_over.append(name)
-    runs += _runs(folder, in_folder, source.where)
-    kinds = [kind for kind, found in shards.items() if found] + ([IMAGES] if runs else [])
+            others[role].append(name)
+    shards[IMAGES] = runs.finish()
+    kinds = [kind for kind, found in shards.items() if found]
     if len(kinds) != 1:
-        got = (
-            " and ".join(kinds)
-            if kinds
-            else "no parquet, arrow, tar or image files" + (" that --include names" * bool(include))
-        )
-        raise SourceError(source.where, "a data set of one kind", got, "give its folder, or choose files with --include")
-    found = runs if kinds == [IMAGES] else shards[kinds[0]]
+        none = "no parquet, arrow, tar or image files" + (" that --include names" if include else "")
+        remedy = "give its folder, or choose files with --include"
+        raise SourceError(source.where, "a data set of one kind", " and ".join(kinds) or none, remedy)
     return Layout(
-        kinds[0], tuple(sorted(found, key=lambda shard: shard.name)), tuple(side), card, tuple(passed_over), digest.hexdigest()
+        kinds[0],
+        tuple(sorted(shards[kinds[0]], key=lambda shard: shard.name)),
+        tuple(others[_SIDE_FILE]),
+        bool(others[_CARD]),
+        tuple(others[_PASSED_OVER]),
+        digest.hexdigest(),
     )
 
 
@@ -142,14 +127,56 @@ def _included(name: str, patterns: Iterable[str]) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _runs(folder: str, files: Sequence[tuple[str, int]], where: str) -> Iterator[Shard]:
-    """Cut a folder's image files into runs of at most `FILES_PER_SHARD`."""
-    targets: dict[str, str] = {}
-    for name, _ in files:
-        other = targets.setdefault(target_name(name), name)
-        if other != name:
-            raise SourceError(f"{where}: {name}", "one image per PNG", f"{other} too", "rename one of them")
-    files = sorted(files, key=lambda file: target_name(file[0]))  # the order that the target's files have
-    for start in range(0, len(files), FILES_PER_SHARD):
-        run = files[start : start + FILES_PER_SHARD]
-        yield Shard(f"{folder}#{start:08d}", sum(size for _, size in run), folder, start, start + len(run))
+def _role(name: str, include: Sequence[str], image_suffixes: frozenset[str], *, where: str) -> str:
+    """Return what becomes of a file: the kind of its shards, or _CARD, _SIDE_FILE or _PASSED_OVER.
+
+    Raises:
+        SourceError: The name leads out of the data set; a server may list what it likes.
+    """
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise SourceError(f"{where}: {name}", "files below the data set", "one outside", "do not use this source")
+    if name == CARD_NAME:
+        return _CARD
+    if path.name in _METADATA or path.name in _SIDE_FILES:
+        return _SIDE_FILE
+    suffix = path.suffix.lower()
+    kind = _SUFFIXES.get(suffix) or (IMAGES if suffix in image_suffixes else _PASSED_OVER)
+    return kind if not include or _included(name, include) else _PASSED_OVER
+
+
+class _ImageRuns:
+    """Cuts image files into runs of at most `FILES_PER_SHARD`, as they are listed folder by folder.
+
+    The files of one folder are in memory at a time: the whole tree may have millions.
+    """
+
+    def __init__(self, where: str) -> None:
+        self._where, self._runs = where, list[Shard]()
+        self._folder, self._files = "", list[tuple[str, int]]()
+
+    def add(self, name: str, size: int) -> None:
+        """Take the next image file."""
+        folder = str(PurePosixPath(name).parent)
+        if folder != self._folder:
+            self._cut()
+            self._folder = folder
+        self._files.append((name, size))
+
+    def finish(self) -> list[Shard]:
+        """Return the runs of all files."""
+        self._cut()
+        return self._runs
+
+    def _cut(self) -> None:
+        targets: dict[str, str] = {}
+        for name, _ in self._files:
+            other = targets.setdefault(target_name(name), name)
+            if other != name:
+                raise SourceError(f"{self._where}: {name}", "one image per PNG", f"{other} too", "rename one of them")
+        files = sorted(self._files, key=lambda file: target_name(file[0]))  # the order that the target's files have
+        for start in range(0, len(files), FILES_PER_SHARD):
+            run = files[start : start + FILES_PER_SHARD]
+            size = sum(size for _, size in run)
+            self._runs.append(Shard(f"{self._folder}#{start:08d}", size, self._folder, start, start + len(run)))
+        self._files = []

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from timm_encmixer.checkpoints.loading import ModelLike, load_model
 from timm_encmixer.ciphers import BlockCipher
 from timm_encmixer.errors import DataError
+from timm_encmixer.evaluation.columns import text_table
 from timm_encmixer.images.labelled import LabelledImages
 from timm_encmixer.images.transform import ClientTransform, cipher_input, normalise, normalised_plain
 from timm_encmixer.keys import KeyLike, SecretKey, find_key
@@ -117,7 +118,7 @@ def _right(logits: Tensor, labels: Tensor) -> int:
     return int((logits.argmax(dim=1) == labels).sum())
 
 
-def table(result: Evaluation) -> str:
+def evaluation_table(result: Evaluation) -> str:
     """Return an evaluation as lines of text."""
     rows = [
         ("plain model, plain images", result.plain),
@@ -125,9 +126,8 @@ def table(result: Evaluation) -> str:
         ("encrypted model, plain images (no key)", result.no_key),
         *((f"encrypted model, wrong key {name}", share) for name, share in result.wrong_keys.items()),
     ]
-    width = max(len(name) for name, _ in rows)
     head = f"{result.images} images, cipher {result.cipher}, block {result.patch_size} px, key {result.fingerprint}"
-    lines = [head, *(f"  {name:<{width}}  {share:8.2%}" for name, share in rows)]
+    lines = [head, *text_table([(name, f"{share:.2%}") for name, share in rows], indent="  ")]
     lines.append(
         f"  right key against plain: {result.changed_top1} changed top-1, max |delta logit| {result.max_logit_difference:.2e}"
     )

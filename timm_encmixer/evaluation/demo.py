@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from timm_encmixer.bundled import BUNDLED_MODEL, WEIGHTS_FOLDER, bundled_images
 from timm_encmixer.ciphers import BlockCipher
 from timm_encmixer.evaluation.accuracy import Evaluation, evaluate, wrong_key
+from timm_encmixer.evaluation.columns import text_table
 from timm_encmixer.evaluation.tiles import BAD, GOOD, Caption, draw_panels, draw_rows, stack
 from timm_encmixer.files import file_error, replacing_file
 from timm_encmixer.images.labelled import MemoryImages
@@ -68,18 +69,15 @@ def run_demo(out: Path, *, key: SecretKey | None = None, wrong_keys: int = 3) ->
     return Demo(evaluations, time.perf_counter() - start, picture)
 
 
-def table(demo: Demo) -> str:
+def demo_table(demo: Demo) -> str:
     """Return the demo's result as lines of text."""
-    header = (
-        f"{'cipher':<16} {'plain':>8} {'right key':>10} {'no key':>8} {'wrong keys':>22} {'changed':>8} {'max |delta|':>12}"
-    )
-    lines = [f"accuracy on {demo.evaluations[0].images} CIFAR-10 test images", header]
+    rows = [("cipher", "plain", "right key", "no key", "wrong keys", "changed", "max |delta|")]
     for result in demo.evaluations:
+        shares = [f"{share:.1%}" for share in (result.plain, result.right_key, result.no_key)]
         wrong = " ".join(f"{share:.1%}" for share in result.wrong_keys.values())
-        lines.append(
-            f"{result.cipher:<16} {result.plain:>8.1%} {result.right_key:>10.1%} {result.no_key:>8.1%} {wrong:>22} "
-            f"{result.changed_top1:>8} {result.max_logit_difference:>12.1e}"
-        )
+        changes = (f"{result.changed_top1}", f"{result.max_logit_difference:.1e}")
+        rows.append((result.cipher, shares[0], shares[1], shares[2], wrong, *changes))
+    lines = [f"accuracy on {demo.evaluations[0].images} CIFAR-10 test images", *text_table(rows)]
     default = next(result for result in demo.evaluations if result.cipher == DEFAULT_CIPHER)
     wrong_mean = sum(default.wrong_keys.values()) / len(default.wrong_keys)
     lines += [

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from timm_encmixer.checkpoints.loading import ModelLike, find_scheme, load_model
 from timm_encmixer.ciphers import BlockCipher
 from timm_encmixer.errors import DataError, SourceError
+from timm_encmixer.evaluation.columns import text_table
 from timm_encmixer.images.transform import ClientTransform, cipher_input, normalised_plain
 from timm_encmixer.keys import KeyLike
 
@@ -130,13 +131,14 @@ def _in_both_layouts(model: nn.Module, images: Tensor) -> list[Tensor]:
     ]
 
 
-def table(result: Verification, *, rows: int = 10) -> str:
+def verification_table(result: Verification, *, rows: int = 10) -> str:
     """Return a verification as lines of text, with the first `rows` images."""
-    lines = [f"  {'image':<32} {'plain':>16} {'encrypted':>16} {'max |delta|':>12}"]
+    cells = [("image", "plain", "logit", "encrypted", "logit", "max |delta|")]
     for row in result.rows[:rows]:
-        plain = f"{row['plain_top1']:>5} {row['plain_logit']:>10.5f}"
-        encrypted = f"{row['encrypted_top1']:>5} {row['encrypted_logit']:>10.5f}"
-        lines.append(f"  {row['image'][-32:]:<32} {plain} {encrypted} {row['max_difference']:>12.2e}")
+        plain = (f"{row['plain_top1']}", f"{row['plain_logit']:.5f}")
+        encrypted = (f"{row['encrypted_top1']}", f"{row['encrypted_logit']:.5f}")
+        cells.append((row["image"][-32:], *plain, *encrypted, f"{row['max_difference']:.2e}"))
+    lines = text_table(cells, indent="  ")
     if len(result.rows) > rows:
         lines.append(f"  ... and {len(result.rows) - rows} more")
     ratio = result.max_logit_difference / result.noise_floor if result.noise_floor else float("inf")

@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import os
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
@@ -160,18 +161,40 @@ def _http_library() -> Any:
     return importlib.import_module(type(get_session()).__module__.partition(".")[0])
 
 
+_running: dict[int, frozenset[int | None]] = {}  # by thread with a request of ours: the threads that were there before it
+
+
 @contextlib.contextmanager
 def _bounded_silence() -> Iterator[None]:
-    """huggingface_hub waits for ever for a reply; bound that while one of our requests runs."""
+    """Bound the wait for a reply while a request of ours runs.
+
+    huggingface_hub waits for ever, and its session belongs to the whole process. So the session keeps its own time-out. A hook
+    bounds single requests: those of this thread, and of threads that huggingface_hub starts meanwhile to upload files.
+    """
     from huggingface_hub import get_session
 
-    session = get_session()
-    before = session.timeout
-    session.timeout = longest_silence()  # the setter takes seconds too
+    hooks = get_session().event_hooks["request"]
+    if _bound_request not in hooks:
+        hooks.append(_bound_request)
+    here = threading.get_ident()
+    outer = _running.get(here)
+    _running[here] = frozenset(thread.ident for thread in threading.enumerate()) - {here}
     try:
         yield
     finally:
-        session.timeout = before
+        if outer is None:
+            del _running[here]
+        else:
+            _running[here] = outer
+
+
+def _bound_request(request: Any) -> None:
+    """Give a request of ours a time-out if it has none; the session calls this before it sends any request."""
+    here = threading.get_ident()
+    if all(here in others for others in list(_running.values())):
+        return
+    if all(limit is None for limit in request.extensions.get("timeout", {}).values()):
+        request.extensions["timeout"] = dict.fromkeys(("connect", "read", "write", "pool"), longest_silence())
 
 
 def longest_silence() -> float:

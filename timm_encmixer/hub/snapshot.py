@@ -85,6 +85,7 @@ class Snapshot:
         info = repo_info(repo_id, revision, token, repo_type)
         if not _COMMIT.fullmatch(info.sha or ""):
             raise HubError(where, "a commit of 40 hex digits", repr(info.sha), "do not use this server")
+        logger.info("%s: %s is commit %s", where, revision, info.sha)
         return cls(repo_id, revision, info.sha, listed_files(info), folder, token, bool(info.private), repo_type)
 
     @property
@@ -111,6 +112,7 @@ class Snapshot:
     def _fetch(self, file: HubFile) -> Path:
         where = f"{self.where}: {file.name}"
         path = self._download(file.name, force=False)
+        logger.info("%s: in the cache at %s", where, path)
         difference = file.difference(path)
         if difference is not None:
             logger.warning("%s: %s; fetching it again", where, difference)

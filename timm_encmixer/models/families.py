@@ -114,7 +114,7 @@ def check_name(timm_name: str, cipher: str) -> None:
         raise StemError(timm_name, expected, f"one that cannot: {reason}", remedy)
 
 
-def table() -> dict[str, Support]:
+def known_support() -> dict[str, Support]:
     """Return what `make models` found for every architecture of timm, by name."""
     rows = json.loads((files("timm_encmixer.models") / TABLE).read_text(encoding="utf-8"))
     found = [Support(**{**row, "input_size": tuple(row.get("input_size", (0, 0, 0)))}) for row in rows]
@@ -131,7 +131,7 @@ def find(pattern: str = "*", *, search: str = "") -> list[Support]:
     Raises:
         SourceError: timm has no name that matches `pattern`.
     """
-    known = table()
+    known = known_support()
     names = fnmatch.filter(all_names(), pattern)
     if not names:
         raise SourceError("models", "a pattern of timm's names, such as 'vit_*'", repr(pattern), "see timm.list_models()")

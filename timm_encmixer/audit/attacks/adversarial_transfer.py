@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -18,6 +19,7 @@ EPSILON = 4  # of 255
 STEPS = 10
 
 
+@dataclass(frozen=True, kw_only=True)
 class AdversarialTransfer(Attack):
     """Projected gradient descent on the public plain model; the images go through the keyed pipeline as anybody's would."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -23,13 +24,20 @@ _STRONGEST = 0.995  # quantile at which links are cut off
 _REACH = 1.5  # blocks within which the expected link falls by a factor e
 
 
+@dataclass(frozen=True, kw_only=True)
 class BlindJigsaw(Attack):
     """The covariance of two whitened blocks over many images is the larger the nearer they are.
 
     Its norm is the same under every orthogonal map of the blocks, so no key of theirs is needed. The norms of all pairs are
     matched to distances on the grid by quadratic assignment. That gives the order up to a turn or a mirror image, which shows
     all that the picture shows.
+
+    Args:
+        points: As for every attack.
+        starts: Starting points of the search; None takes 8 or 32.
     """
+
+    starts: int | None = None
 
     name = "blind_jigsaw"
     attacker = "a collector of ciphertext images who has no key"
@@ -49,7 +57,7 @@ class BlindJigsaw(Attack):
         blocks = split(held.scrambled.double(), patch)
         grid = (blocks.shape[1], blocks.shape[2])
         nearness, links = _nearness(grid), _balanced(_links(blocks.flatten(1, 2)))
-        starts, rng = effort.pick(8, 32), effort.rng
+        starts, rng = self.starts or effort.pick(8, 32), effort.rng
         found = assign(nearness, links, moves=True, signed=False, starts=starts, iterations=3000, rng=rng)
         return RecoveredOrder(torch.from_numpy(found.order))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -12,10 +13,10 @@ from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack, Effort
 from timm_encmixer.audit.material import Held
 from timm_encmixer.audit.methods.alignment import polar
 from timm_encmixer.audit.recovery import RecoveredKey
-from timm_encmixer.audit.target import Target
 from timm_encmixer.ciphers.blocks import join, split
 
 
+@dataclass(frozen=True, kw_only=True)
 class ChosenPlaintext(Attack):
     """One block per position, white at that position and black elsewhere, and one black block: their differences are A."""
 
@@ -43,6 +44,6 @@ class ChosenPlaintext(Attack):
         answers = split(held.oracle(asked).double(), patch).reshape(count * per_image, -1)
         return RecoveredKey(polar((answers[: scheme.block_size] - answers[scheme.block_size]).T))
 
-    def details(self, target: Target) -> dict[str, float]:
+    def details(self, held: Held) -> dict[str, float]:
         """How many images were asked for."""
-        return {"images asked for": target.oracle_images}
+        return {"images asked for": held.oracle.asked}

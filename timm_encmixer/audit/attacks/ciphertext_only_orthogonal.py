@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import ClassVar
 
 from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack, Curve, Effort
@@ -14,8 +15,16 @@ from timm_encmixer.audit.recovery import RecoveredKey
 RIDGE = 0.5  # mean variances
 
 
+@dataclass(frozen=True, kw_only=True)
 class CiphertextOnlyOrthogonal(Attack):
-    """Covariances within blocks and between neighbours, aligned with those of public photos."""
+    """Covariances within blocks and between neighbours, aligned with those of public photos.
+
+    Args:
+        points: As for every attack.
+        starts: Starting points of the alignment; None takes 12 or 32.
+    """
+
+    starts: int | None = None
 
     name = "ciphertext_only_orthogonal"
     attacker = "somebody who collects ciphertext images"
@@ -36,7 +45,7 @@ class CiphertextOnlyOrthogonal(Attack):
         matrix = align(
             whitened(targets, RIDGE),
             whitened(references, RIDGE),
-            starts=effort.pick(12, 32),
+            starts=self.starts or effort.pick(12, 32),
             iterations=200,
             generator=effort.generator,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -18,13 +19,20 @@ from timm_encmixer.audit.recovery import RecoveredKey
 RIDGE = 0.1  # mean variances
 
 
+@dataclass(frozen=True, kw_only=True)
 class CiphertextOnlyShuffle(Attack):
     """Covariances within a block and between neighbours, matched with those of public photos.
 
     In two ways: correlations within a block by quadratic assignment, and all covariances by alignment, brought to the nearest
     signed permutation. What that leaves open, the mirror images of a block, a reordering of the channels and one sign, is
     decided by the neighbours' covariances, and the sign by light coming from above.
+
+    Args:
+        points: As for every attack.
+        starts: Starting points of the search for correlations; None takes 4 or 16.
     """
+
+    starts: int | None = None
 
     name = "ciphertext_only_shuffle"
     attacker = "somebody who collects ciphertext images"
@@ -52,7 +60,7 @@ class CiphertextOnlyShuffle(Attack):
             correlation(held.public_statistics.within).numpy(),
             moves=moves,
             signed=signed,
-            starts=effort.pick(4, 16),
+            starts=self.starts or effort.pick(4, 16),
             iterations=1000,
             rng=effort.rng,
         )

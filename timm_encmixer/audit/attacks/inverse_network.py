@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -13,8 +14,16 @@ from timm_encmixer.audit.material import Held
 from timm_encmixer.audit.recovery import RecoveredImages
 
 
+@dataclass(frozen=True, kw_only=True)
 class InverseNetwork(Attack):
-    """An inverse transformation network that knows of the cipher only that it works on blocks."""
+    """An inverse transformation network that knows of the cipher only that it works on blocks.
+
+    Args:
+        points: As for every attack.
+        steps: Steps of training; None takes 600 or 3,000.
+    """
+
+    steps: int | None = None
 
     name = "inverse_network"
     attacker = "somebody who has images both plain and encrypted and trains a network on them"
@@ -41,7 +50,7 @@ class InverseNetwork(Attack):
             nn.PixelShuffle(patch),
         )
         optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=1e-4)
-        steps = effort.pick(600, 3000)
+        steps = self.steps or effort.pick(600, 3000)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=steps)
         generator = effort.generator
         for _ in range(steps):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -15,8 +16,16 @@ from timm_encmixer.audit.recovery import RecoveredOrder
 from timm_encmixer.ciphers.blocks import split
 
 
+@dataclass(frozen=True, kw_only=True)
 class Jigsaw(Attack):
-    """Blocks decrypted and put together by their borders; all images share one order, so many of them solve one puzzle."""
+    """Blocks decrypted and put together by their borders; all images share one order, so many of them solve one puzzle.
+
+    Args:
+        points: As for every attack.
+        starts: Starting points of the arrangement; None takes 4 or 16.
+    """
+
+    starts: int | None = None
 
     name = "jigsaw"
     attacker = "a collector of ciphertext images who has the key of a block, and not the order of the blocks"
@@ -36,5 +45,5 @@ class Jigsaw(Attack):
         blocks = split(invert(held.block_key, held.scrambled, patch), patch)
         n, rows, columns, _ = blocks.shape
         across, down = misfits(blocks.reshape(n, rows * columns, channels, patch, patch))
-        order = arrange(across, down, (rows, columns), starts=effort.pick(4, 16), rng=effort.rng)
+        order = arrange(across, down, (rows, columns), starts=self.starts or effort.pick(4, 16), rng=effort.rng)
         return RecoveredOrder(torch.from_numpy(order))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import ClassVar
 
 from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack, Effort
@@ -11,6 +12,7 @@ from timm_encmixer.audit.material import Held
 from timm_encmixer.audit.recovery import RecoveredKey
 
 
+@dataclass(frozen=True, kw_only=True)
 class KeyReuse(Attack):
     """The key of the model with public weights, used on this one, whose own weights are not public."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
@@ -15,6 +16,7 @@ from timm_encmixer.audit.target import stem_rows
 from timm_encmixer.scheme import Scheme
 
 
+@dataclass(frozen=True, kw_only=True)
 class PublicBaseWeights(Attack):
     """The columns of two stems, matched; with noise on the owner's stem to see how unlike they may be."""
 
@@ -40,6 +42,7 @@ class PublicBaseWeights(Attack):
         return RecoveredKey(match_rows(stem_rows(held.base_model), stem_rows(held.encrypted_model), held.scheme))
 
 
+@dataclass(frozen=True, kw_only=True)
 class FinetunedBaseWeights(PublicBaseWeights):
     """The same after the owner has fine-tuned the whole model."""
 

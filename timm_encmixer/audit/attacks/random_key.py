@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import ClassVar
 
 from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack, Curve, Effort
 from timm_encmixer.audit.material import Held
-from timm_encmixer.audit.recovery import GuessedKeys, PartialKey
+from timm_encmixer.audit.recovery import GuessedKeys, GuessedMatrices
 from timm_encmixer.evaluation.accuracy import wrong_key
 
 
+@dataclass(frozen=True, kw_only=True)
 class RandomKey(Attack):
     """Accuracy of the best of many wrong keys."""
 
@@ -31,12 +33,20 @@ class RandomKey(Attack):
         return GuessedKeys([wrong_key(index) for index in range(int(held.setting["keys"]))])
 
 
+@dataclass(frozen=True, kw_only=True)
 class NearbyKey(Attack):
-    """Accuracy of keys that agree with the right one in part: a key should not be worth approaching."""
+    """Accuracy of keys that agree with the right one in part: a key should not be worth approaching.
+
+    Args:
+        points: As for every attack.
+        tries: Keys for each share; None takes 3 or 10.
+    """
+
+    tries: int | None = None
 
     name = "nearby_key"
     attacker = "somebody who has the encrypted model and knows three quarters of the key's positions"
-    material = ("encrypted_model", "labelled")
+    material = ("encrypted_model", "labelled", "keys_in_part")
     source = "Iijima and Kiya (arXiv 2207.11939), section 4, on wrong keys; our own for keys in part"
     curve = Curve(
         "agreement", "share of right positions", (1, 0.9, 0.5, 0.25, 0.75), (1, 0.95, 0.9, 0.8, 0.5, 0.25, 0, 0.75), False
@@ -48,6 +58,7 @@ class NearbyKey(Attack):
     }
     advice = "Count a key that is known in part as known, and rotate it."
 
-    def attack(self, held: Held, effort: Effort) -> PartialKey:
-        """Ask the base class for such keys."""
-        return PartialKey(held.setting["agreement"], tries=effort.pick(3, 10))
+    def attack(self, held: Held, effort: Effort) -> GuessedMatrices:
+        """Fill in the rest at random, a few times."""
+        tries = self.tries or effort.pick(3, 10)
+        return GuessedMatrices(held.keys_in_part(held.setting["agreement"], tries))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -16,11 +17,18 @@ from timm_encmixer.audit.recovery import RecoveredImages
 from timm_encmixer.ciphers.blocks import join
 
 
+@dataclass(frozen=True, kw_only=True)
 class ServerView(Attack):
     """The stem's outputs are an unknown linear image of every plain block, whatever the cipher.
 
     Both sides are whitened, which leaves an orthogonal matrix; covariances between neighbours give it.
+
+    Args:
+        points: As for every attack.
+        starts: Starting points of the alignment; None takes 12 or 48.
     """
+
+    starts: int | None = None
 
     name = "server_view"
     attacker = "whoever runs the encrypted model, with nothing but the outputs of its stem"
@@ -51,7 +59,9 @@ class ServerView(Attack):
             whitened = basis.T @ whitened @ basis
         else:
             back = torch.linalg.inv(root)
-        turn = align(targets[1:], whitened[1:], starts=effort.pick(12, 48), iterations=300, generator=effort.generator)
+        turn = align(
+            targets[1:], whitened[1:], starts=self.starts or effort.pick(12, 48), iterations=300, generator=effort.generator
+        )
         unmix = back @ turn.T
         if float((unmix @ seen.light) @ public.light) < 0:
             unmix = -unmix

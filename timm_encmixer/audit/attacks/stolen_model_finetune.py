@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -18,8 +19,16 @@ from timm_encmixer.models.encryption import scheme_of
 from timm_encmixer.models.patch_stem import find_stem
 
 
+@dataclass(frozen=True, kw_only=True)
 class StolenModelFinetune(Attack):
-    """Retrains the stem alone, and the whole model, on plain images; compared with training from scratch on the same."""
+    """Retrains the stem alone, and the whole model, on plain images; compared with training from scratch on the same.
+
+    Args:
+        points: As for every attack.
+        epochs: Passes over the images; None takes as many as the budget allows, 4 to 40.
+    """
+
+    epochs: int | None = None
 
     name = "stolen_model_finetune"
     attacker = "a thief who has the encrypted model and some labelled plain images"
@@ -39,7 +48,7 @@ class StolenModelFinetune(Attack):
         """Train three models."""
         images, labels = held.labelled
         inputs = normalise(images)
-        epochs = max(4, min(40, effort.pick(1500, 12000) // len(images)))
+        epochs = self.epochs or max(4, min(40, effort.pick(1500, 12000) // len(images)))
         classifiers: dict[str, Callable[[Tensor], Tensor]] = {}
         for name, rate in (("stem only", 1e-2), ("whole model", 3e-3)):
             model, stem = _stolen(held)

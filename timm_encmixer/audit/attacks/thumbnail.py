@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -15,6 +16,7 @@ from timm_encmixer.audit.recovery import RecoveredImages
 from timm_encmixer.ciphers.blocks import split
 
 
+@dataclass(frozen=True, kw_only=True)
 class Thumbnail(Attack):
     """One grey value per block.
 

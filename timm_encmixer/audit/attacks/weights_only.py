@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -19,13 +20,20 @@ from timm_encmixer.audit.target import classify, stem_rows
 POWERS = (0.35, 0.5)
 
 
+@dataclass(frozen=True, kw_only=True)
 class WeightsOnly(Attack):
     """The stem's own second-order statistics, matched with those that natural images lead to.
 
     Filters that were trained on photos are smooth, so their correlations between positions resemble a power of the
     covariance of photo blocks, with the mean brightness held back. A tabu search matches the two. What that leaves open
     (mirrors, channel orders, signs) is decided by the model: it is surest of its answers under the right key.
+
+    Args:
+        points: As for every attack.
+        starts: Starting points of the search; None takes 24 or 96.
     """
+
+    starts: int | None = None
 
     name = "weights_only"
     attacker = "somebody who has nothing but the encrypted model"
@@ -57,7 +65,7 @@ class WeightsOnly(Attack):
                 correlation(prior).numpy(),
                 moves="shuffle" in parts,
                 signed="negpos" in parts,
-                starts=effort.pick(24, 96),
+                starts=self.starts or effort.pick(24, 96),
                 iterations=2500,
                 rng=effort.rng,
             )

@@ -89,48 +89,84 @@ def _tabu(
     iterations: int,
     rng: np.random.Generator,
 ) -> Assignment:
-    """Take the best move at each step, even a bad one, but for a while not one that was just made."""
+    """Take the best move at each step, even one that lowers the score, but for a while not one that was just made.
+
+    A move exchanges two positions, and may change their signs; without an exchange it changes one sign. A move that was made
+    is forbidden (tabu) for a random number of steps, unless it leads to the best score so far.
+    """
     n = len(order)
-    order, sign = order.copy(), sign.copy()
-    a, b = target * np.outer(sign, sign), reference[np.ix_(order, order)]
-    product = a @ b  # kept up to date: every move changes it by a matrix of rank one
-    score = float((a * b).sum())
+    state = _State(target, reference, order, sign)
+    score = float((state.a * state.b).sum())
     best = score, order.copy(), sign.copy()
-    free = np.zeros((n, n), np.int64)  # the step from which on a move is free again
+    free = np.zeros((n, n), np.int64)  # by move, the step from which on it is free again
     for step in range(iterations):
-        diagonal = product.diagonal()
-        both = a * b
-        swaps = 2 * (product + product.T - diagonal[:, None] - diagonal) + 4 * both
-        choices = [swaps]
-        if (
-            signed
-        ):  # a swap may go with a change of sign of the first, the second or both; a change alone stands on the diagonal
-            first = swaps - 4 * (product + both)
-            choices += [first, first.T, first + first.T - swaps + 8 * both]
+        choices = state.gains(signed=signed)
         gains = np.max(choices, axis=0)
-        np.fill_diagonal(gains, -4 * diagonal if signed else -np.inf)
+        np.fill_diagonal(gains, state.gains_of_signs() if signed else -np.inf)
         gains[(free > step) & (score + gains <= best[0] + 1e-9)] = -np.inf
         r, s = divmod(int(gains.argmax()), n)
         if not np.isfinite(gains[r, s]):
             continue
         score += float(gains[r, s])
         free[r, s] = free[s, r] = step + int(rng.integers(n // 2 + 1, 3 * n // 2 + 2))
-        chosen = int(np.argmax([choice[r, s] for choice in choices])) if r != s else 1
-        if r != s:
-            product += np.outer(a[:, s] - a[:, r], b[r] - b[s])
-            product[:, [r, s]] = product[:, [s, r]]
-            order[[r, s]] = order[[s, r]]
-            b[[r, s]] = b[[s, r]]
-            b[:, [r, s]] = b[:, [s, r]]
-        for flip in ((), (r,), (s,), (r, s))[chosen]:
-            product -= 2 * np.outer(a[:, flip], b[flip])
-            product[flip] *= -1
-            sign[flip] *= -1
-            a[flip] *= -1
-            a[:, flip] *= -1
+        if r == s:
+            state.change_sign(r)
+        else:
+            state.exchange(r, s)
+            for flipped in ((), (r,), (s,), (r, s))[int(np.argmax([choice[r, s] for choice in choices]))]:
+                state.change_sign(flipped)
         if score > best[0] + 1e-9:
-            best = score, order.copy(), sign.copy()
+            best = score, state.order.copy(), state.sign.copy()
     return _finish(target, reference, best[1], best[2])
+
+
+class _State:
+    """An assignment under way, with what the gains of all moves follow from.
+
+    With a[i, j] = s[i] s[j] target[i, j] and b[i, j] = reference[p[i], p[j]] the score is the sum of a * b. Both are symmetric
+    and have zeros on the diagonal. `product` is a @ b. A move changes it by matrices of rank one, so it is kept up to date
+    instead of multiplied again: a step costs n^2 operations instead of n^3.
+    """
+
+    def __init__(self, target: Matrix, reference: Matrix, order: NDArray[np.int64], sign: NDArray[np.int64]) -> None:
+        self.order, self.sign = order.copy(), sign.copy()
+        self.a = target * np.outer(sign, sign)
+        self.b = reference[np.ix_(order, order)]
+        self.product = self.a @ self.b
+
+    def gains(self, *, signed: bool) -> list[Matrix]:
+        """Return what exchanging r and s would add to the score, for all r, s, shape (n, n).
+
+        One matrix without a change of sign; where `signed`, one more for a change of the first sign, of the second, of both.
+        """
+        diagonal = self.product.diagonal()
+        both = self.a * self.b
+        swaps: Matrix = 2 * (self.product + self.product.T - diagonal[:, None] - diagonal) + 4 * both
+        if not signed:
+            return [swaps]
+        first: Matrix = swaps - 4 * (self.product + both)
+        return [swaps, first, first.T, first + first.T - swaps + 8 * both]
+
+    def gains_of_signs(self) -> Matrix:
+        """Return what a change of each sign alone would add to the score, shape (n,)."""
+        gains: Matrix = -4 * self.product.diagonal()
+        return gains
+
+    def exchange(self, r: int, s: int) -> None:
+        """Exchange the positions r and s of the reference."""
+        self.product += np.outer(self.a[:, s] - self.a[:, r], self.b[r] - self.b[s])
+        self.product[:, [r, s]] = self.product[:, [s, r]]
+        self.order[[r, s]] = self.order[[s, r]]
+        self.b[[r, s]] = self.b[[s, r]]
+        self.b[:, [r, s]] = self.b[:, [s, r]]
+
+    def change_sign(self, position: int) -> None:
+        """Change the sign of one position."""
+        self.product -= 2 * np.outer(self.a[:, position], self.b[position])
+        self.product[position] *= -1
+        self.sign[position] *= -1
+        self.a[position] *= -1
+        self.a[:, position] *= -1
 
 
 def _finish(target: Matrix, reference: Matrix, order: NDArray[np.int64], sign: NDArray[np.int64]) -> Assignment:

@@ -1,0 +1,57 @@
+"""What people expect of a public repository, where its files must agree with each other; `make check` holds them to schemas."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import yaml
+from conftest import ROOT
+
+import timm_encmixer as te
+
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+
+
+def workflow(name: str) -> dict:
+    return yaml.safe_load((ROOT / ".github" / "workflows" / f"{name}.yml").read_text())
+
+
+def steps(name: str) -> list[dict]:
+    return [step for job in workflow(name)["jobs"].values() for step in job["steps"]]
+
+
+def test_every_python_that_is_promised_is_tested():
+    promised = re.findall(r'"Programming Language :: Python :: (3\.\d+)"', (ROOT / "pyproject.toml").read_text())
+    assert len(promised) > 3
+    assert workflow("ci")["jobs"]["test"]["strategy"]["matrix"]["python"] == promised
+    assert f'requires-python = ">={promised[0]}"' in (ROOT / "pyproject.toml").read_text()
+
+
+def test_workflows_call_targets_that_there_are():
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    called = {step["run"].removeprefix("make ") for step in steps("ci") if step.get("run", "").startswith("make ")}
+    assert {"setup", "check", "test", "docs", "dist"} <= called <= targets
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_workflows_may_do_no_more_than_they_need(path):
+    """Reading the code; and, for the one step that publishes, proving to PyPI which workflow this is."""
+    content = yaml.safe_load(path.read_text())
+    granted = {name: job.get("permissions", content["permissions"]) for name, job in content["jobs"].items()}
+    publishing = {
+        name for name, job in content["jobs"].items() if any("pypi-publish" in s.get("uses", "") for s in job["steps"])
+    }
+    for name, permissions in granted.items():
+        assert permissions == ({"id-token": "write"} if name in publishing else {"contents": "read"}), name
+    assert publishing == ({"publish"} if path.name == "release.yml" else set())
+    assert "secrets." not in path.read_text()
+
+
+def test_the_citation_names_the_paper_and_this_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == te.__version__
+    assert f'license = "{citation["license"]}"' in (ROOT / "pyproject.toml").read_text()
+    paper = citation["preferred-citation"]
+    assert paper["url"].rpartition("/")[2] in (ROOT / "NOTICE").read_text()
+    assert paper["title"] in (ROOT / "NOTICE").read_text()
