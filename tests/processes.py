@@ -97,7 +97,7 @@ def path_of_commands(folder: Path) -> str:
 
 
 def pass_on(address: str, arguments: Sequence[str]) -> int:
-    """Be `python ARGUMENTS`, as far as whoever waits for this process can tell."""
+    """Be `python ARGUMENTS`, as far as the process that waits for it can tell."""
     child = Child(arguments, env=os.environ, cwd=Path.cwd(), out=1, err=2, obey=False, address=address)
     code = child.wait()
     return code if code >= 0 else 128 - code

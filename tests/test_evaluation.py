@@ -99,7 +99,7 @@ def test_parquet_folders(tmp_path):
 
 def test_a_missing_extra_names_its_remedy(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "datasets", None)
-    with pytest.raises(MissingExtraError, match=r'pip install "timm-encmixer\[data\]"'):
+    with pytest.raises(MissingExtraError, match=r'pip install "\.\[data\]"'):
         open_labelled_images("owner/name")
 
 

@@ -36,7 +36,7 @@ def test_shuffle_keeps_block_means_which_are_a_thumbnail(key, pixels):
     assert torch.allclose(*means, atol=1e-9)
 
 
-def test_whoever_runs_the_model_sees_the_plain_stems_output(plain_model, key, pixels):
+def test_a_server_that_runs_the_model_sees_the_plain_stems_output(plain_model, key, pixels):
     encrypted = te.encrypt_model(plain_model, key)
     cipher = te.BlockCipher(key, encrypted.encmixer)
     with torch.no_grad():

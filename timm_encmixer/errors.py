@@ -126,6 +126,12 @@ class MissingExtraError(EncMixerError, ImportError):
     """An optional dependency is not installed."""
 
 
+def missing_extra(where: str, package: str, extra: str) -> MissingExtraError:
+    """Return the error for a package that is not installed, with the command that installs the extra it belongs to."""
+    remedy = f'in a checkout of timm-encmixer run: pip install ".[{extra}]"'
+    return MissingExtraError(where, f"the package {package}", "none installed", remedy)
+
+
 class KeyPermissionWarning(UserWarning):
     """Others than the owner can read a key file."""
 

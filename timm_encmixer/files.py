@@ -48,7 +48,7 @@ def _temporary_beside(path: Path) -> Path:
 
 
 def _rename_to_new(temporary: Path, path: Path) -> None:
-    """Give the file its name; unlike a bare rename, fail when somebody created the target meanwhile."""
+    """Give the file its name; unlike a bare rename, fail if the target was created meanwhile."""
     try:
         os.link(temporary, path)
     except OSError as error:

@@ -58,7 +58,7 @@ class SecretKey:
         """Read a key file.
 
         Raises:
-            KeyFormatError: The text is no key: foreign, truncated, mistyped or of an unknown version.
+            KeyFormatError: The text is not a key: foreign, truncated, mistyped or of an unknown version.
             FileAccessError: The file cannot be read.
 
         Warns:
@@ -164,7 +164,7 @@ def find_key(key: KeyLike | None, *, where: str = "key") -> SecretKey:
 
     Raises:
         MissingKeyError: There is none, or it is neither a key nor a path.
-        KeyFormatError, FileAccessError: The file is no key or cannot be read.
+        KeyFormatError, FileAccessError: The file is not a key or cannot be read.
     """
     if isinstance(key, SecretKey):
         return key

@@ -172,7 +172,7 @@ class Scheme:
 
     @property
     def scrambles(self) -> bool:
-        """Whether the blocks change places too, so that images have one size."""
+        """Whether the blocks are permuted too, so that images have one size."""
         return SCRAMBLE in self.parts
 
     @property
@@ -186,7 +186,7 @@ class Scheme:
         return "orthogonal" not in self.parts
 
     def replace(self, **changes: Any) -> Scheme:
-        """Return a copy with some fields changed, checked anew."""
+        """Return a copy with some fields changed, checked again."""
         return dataclasses.replace(self, **{"version": None, **changes})
 
     def without_fingerprint(self) -> Scheme:
@@ -236,14 +236,14 @@ class Scheme:
         """Parse a record from JSON text.
 
         Raises:
-            SchemeError: As for `from_dict`, or the text is no JSON.
+            SchemeError: As for `from_dict`, or the text is not valid JSON.
         """
         try:
             return cls.from_dict(json.loads(text), where=where)
         except (ValueError, RecursionError) as error:
             if isinstance(error, SchemeError):
                 raise
-            raise SchemeError(where, "JSON", "text that is none", _REMEDY) from error
+            raise SchemeError(where, "JSON", "text that is not valid JSON", _REMEDY) from error
 
 
 def scheme_in_notes(notes: Iterable[Any] | None) -> Scheme | None:

@@ -249,7 +249,7 @@ def test_patches_that_timm_resampled_are_refused(tmp_path):
         ("convmixer_custom", {"dim": 8, "depth": 1, "patch_size": 4}, "no position embedding is directly added to the blocks"),
         ("mixer_s32_224", {"img_size": 64}, "no position embedding is directly added"),
         ("swin_tiny_patch4_window7_224", {"img_size": 56}, "no position embedding is directly added"),
-        ("eva02_tiny_patch14_224", {"img_size": 28, "depth": 1}, "each block is treated by its place"),
+        ("eva02_tiny_patch14_224", {"img_size": 28, "depth": 1}, "each block is treated by its position"),
         ("beit_base_patch16_224", {"img_size": 32, "depth": 1}, "no position embedding is directly added"),
         ("nest_tiny", {"img_size": 64}, "do not lie in order along one axis"),
         (VIT, {**SMALL, "pos_embed": "none"}, "no position embedding is directly added"),

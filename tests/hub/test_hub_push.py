@@ -147,7 +147,7 @@ def test_an_unknown_licence_is_asked_for_and_never_invented(hub, owner, plain_mo
     assert "the licence is not known, so the card states none: pass license= (--license)" in result.stderr
     assert card_of(hub).data.license is None
     assert card_of(hub).data.base_model is None
-    assert "Whoever has the plain weights" in card_of(hub).text
+    assert "Anyone with the plain weights" in card_of(hub).text
     owner.run("model", "push", tmp_path / "own", "me/m", "--license", "mit", check=True)
     assert card_of(hub).data.license == "mit"
     assert "not known" not in owner.run("model", "push", tmp_path / "own", "me/m", check=True).stderr  # the card states it

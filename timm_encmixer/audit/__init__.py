@@ -5,7 +5,7 @@ from typing import Any
 
 import lazy_loader
 
-from timm_encmixer.errors import MissingExtraError
+from timm_encmixer.errors import missing_extra
 
 _EXTRA = ("scipy", "skimage", "foolbox", "matplotlib", "jinja2")
 _load, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
@@ -15,6 +15,5 @@ def __getattr__(name: str) -> Any:
     if name in __all__:
         for package in _EXTRA:
             if importlib.util.find_spec(package) is None:
-                remedy = 'in a checkout: pip install ".[audit]"'
-                raise MissingExtraError("audit", f"the package {package}", "none installed", remedy)
+                raise missing_extra("audit", package, "audit")
     return _load(name)

@@ -19,7 +19,7 @@ class RecoveredKey:
 
 @dataclass(frozen=True)
 class RecoveredOrder:
-    """For each place of the image, by rows, the block of the scrambled ciphertext that belongs there; int64, shape (N,)."""
+    """For each position of the image, by rows, the block of the scrambled ciphertext that belongs there; int64, shape (N,)."""
 
     order: Tensor
 

@@ -46,7 +46,7 @@ class Truth:
     encrypted_model: nn.Module
     plain_accuracy: float | None
     guessing: float  # accuracy of one who knows nothing
-    order: Tensor | None  # of ciphers that scramble: block of the plain image in each place of the ciphertext
+    order: Tensor | None  # of ciphers that scramble: block of the plain image at each position of the ciphertext
 
 
 @dataclass
@@ -68,7 +68,7 @@ class Target:
         photos: A few public photos, None where there are none.
         base_model: Public plain weights that `plain_model` was made from; None where there are none.
         seed: For what the owner does by chance.
-        ciphertexts: What attackers meet in place of the images' ciphertexts, floats (N, C, H, W): a control such as noise, in
+        ciphertexts: What attackers meet instead of the images' ciphertexts, floats (N, C, H, W): a control such as noise, in
             which an attack must find nothing. None takes the images' ciphertexts.
     """
 
@@ -242,7 +242,7 @@ def fit_copy(target: Target, epochs: int) -> nn.Module:
 
 
 def in_order(model: nn.Module, cipher: BlockCipher) -> nn.Module:
-    """Return an encrypted model that takes its blocks in their places, which the cipher scrambles; others as they are."""
+    """Return an encrypted model that reads unscrambled blocks, if the cipher scrambles them; other models as they are."""
     scheme, bare = cipher.scheme, cipher.within_blocks().scheme
     if scheme.positions is None:
         return model

@@ -1,4 +1,4 @@
-"""A checkpoint on disk: opened by its headers, read tensor by tensor, written anew with a few tensors changed.
+"""A checkpoint on disk: opened by its headers, read tensor by tensor, written again with a few tensors changed.
 
 A folder as `timm.models.save_for_hf(..., safe_serialization=True)` writes it (config.json and model.safetensors), or a single
 .safetensors file. File formats: docs/format.md.

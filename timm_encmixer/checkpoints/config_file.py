@@ -20,7 +20,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
     Raises:
         FileAccessError: It is missing or unreadable.
-        CheckpointError: It is no JSON object with an architecture.
+        CheckpointError: It is not a JSON object with an architecture.
     """
     path = folder / CONFIG_NAME
     remedy = "take the folder that timm.models.save_for_hf or encmixer wrote"
@@ -31,7 +31,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     except OSError as error:
         raise file_error(path, "a timm config to read", error) from error
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(str(path), "JSON", "not valid JSON", remedy) from error
+        raise CheckpointError(str(path), "JSON", "text that is not valid JSON", remedy) from error
     if not isinstance(config, dict) or not isinstance(config.get("architecture"), str):
         raise CheckpointError(str(path), "a JSON object with an architecture", "something else", remedy)
     if "pretrained_cfg" not in config:  # timm's first form had everything on one level

@@ -1,7 +1,7 @@
 """Sealing a model: real cryptography for weights at rest and on the way, in the age format (https://age-encryption.org/v1).
 
-What it protects: the file, from everybody without the identity or passphrase. What it does not: the opened model, from
-whoever runs it. A folder is sealed as a tar of its two files, a .safetensors file as it is; `age -d` opens both.
+What it protects: the file, from everyone without the identity or passphrase. What it does not: the opened model, from
+anyone who runs it. A folder is sealed as a tar of its two files, a .safetensors file as it is; `age -d` opens both.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from timm_encmixer.checkpoints.checkpoint import OWNED_NAMES, Checkpoint
 from timm_encmixer.checkpoints.config_file import CONFIG_NAME, WEIGHTS_NAME
 from timm_encmixer.checkpoints.sources import SourceLike, open_checkpoint
 from timm_encmixer.checkpoints.tensor_file import TensorFile
-from timm_encmixer.errors import CheckpointError, EncMixerError, IntegrityError, MissingExtraError, SealError
+from timm_encmixer.errors import CheckpointError, EncMixerError, IntegrityError, SealError, missing_extra
 from timm_encmixer.files import PathLike, file_error, refuse_existing, replacing_file, replacing_folder
 
 _BLOCK_BYTES = 512  # of a tar file
@@ -49,8 +49,8 @@ def seal_model(
         force: Replace an existing target.
 
     Raises:
-        SealError: No recipients, or one that is none.
-        CheckpointError, FileAccessError: The source is no whole model.
+        SealError: No recipients, or one that is not a recipient.
+        CheckpointError, FileAccessError: The source is not a whole model.
         TargetExistsError: The target is there.
         MissingExtraError: pyrage is not installed (extra `seal`).
     """
@@ -138,7 +138,7 @@ def _decrypt(src: Path, target: Path, identities: Sequence[Any], passphrase: str
 
 
 def _unpack(src: Path, tar: Path, dst: Path, force: bool) -> None:
-    remedy = "ask whoever sealed it for a model folder or a .safetensors file"
+    remedy = "ask the person who sealed it for a model folder or a .safetensors file"
     with replacing_folder(dst, overwrite=force, owned=OWNED_NAMES) as folder:
         try:
             with tarfile.open(tar, "r:") as archive:
@@ -159,7 +159,7 @@ def _place_file(src: Path, inner: Path, dst: Path, force: bool) -> None:
     try:
         TensorFile.open(inner)
     except CheckpointError as error:
-        raise IntegrityError(str(src), "a sealed model", error.got, "ask whoever sealed it for a model") from error
+        raise IntegrityError(str(src), "a sealed model", error.got, "ask the person who sealed it for a model") from error
     with replacing_file(dst, overwrite=force) as temporary:
         inner.replace(temporary)
 
@@ -256,5 +256,5 @@ def _pyrage() -> Any:
     try:
         import pyrage
     except ImportError as error:
-        raise MissingExtraError("seal", "the package pyrage", "none installed", 'pip install "timm-encmixer[seal]"') from error
+        raise missing_extra("seal", "pyrage", "seal") from error
     return pyrage

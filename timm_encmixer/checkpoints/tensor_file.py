@@ -44,7 +44,7 @@ class TensorFile:
 
         Raises:
             FileAccessError: The file is missing, a folder or unreadable.
-            CheckpointError: It is no whole, well-formed safetensors file.
+            CheckpointError: It is not a whole, well-formed safetensors file.
         """
         path = Path(path)
         try:
@@ -100,7 +100,7 @@ class TensorFile:
 
 
 def read_header(file: BinaryIO, size: int, where: str) -> tuple[dict[str, Any], int]:
-    """Read a file's header and return it with the place where the tensors' bytes begin.
+    """Read a file's header and return it with the offset at which the tensors' bytes begin.
 
     Args:
         file: The file from its beginning, at least as far as the header goes.
@@ -108,7 +108,7 @@ def read_header(file: BinaryIO, size: int, where: str) -> tuple[dict[str, Any], 
         where: For error messages.
 
     Raises:
-        CheckpointError: It is no safetensors header.
+        CheckpointError: It is not a safetensors header.
     """
     prefix = file.read(_LENGTH_BYTES)
     if len(prefix) < _LENGTH_BYTES:

@@ -14,11 +14,11 @@ def is_channels_last(images: Tensor) -> bool:
 def gather_index(
     source: Tensor, order: Tensor | None, height: int, width: int, *, channels: int, patch: int, channels_last: bool
 ) -> Tensor:
-    """Return for each place of an image's memory the place that the cipher reads it from.
+    """Return for each index of an image's memory the index that the cipher reads it from.
 
     Args:
         source: Position in a block that each position reads, shape (D,), int64, D = channels * patch * patch.
-        order: Block that each block is read from, by rows, shape (H/P * W/P,), int64; None leaves them in their places.
+        order: Block that each block is read from, by rows, shape (H/P * W/P,), int64; None permutes none.
         height: Image height in pixels, a multiple of `patch`.
         width: Image width in pixels, a multiple of `patch`.
         channels: C.

@@ -32,7 +32,7 @@ class BlockCipher(nn.Module):
     the same type, dtype, device and memory format. uint8 round-trips bit for bit; floats within rounding. As a torch module
     it encrypts in `forward`, works on any device and under `torch.compile`, and never appears in a state dict.
 
-    What it does not do: hide an image from whoever studies many ciphertexts, a plain copy or the plain weights
+    What it does not do: hide an image from anyone who studies many ciphertexts, a plain copy or the plain weights
     (docs/security.md).
 
     Args:
@@ -116,7 +116,7 @@ class BlockCipher(nn.Module):
         """Block of the plain image, counted by rows, that each block of the ciphertext is made of; shape (blocks,), int64.
 
         Raises:
-            SchemeMismatchError: The cipher leaves the blocks in their places.
+            SchemeMismatchError: The cipher does not permute the blocks.
         """
         if self._map.order is None:
             expected = "a cipher that scrambles blocks"

@@ -31,5 +31,5 @@ class KeyedMap(Protocol):
         ...
 
     def permuted(self: MapT, order: Tensor | None) -> MapT:
-        """Return the map that permutes the blocks too, in place of an earlier permutation of them; None permutes none."""
+        """Return the map that permutes the blocks too, instead of an earlier permutation of them; None permutes none."""
         ...

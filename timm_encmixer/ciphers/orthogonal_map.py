@@ -29,7 +29,7 @@ class OrthogonalMap(nn.Module):
         return OrthogonalMap(self.matrix.T.contiguous(), None if self.order is None else torch.argsort(self.order))
 
     def permuted(self, order: Tensor | None) -> OrthogonalMap:
-        """Return the map that permutes the blocks too, in place of an earlier permutation of them; None permutes none."""
+        """Return the map that permutes the blocks too, instead of an earlier permutation of them; None permutes none."""
         return OrthogonalMap(self.matrix, order)
 
     def rows(self, matrix: Tensor) -> Tensor:

@@ -46,7 +46,7 @@ class SignedPermutation(nn.Module):
         return SignedPermutation(self.source[other.source], self.negative[other.source] ^ other.negative, self.order)
 
     def permuted(self, order: Tensor | None) -> SignedPermutation:
-        """Return the map that permutes the blocks too, in place of an earlier permutation of them; None permutes none."""
+        """Return the map that permutes the blocks too, instead of an earlier permutation of them; None permutes none."""
         return SignedPermutation(self.source, self.negative, order)
 
     def inverse(self) -> SignedPermutation:

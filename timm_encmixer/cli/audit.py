@@ -77,7 +77,7 @@ def audit_command(
 
     A plain model is encrypted with --cipher and a fixed public key, or --key; an encrypted one needs its --key. Without
     --images and --public-images all is offline: bundled images, and statistics of public photos that come with the package.
-    The folder gets audit.html, audit.md, audit.json and pictures. It needs: pip install "timm-encmixer[audit]".
+    The folder gets audit.html, audit.md, audit.json and pictures. It needs the extra `audit`.
 
     \b
     Example: encmixer audit --out report

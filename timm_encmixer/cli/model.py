@@ -78,7 +78,7 @@ def model_encrypt(src: str, dst: Path, key: str | None, as_json: bool, **options
 def _constant(scheme: Any) -> str:
     """Say where the constant of the normalisation went."""
     if all(mean == 0.5 for mean in scheme.plain.mean):
-        return "no constant of the normalisation to place"
+        return "no constant of the normalisation to fold"
     return f"the constant of the normalisation in {scheme.constant or scheme.stem + '.bias'}"
 
 
@@ -106,7 +106,7 @@ def model_decrypt(src: str, dst: Path, key: str | None, force: bool, as_json: bo
 @click.argument("dst", type=Path, required=False)
 @key_option
 @click.option("--new-key", required=True, metavar="FILE", help="File of the key to change to.")
-@click.option("--push", is_flag=True, help="SRC is hf-hub:ID: commit the result there, in the place of DST.")
+@click.option("--push", is_flag=True, help="SRC is hf-hub:ID: commit the result there instead of writing DST.")
 @create_pr_option
 @click.option("--super-squash", is_flag=True, help="With --push: make the history one commit, without the old key's revision.")
 @token_option

@@ -72,7 +72,7 @@ def _section(manifest: Mapping[str, Any]) -> str:
             f"`{MANIFEST}` holds the record and the SHA-256 of every shard; `encmixer dataset info --verify` compares them.",
             "### What the key does not protect",
             "- The key is access control and visual obfuscation at no cost. It does not make images confidential.\n"
-            "- Whoever studies many of these images can compute the key from their statistics; one image both plain and "
+            "- Anyone who studies many of these images can compute the key from their statistics; one image both plain and "
             "encrypted is enough.\n"
             "- Other columns are plain: captions, thumbnails or embeddings may show what the images show.\n"
             "- With `shuffle`, the mean of every block survives: a small picture of a large image.",

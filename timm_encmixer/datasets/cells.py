@@ -16,7 +16,7 @@ from torchvision.transforms.functional import pil_to_tensor
 
 from timm_encmixer.ciphers import BlockCipher
 from timm_encmixer.ciphers.formats import MODES
-from timm_encmixer.errors import ImageError, MissingExtraError, SchemeError
+from timm_encmixer.errors import ImageError, SchemeError, missing_extra
 from timm_encmixer.images.reading import open_ciphertext, open_plain
 from timm_encmixer.images.transform import ClientTransform
 from timm_encmixer.keys import SecretKey
@@ -122,9 +122,7 @@ def png_encoder(level: int) -> Callable[[NDArray[np.uint8]], bytes]:
     try:
         from imagecodecs import spng_encode
     except ImportError as error:
-        raise MissingExtraError(
-            "PNG cells", "the package imagecodecs", "none installed", 'pip install "timm-encmixer[data]"'
-        ) from error
+        raise missing_extra("PNG cells", "imagecodecs", "data") from error
 
     def encode(pixels: NDArray[np.uint8]) -> bytes:
         array = np.ascontiguousarray(pixels if pixels.shape[2] == 3 else pixels[:, :, 0])

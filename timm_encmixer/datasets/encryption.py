@@ -41,7 +41,7 @@ def encrypt_dataset(
     every process must call this; the shards are divided among them.
 
     What it does not do: look into other columns and files, which may show the images too (thumbnails, embeddings, captions);
-    or hide images from whoever studies many ciphertexts (docs/security.md).
+    or hide images from anyone who studies many ciphertexts (docs/security.md).
 
     Args:
         src: Hub data set id, folder (parquet, `save_to_disk`, images, WebDataset tars), or a URL that fsspec reads.

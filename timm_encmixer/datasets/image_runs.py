@@ -18,7 +18,7 @@ def convert_images(source: DatasetSource, files: Sequence[str], dst: Path, scrat
         The names, below the data set, of what was written.
 
     Raises:
-        ImageError: A file is no usable image, and that is to stop the run.
+        ImageError: A file is not a usable image, and the run is to stop at that.
     """
     written = []
     for start in range(0, len(files), BATCH_CELLS):

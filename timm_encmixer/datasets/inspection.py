@@ -78,7 +78,7 @@ def manifest_in(source: DatasetSource) -> dict[str, Any] | None:
         try:
             with source.local(MANIFEST, Path(scratch)) as path:
                 return read_manifest(path, where=source.where) if path.is_file() else None
-        except (FileAccessError, IntegrityError):  # a place that has no such file
+        except (FileAccessError, IntegrityError):  # a source that has no such file
             return None
 
 

@@ -101,7 +101,7 @@ def read_layout(source: DatasetSource, include: Sequence[str] = ()) -> Layout:
 
 
 def files_of(shard: Shard, source: DatasetSource, include: Sequence[str] = ()) -> list[str]:
-    """Return the image files of a run, listed anew.
+    """Return the image files of a run, listed again.
 
     Raises:
         SourceError: There are fewer by now.

@@ -60,7 +60,7 @@ def push_dataset(
     scheme = Scheme.from_dict(manifest[RECORD_NAME], where=f"{root}: record")
     differing = verify_dataset(str(root)).differing
     if differing:
-        raise IntegrityError(f"{root}/{differing[0]}", "the bytes that were written", "others", "encrypt the data set anew")
+        raise IntegrityError(f"{root}/{differing[0]}", "the bytes that were written", "others", "encrypt the data set again")
     secret = find_optional_key(key)
     guard = LeakGuard(secret, scheme.fingerprint)
     files = {name: root / name for name, _ in LocalFolder(root).files()} | {MANIFEST: root / MANIFEST}

@@ -33,7 +33,7 @@ from timm_encmixer.datasets.tables import convert_arrow, convert_parquet
 from timm_encmixer.datasets.tars import convert_tar
 from timm_encmixer.distributed import on_every_process, share_key
 from timm_encmixer.distributed.processes import check_launch, from_main, joined_state
-from timm_encmixer.errors import DataError, EncMixerError, MissingExtraError, SourceError
+from timm_encmixer.errors import DataError, EncMixerError, SourceError, missing_extra
 from timm_encmixer.files import file_error, place_file, sha256_of, sync_folder
 from timm_encmixer.hub.snapshot import Token
 from timm_encmixer.keys import KeyLike
@@ -205,8 +205,7 @@ def _plan(
     source = open_source(src, commit=known.get("source_commit") if known is not None else None, token=token)
     layout = read_layout(source, options["include"])
     if layout.kind in (PARQUET, ARROW) and importlib.util.find_spec("pyarrow") is None:
-        remedy = 'pip install "timm-encmixer[data]"'
-        raise MissingExtraError(src, "the package pyarrow for parquet and Arrow files", "none installed", remedy)
+        raise missing_extra(src, "pyarrow for parquet and Arrow files", "data")
     job = {
         "version": MANIFEST_VERSION,
         "action": action,
@@ -226,7 +225,7 @@ def _plan(
 
 
 def deal(shards: Sequence[Shard], processes: int) -> list[list[Shard]]:
-    """Give each process about as many bytes: the largest shard left goes to whoever has least."""
+    """Give each process about as many bytes: the largest shard left goes to the process that has least."""
     hands: list[list[Shard]] = [[] for _ in range(processes)]
     sizes = [(0, process) for process in range(processes)]
     for shard in sorted(shards, key=lambda shard: (-shard.size, shard.name)):

@@ -35,7 +35,7 @@ def copy_side_file(source: DatasetSource, name: str, ledger: Ledger, *, kind: st
             _rewriter(name, kind, salt)(path, new)
         except (ValueError, csv.Error) as error:
             got = (str(error).splitlines() or ["something else"])[0]
-            raise DataError(f"{source.where}/{name}", "the text that its name promises", got, "mend or remove it") from error
+            raise DataError(f"{source.where}/{name}", "the text that its name promises", got, "correct or remove it") from error
 
 
 def _rewriter(name: str, kind: str, salt: str) -> Callable[[Path, Path], None]:

@@ -1,4 +1,4 @@
-"""Where a data set's files are: a folder, a repository of the Hub, or any place that fsspec reads."""
+"""Where a data set's files are: a folder, a repository of the Hub, or any address that fsspec reads."""
 
 from __future__ import annotations
 
@@ -171,14 +171,16 @@ class RemoteFolder:
                 self.filesystem.get_file(f"{self.root.rstrip('/')}/{name}", str(copy))
             except Exception as error:  # each file system has errors of its own
                 got = str(error).splitlines()[0] if str(error) else type(error).__name__
-                raise FileAccessError(f"{self.url}/{name}", "a file to read", got, "check the place and your access") from error
+                raise FileAccessError(
+                    f"{self.url}/{name}", "a file to read", got, "check the address and your access"
+                ) from error
             yield copy
         finally:
             copy.unlink(missing_ok=True)
 
 
 def open_source(src: str, *, commit: str | None = None, token: Token = None) -> DatasetSource:
-    """Open a data set's place.
+    """Open a data set.
 
     Args:
         src: Folder, Hub id ("owner/name[@revision]", also after hf://datasets/ or hf-hub:), or a URL that fsspec knows.
@@ -205,16 +207,16 @@ def _remote(url: str) -> RemoteFolder:
     try:
         filesystem, root = url_to_fs(url)
         if not filesystem.isdir(root):
-            raise SourceError(url, "a folder", "none there", "check the place and your access")
+            raise SourceError(url, "a folder", "none there", "check the address and your access")
     except SourceError:
         raise
     except Exception as error:  # unknown protocols, missing packages, refused access: each file system has its own
-        raise SourceError(url, "a place that fsspec reads", str(error), "check it and install its package") from error
+        raise SourceError(url, "an address that fsspec reads", str(error), "check it and install its package") from error
     return RemoteFolder(url, filesystem, root)
 
 
 def _hidden(name: str) -> bool:
-    # ".." leads out of the data set: not left out, but refused by whoever reads the names.
+    # ".." leads out of the data set: not left out, but refused where the names are read.
     return name.startswith((".", "__")) and name != ".."
 
 

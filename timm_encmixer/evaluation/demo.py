@@ -20,7 +20,7 @@ from timm_encmixer.evaluation.tiles import BAD, GOOD, Caption, draw_panels, draw
 from timm_encmixer.files import file_error, replacing_file
 from timm_encmixer.images.labelled import MemoryImages
 from timm_encmixer.images.transform import cipher_input, normalise, normalised_plain
-from timm_encmixer.keys import SecretKey
+from timm_encmixer.keys import KeyLike, SecretKey, find_key
 from timm_encmixer.models.encryption import encrypt_model, scheme_of
 from timm_encmixer.scheme import CIPHERS, DEFAULT_CIPHER
 
@@ -41,12 +41,12 @@ class Demo:
     picture: Path
 
 
-def run_demo(out: Path, *, key: SecretKey | None = None, wrong_keys: int = 3) -> Demo:
+def run_demo(out: Path, *, key: KeyLike | None = None, wrong_keys: int = 3) -> Demo:
     """Evaluate the bundled model under every cipher, and draw the picture.
 
     Args:
         out: Folder for demo.png, made if it is not there.
-        key: The right key; None makes a new one.
+        key: The right key or its file; None makes a new one.
         wrong_keys: Wrong keys to try per cipher.
 
     Raises:
@@ -58,7 +58,7 @@ def run_demo(out: Path, *, key: SecretKey | None = None, wrong_keys: int = 3) ->
     except OSError as error:
         raise file_error(out, "a folder to write", error) from error
     images, labels, classes = bundled_images()
-    data, key = MemoryImages(images, labels), key or SecretKey.generate()
+    data, key = MemoryImages(images, labels), SecretKey.generate() if key is None else find_key(key)
     model = timm.create_model(BUNDLED_MODEL, pretrained=True).eval()
     evaluations = [evaluate(model, key, data, cipher=cipher, wrong_keys=wrong_keys, batch_size=125) for cipher in CIPHERS]
     chosen = [images[labels.index(label)] for label in range(len(classes))]

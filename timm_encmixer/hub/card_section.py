@@ -24,11 +24,11 @@ def read_card(kind: type[CardT], text: str, *, where: str) -> CardT:
         return kind(text)  # type: ignore[call-arg]
     except Exception as error:  # YAML and card errors of several libraries
         got = " ".join(str(error).split())[:200]
-        raise SourceError(where, "a card with readable metadata", got, "mend it by hand, then try again") from error
+        raise SourceError(where, "a card with readable metadata", got, "correct it by hand, then try again") from error
 
 
 def place_section(card: Any, section: str) -> None:
-    """Put our part into a card, in place of the one that is there, else at its end."""
+    """Put our part into a card: it replaces the one that is there, or is added at the end."""
     marked = f"{_BEGIN}\n{section}\n{_END}"
     if _SECTION.search(card.text):
         card.text = _SECTION.sub(lambda match: marked, card.text, count=1)

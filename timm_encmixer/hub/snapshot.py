@@ -74,7 +74,7 @@ class Snapshot:
 
         Raises:
             SourceError: No such repository or revision, or no access.
-            HubError: The Hub refused or could not be reached. The cache is not used in its place.
+            HubError: The Hub refused or could not be reached. The cache is not used instead.
         """
         where = _where(repo_id, repo_type)
         repo_id, named = split_revision(repo_id)
@@ -233,7 +233,7 @@ def listed_files(info: Any) -> dict[str, HubFile]:
 
 
 def is_public(repo_id: str) -> bool:
-    """Whether anybody can download a repository's files. Offline nobody can be asked, and yes is the careful answer."""
+    """Whether anyone can download a repository's files. Offline the answer is yes, which is the careful one."""
     from huggingface_hub.errors import RepositoryNotFoundError  # a gated one's error is a kind of it
 
     if is_offline():

@@ -132,7 +132,7 @@ def _convert(src: Path, dst: Path, convert: Callable[[Path], Image.Image], *, fo
             raise first
         got = f"{len(failures)} that failed, the first because: expected {first.expected}, got {first.got}"
         raise ImageError(
-            first.where, f"{len(todo)} usable images in {src}", got, "mend or remove them and run again; the rest is done"
+            first.where, f"{len(todo)} usable images in {src}", got, "correct or remove them and run again; the rest is done"
         )
     return ImageCounts(written=len(todo), kept=len(pairs) - len(todo), passed_over=passed_over)
 

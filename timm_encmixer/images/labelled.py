@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from timm_encmixer.errors import DataError, EncMixerError, MissingExtraError
+from timm_encmixer.errors import DataError, EncMixerError, missing_extra
 from timm_encmixer.images.reading import image_suffixes, open_plain
 
 UNLABELLED = -1
@@ -145,9 +145,7 @@ def _table(src: str, split: str | None, preferred: Sequence[str], labelled: bool
     try:
         import datasets
     except ImportError as error:
-        raise MissingExtraError(
-            src, "the package datasets for parquet and Hub data", "none installed", 'pip install "timm-encmixer[data]"'
-        ) from error
+        raise missing_extra(src, "datasets for parquet and Hub data", "data") from error
     remedy = "check the name, the split and your connection"
     try:
         splits = datasets.get_dataset_split_names(src)

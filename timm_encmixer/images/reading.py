@@ -51,7 +51,7 @@ def open_ciphertext(
         raise ImageError(where, "a ciphertext PNG", f"{image.format}", JPEG_REASON)
     if image.mode != MODES.get(channels):
         raise ImageError(
-            where, f"a PNG of mode {MODES.get(channels)}", f"mode {image.mode}", "it is no ciphertext of this model"
+            where, f"a PNG of mode {MODES.get(channels)}", f"mode {image.mode}", "it is not a ciphertext of this model"
         )
     return _load(image, where)
 

@@ -40,7 +40,7 @@ def create_transform(
     Raises:
         KeyMismatchError: The record names another key.
         NotEncryptedError: The model, repository or folder has no record.
-        SchemeMismatchError: The model's input size is no multiple of the patch side.
+        SchemeMismatchError: The model's input size is not a multiple of the patch side.
         SchemeError: Unknown output, or an output that the cipher does not have.
     """
     scheme = find_scheme(target)

@@ -1,8 +1,9 @@
-"""Following the blocks of an image through a model: does it treat them all alike, whatever their order?
+"""The block trace: does a model treat all blocks of an image alike, whatever their order?
 
-A model may have its blocks permuted if, once the position embedding is added, nothing that it does depends on their order. That
-is followed here through every operation of a forward pass on the meta device, by the axes that number the blocks: an operation
-must keep such an axis, sum it out whole, or cut what is no block off it. One that is not known to do so ends the matter.
+The blocks may be permuted if nothing that the model does depends on their order, once the position embedding is added. The
+trace checks this in every operation of a forward pass on the meta device. It follows the axes that number the blocks. An
+operation must keep such an axis, sum over all of it, or cut off what is not a block. If an operation is not known to do so,
+the blocks cannot be permuted.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-Axes = dict[int, int]  # dimension that numbers the blocks -> place of the first block on it, behind other tokens
+Axes = dict[int, int]  # dimension that numbers the blocks -> index of the first block on it, behind other tokens
 
 _ELEMENTWISE = {
     "add",
@@ -126,7 +127,7 @@ class BlockAxes:
             for dim in axes:
                 own = dim - ndim + operand.ndim
                 if own >= 0 and operand.shape[own] > 1 and own not in self.of(operand):
-                    raise OrderError("each block is treated by its place")
+                    raise OrderError("each block is treated by its position")
         return axes
 
     def _reduced(self, args: Sequence[Any], kwargs: dict[str, Any], result: Any) -> Axes:
@@ -142,11 +143,11 @@ class BlockAxes:
         """Return the axes of a product of matrices, or of batches of them."""
         one, other, ndim = self.of(left), self.of(right), left.ndim
         if one.get(ndim - 1) != other.get(ndim - 2):
-            raise OrderError("weights mix the blocks by their places")
+            raise OrderError("weights mix the blocks by their positions")
         axes = {ndim - 2: one[ndim - 2]} if ndim - 2 in one else {}
         axes |= {ndim - 1: other[ndim - 1]} if ndim - 1 in other else {}
         if ndim == 3 and one.get(0) != other.get(0):
-            raise OrderError("weights mix the blocks by their places")
+            raise OrderError("weights mix the blocks by their positions")
         return axes | ({0: one[0]} if ndim == 3 and 0 in one else {})
 
 
@@ -162,7 +163,7 @@ def _product_and_bias(axes: BlockAxes, args: Sequence[Any], kwargs: dict[str, An
     for dim in found:
         own = dim - result.ndim + bias.ndim
         if own >= 0 and bias.shape[own] > 1:
-            raise OrderError("each block is treated by its place")
+            raise OrderError("each block is treated by its position")
     if axes.of(bias):
         raise OrderError("blocks are joined with other blocks")
     return found
@@ -179,7 +180,7 @@ def _reshaped(axes: BlockAxes, args: Sequence[Any], kwargs: dict[str, Any], resu
             if side == tensor.shape[dim] and math.prod(result.shape[new + 1 :]) == behind
         ]
         if len(places) != 1:
-            raise OrderError("blocks are arranged anew, as in windows or a grid")
+            raise OrderError("blocks are rearranged, as in windows or a grid")
         found[places[0]] = start
     return found
 
@@ -217,7 +218,7 @@ def _cut(axes: BlockAxes, tensor: Tensor, dim: int, start: int, stop: int) -> Ax
         if start <= first and first + axes.count <= stop:
             found[dim] = first - start
         elif start < first + axes.count and first < stop:
-            raise OrderError("some blocks are taken by their places")
+            raise OrderError("some blocks are taken by their positions")
     return found
 
 
@@ -226,7 +227,7 @@ def _sliced(axes: BlockAxes, args: Sequence[Any], kwargs: dict[str, Any], result
     tensor, dim, start, stop, step = given
     dim, side = dim % tensor.ndim, tensor.shape[dim % tensor.ndim]
     if dim in axes.of(tensor) and step != 1:
-        raise OrderError("some blocks are taken by their places")
+        raise OrderError("some blocks are taken by their positions")
     start, stop, _ = slice(start, stop).indices(side)
     return _cut(axes, tensor, dim, start, stop)
 
@@ -236,7 +237,7 @@ def _selected(axes: BlockAxes, args: Sequence[Any], kwargs: dict[str, Any], resu
     dim, place = dim % tensor.ndim, place % tensor.shape[dim % tensor.ndim]
     found = _cut(axes, tensor, dim, place, place + 1)
     if dim in found:
-        raise OrderError("some blocks are taken by their places")
+        raise OrderError("some blocks are taken by their positions")
     return {other - (other > dim): start for other, start in found.items()}
 
 
@@ -269,7 +270,7 @@ def _joined(axes: BlockAxes, args: Sequence[Any], kwargs: dict[str, Any], result
         start += part.shape[dim]
     across = {place: first for part in parts for place, first in axes.of(part).items() if place != dim}
     if any({place: first for place, first in axes.of(part).items() if place != dim} != across for part in parts):
-        raise OrderError("each block is treated by its place")
+        raise OrderError("each block is treated by its position")
     return found | across
 
 
@@ -281,7 +282,7 @@ def _stacked(axes: BlockAxes, args: Sequence[Any], kwargs: dict[str, Any], resul
 def _layer_norm(axes: BlockAxes, args: Sequence[Any], kwargs: dict[str, Any], result: Any) -> Axes:
     tensor, over = args[0], len(args[1])
     if any(dim >= tensor.ndim - over for dim in axes.of(tensor)):
-        raise OrderError("blocks are normalised together by their places")
+        raise OrderError("blocks are normalised together by their positions")
     return dict(axes.of(tensor))
 
 

@@ -53,7 +53,7 @@ def encrypt_model(
 
     Raises:
         AlreadyEncryptedError: `model` is encrypted.
-        StemError: Its stem is no patch convolution that can be encrypted, or not the only reader of the image; or its blocks
+        StemError: Its stem is not a patch convolution that can be encrypted, or not the only reader of the image; or its blocks
             cannot be scrambled.
         SchemeError: Unknown cipher, or no normalisation is known for the stem's channels.
         MissingKeyError, KeyFormatError, FileAccessError: There is no key.

@@ -1,4 +1,4 @@
-"""Finding a model's patch stem by its place and geometry, not by the model's class."""
+"""Finding a model's patch stem by its position and geometry, not by the model's class."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def find_stem(model: nn.Module, first: str | Sequence[str] | None) -> tuple[str,
             model's first convolution.
 
     Raises:
-        StemError: There is none, several, or it is no patch convolution.
+        StemError: There is none, there are several, or it is not a patch convolution.
     """
     modules: dict[str, Any] = dict(model.named_modules())
     if first is None:

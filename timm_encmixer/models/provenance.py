@@ -12,10 +12,12 @@ from typing import Any
 
 PROVENANCE_PREFIX = "encmixer-source:"
 PUBLIC_WEIGHTS = (
-    "the plain weights are public, so whoever compares the two stems computes the key at once; "
+    "the plain weights are public, so anyone who compares the two stems computes the key at once; "
     "train weights of your own, fine-tuning is not enough, before you rely on a key (docs/security.md)"
 )
-PRIVATE_WEIGHTS = "whoever has them, or weights that they were fine-tuned from, computes the key at once (docs/security.md)"
+PRIVATE_WEIGHTS = (
+    "anyone with them, or with weights that they were fine-tuned from, computes the key at once (docs/security.md)"
+)
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Provenance:
         return cls()
 
     def noted_in(self, cfg: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a `pretrained_cfg` with this note in the place of an older one; none where nothing is known."""
+        """Return a `pretrained_cfg` with this note instead of an older one; without a note where nothing is known."""
         notes = tuple(note for note in cfg.get("notes") or () if not str(note).startswith(PROVENANCE_PREFIX))
         if self != Provenance():
             fields = {"base_model": self.base_model, "public": self.public}

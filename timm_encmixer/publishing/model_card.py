@@ -99,7 +99,7 @@ def read_evaluation(
         try:
             value = json.loads(Path(value).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise DataError(where, "the JSON that encmixer eval --json prints", str(error), "make it anew") from error
+            raise DataError(where, "the JSON that encmixer eval --json prints", str(error), "make it again") from error
     if not isinstance(value, Mapping) or not {"right_key", "plain", "images"} <= set(value):
         raise DataError(
             where, "the JSON that encmixer eval --json prints", "something else", "make it with encmixer eval --json"
@@ -118,7 +118,7 @@ def read_evaluation(
 
 
 def _data_name(evaluation: Mapping[str, Any]) -> str:
-    """Return a data set's name, without the folders of whoever measured it."""
+    """Return a data set's name, without the folders of the person who measured it."""
     return Path(str(evaluation.get("data") or "unnamed data")).name
 
 
@@ -162,7 +162,7 @@ def _server(facts: CardFacts) -> str:
 
 def _sealed_server(facts: CardFacts) -> str:
     return (
-        "The weights are sealed with [age](https://age-encryption.org): whoever runs the model opens them first, with the "
+        "The weights are sealed with [age](https://age-encryption.org): anyone who runs the model opens them first, with the "
         "identity that they were sealed to. The opened model is an ordinary folder.\n\n```bash\n"
         f"encmixer model open hf-hub:{facts.repo_id} opened --identity identity.txt\n"
         f"# or, without timm-encmixer: age -d -i identity.txt {SEALED_NAME} | tar x\n```\n\n```python\n"
@@ -191,17 +191,17 @@ def _limits(facts: CardFacts) -> str:
         [
             "**The plain weights are public**"
             + (f" ({facts.provenance.base_model})" if facts.provenance.base_model else "")
-            + ", so whoever compares the two stems computes the key at once. This key is a demonstration."
+            + ", so anyone who compares the two stems computes the key at once. This key is a demonstration."
         ]
         if facts.provenance.public
-        else ["Whoever has the plain weights, or weights that these were fine-tuned from, computes the key at once."]
+        else ["Anyone with the plain weights, or with weights that these were fine-tuned from, computes the key at once."]
     )
     lines = [
         *public,
         "The key is access control and visual obfuscation at no cost. It does not make images or weights confidential.",
-        "Whoever collects ciphertext images can compute the key from their statistics; one image both plain and "
+        "Anyone who collects ciphertext images can compute the key from their statistics; one image both plain and "
         "encrypted is enough.",
-        "Whoever runs the model sees the output of its first layer, a fixed linear image of every block of the plain picture.",
+        "Anyone who runs the model sees the output of its first layer, a fixed linear image of every plain block.",
         "Adversarial examples made on the plain model work on this one.",
     ]
     return "\n".join(f"- {line}" for line in lines)

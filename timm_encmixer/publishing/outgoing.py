@@ -48,7 +48,7 @@ def check_outgoing(folder: PathLike, key: SecretKey | None, plain: PathLike | No
 
     Raises:
         NotEncryptedError: The model is plain.
-        SourceError, CheckpointError, SchemeError: It is no whole model with its record in both files.
+        SourceError, CheckpointError, SchemeError: It is not a whole model with its record in both files.
         KeyMismatchError: It was encrypted with another key.
         LeakError: Its stem is the plain one.
     """

@@ -1,4 +1,4 @@
-"""Registering the entrypoints with timm: now if timm is loaded, else right after whoever loads it has loaded it.
+"""Registering the entrypoints with timm: now if timm is loaded, else right after it has been loaded.
 
 timm discovers no plugins and takes seconds to import, torch included. docs/adr/0001 weighs the alternatives.
 """

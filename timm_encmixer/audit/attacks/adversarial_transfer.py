@@ -24,7 +24,7 @@ class AdversarialTransfer(Attack):
     """Projected gradient descent on the public plain model; the images go through the keyed pipeline as anybody's would."""
 
     name = "adversarial_transfer"
-    attacker = "somebody who has public weights that the model was made from, and sends images to whoever encrypts them"
+    attacker = "somebody who has public weights that the model was made from, and sends images to someone who encrypts them"
     material = ("base_model", "labelled")
     source = "Madry et al. (arXiv 1706.06083), with foolbox (Rauber et al., arXiv 1707.04131)"
     findings: ClassVar[Mapping[str, str]] = {

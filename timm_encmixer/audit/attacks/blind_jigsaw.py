@@ -85,7 +85,7 @@ def _balanced(links: Array) -> Array:
 
 
 def _nearness(grid: tuple[int, int]) -> Array:
-    """Return how near each two places of a grid are, falling with distance, and about zero; shape (N, N)."""
+    """Return how near each two positions of a grid are, falling with distance, and about zero; shape (N, N)."""
     row, column = np.divmod(np.arange(grid[0] * grid[1]), grid[1])
     near = np.exp(-np.hypot(row[:, None] - row, column[:, None] - column) / _REACH)
     other = ~np.eye(len(near), dtype=bool)

@@ -1,4 +1,4 @@
-"""Whoever runs the encrypted model: images from the output of its stem alone."""
+"""The server: images from the output of the encrypted model's stem alone."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ServerView(Attack):
     starts: int | None = None
 
     name = "server_view"
-    attacker = "whoever runs the encrypted model, with nothing but the outputs of its stem"
+    attacker = "someone who runs the encrypted model, with nothing but the outputs of its stem"
     material = ("features", "public_statistics")
     source = "our own"
     findings: ClassVar[Mapping[str, str]] = {

@@ -3,7 +3,7 @@
 Given C[k] = A S[k] A^T for several k (within a block, and between neighbours), finds A: the eigenvectors of a random mixture
 of the symmetric parts give A up to signs, the other matrices give the signs, and the iterations
 A <- polar(sum_k C[k] A S[k]^T + C[k]^T A S[k]) the rest. For a signed permutation the same iterations go on with the nearest
-signed permutation in the place of the polar factor.
+signed permutation instead of the polar factor.
 
 Source: our own; the polar factor is the solution of the orthogonal Procrustes problem (Schoenemann, Psychometrika 1966), and
 linear assignment on the gradient is the step of the fast approximate method (Vogelstein et al., PLOS ONE 2015).

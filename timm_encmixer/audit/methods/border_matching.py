@@ -24,7 +24,7 @@ def misfits(blocks: Tensor) -> tuple[Matrix, Matrix]:
     """Return how badly block j fits to the right of block i, and below it.
 
     Args:
-        blocks: Plain pixels of any number of images, shape (n, N, C, P, P); block i is the same place in all of them.
+        blocks: Plain pixels of any number of images, shape (n, N, C, P, P); block i has the same position in all of them.
 
     Returns:
         Two matrices (N, N), with infinity on the diagonal.
@@ -35,12 +35,12 @@ def misfits(blocks: Tensor) -> tuple[Matrix, Matrix]:
 
 
 def arrange(across: Matrix, down: Matrix, grid: Grid, *, starts: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Return the block for each place, by rows, shape (N,): the arrangement of least misfit that was found.
+    """Return the block for each position, by rows, shape (N,): the arrangement of least misfit that was found.
 
     Args:
         across: As `misfits` returns it.
         down: Likewise.
-        grid: Rows and columns, N places.
+        grid: Rows and columns, N positions.
         starts: Greedy placements, each from another block.
         rng: Chooses the blocks to start from.
     """
@@ -91,7 +91,7 @@ def _greedy(across: Matrix, down: Matrix, grid: Grid, first: int) -> NDArray[np.
 
 
 def _border(place: dict[tuple[int, int], int], rows: int, columns: int) -> Iterator[tuple[int, int]]:
-    """Yield the empty places beside blocks that a grid over all of them can still reach."""
+    """Yield the empty positions beside blocks that a grid over all of them can still reach."""
     every = np.array(list(place))
     low, high = every.min(axis=0), every.max(axis=0)
     spots = {(row + down, column + right) for row, column in place for down, right in _SIDES} - place.keys()
@@ -116,7 +116,7 @@ def _exchanged(order: NDArray[np.int64], across: Matrix, down: Matrix, grid: Gri
 
 
 def _beside(across: Matrix, down: Matrix, grid: Grid) -> list[tuple[NDArray[np.int64], Matrix]]:
-    """Return for each of the four sides the place there of each place, -1 for none, and the misfits of block and neighbour."""
+    """Return for each side the neighbour's position by position, -1 for none, and the misfits of block and neighbour."""
     places = np.pad(np.arange(grid[0] * grid[1]).reshape(grid), 1, constant_values=-1)
     costs = (across, across.T, down, down.T)
     shifted = (np.roll(places, (-row, -column), (0, 1))[1:-1, 1:-1].ravel() for row, column in _SIDES)
@@ -124,7 +124,7 @@ def _beside(across: Matrix, down: Matrix, grid: Grid) -> list[tuple[NDArray[np.i
 
 
 def _gains(order: NDArray[np.int64], one: int, beside: list[tuple[NDArray[np.int64], Matrix]]) -> NDArray[np.float64]:
-    """Return how much misfit goes away if the block in place `one` is exchanged with that in each place, shape (N,)."""
+    """Return how much misfit goes away if the block at position `one` is exchanged with that at each position, shape (N,)."""
     gains = np.zeros(len(order))
     for places, cost in beside:
         own, others = places[one], np.flatnonzero(places >= 0)
