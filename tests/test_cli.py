@@ -355,7 +355,7 @@ def config_missing(folder, key):
     return "model", "encrypt", "model", "out", "--key", "owner.key"
 
 
-@bad("JSON, got text that is none")
+@bad("JSON, got text that is not valid JSON")
 def config_no_json(folder, key):
     (model_folder(folder) / "config.json").write_text("{")
     return "model", "encrypt", "model", "out", "--key", "owner.key"
@@ -625,12 +625,12 @@ def audit_by_an_unknown_attack(folder, key):
     return "audit", "--only", "guess"
 
 
-@bad("'thumbnail=much' is no ATTACK=THRESHOLD with a threshold from 0 to 1")
+@bad("'thumbnail=much' is not ATTACK=THRESHOLD with a threshold from 0 to 1")
 def audit_with_a_threshold_that_is_no_number(folder, key):
     return "audit", "--fail-on", "thumbnail=much"
 
 
-@bad("'thumbnail=nan' is no ATTACK=THRESHOLD")
+@bad("'thumbnail=nan' is not ATTACK=THRESHOLD")
 def audit_with_a_threshold_that_nothing_reaches(folder, key):
     return "audit", "--fail-on", "thumbnail=nan"
 
