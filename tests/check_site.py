@@ -170,7 +170,7 @@ def faults_of_api(site: Path, pages: dict[Path, Page]) -> Iterator[str]:
 
 def build(site: Path) -> None:
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(site)]
-    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1", "DISABLE_MKDOCS_2_WARNING": "true"}
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
     if subprocess.run(command, cwd=ROOT, env=environment).returncode:
         raise SystemExit("mkdocs build --strict failed")
 
