@@ -333,7 +333,7 @@ def arch_unknown(folder, key):
     return "model", "encrypt", BUNDLED_WEIGHTS, "out.safetensors", "--key", "owner.key", "--arch", "nonsense"
 
 
-@bad("no comma-separated list of numbers")
+@bad("not a comma-separated list of numbers")
 def mean_of_words(folder, key):
     return "model", "encrypt", BUNDLED_WEIGHTS, "out.safetensors", "--key", "owner.key", "--mean", "a,b,c", "--std", "1,1,1"
 
