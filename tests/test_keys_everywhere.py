@@ -20,7 +20,7 @@ NO_KEYS = {
     "number": 7,
     "list": [1],
     "text of another kind": b"owner.key",
-    "key's class": te.SecretKey,
+    "class": te.SecretKey,
 }
 
 
