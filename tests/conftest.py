@@ -21,7 +21,7 @@ from torch import nn
 
 for folder in ("hub", "dataset", "distributed"):
     sys.path.insert(0, str(Path(__file__).parent / folder))
-from loopback import encrypted, hub, owner, xet_hub  # noqa: E402, F401  # fixtures
+from loopback import encrypted, homes, hub, owner, xet_hub  # noqa: E402, F401  # fixtures
 
 import timm_encmixer as te  # noqa: E402
 from timm_encmixer.bundled import BUNDLED_MODEL, bundled_images  # noqa: E402
@@ -132,15 +132,11 @@ CommandLine = Callable[..., subprocess.CompletedProcess]
 
 @pytest.fixture
 def encmixer(tmp_path: Path) -> CommandLine:
-    """Run the real command in a real process; with `limits`, which is called in it before it starts, in a fresh interpreter."""
+    """Run the real command in a real process; with `file_bytes` no file may grow larger, as on a full disk."""
 
-    def run(*arguments: object, limits: Callable[[], None] | None = None, **environment: str) -> subprocess.CompletedProcess:
+    def run(*arguments: object, file_bytes: int | None = None, **environment: str) -> subprocess.CompletedProcess:
         words = ["-m", "timm_encmixer", *map(str, arguments)]
         env = {**os.environ, "HF_HUB_OFFLINE": "1", **environment}
-        if limits is None:
-            return processes.run(words, env=env, cwd=tmp_path, obey_permissions=True)
-        return subprocess.run(
-            [sys.executable, *words], capture_output=True, text=True, cwd=tmp_path, env=env, preexec_fn=limits, timeout=300
-        )
+        return processes.run(words, env=env, cwd=tmp_path, obey_permissions=True, file_bytes=file_bytes)
 
     return run

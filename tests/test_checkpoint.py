@@ -3,13 +3,10 @@ from __future__ import annotations
 import copy
 import json
 import os
-import random
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
+from signal import SIGKILL, SIGXFSZ
 
+import processes
 import pytest
 import timm
 import torch
@@ -33,6 +30,7 @@ from timm_encmixer.errors import (
 )
 
 COMPAT = Path(__file__).parent / "compat"
+DEATHS = Path(__file__).parent / "checkpoint_deaths.py"
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
 
@@ -219,53 +217,44 @@ def test_old_artefacts_keep_loading(folder, tmp_path):
     assert te.create_transform(str(folder), key=key).cipher.scheme.fingerprint == key.fingerprint
 
 
-# One process imports the package once and forks a victim whenever it is asked to.
-KILL_SCRIPT = """
-import os, sys, torch, timm_encmixer as te, timm_encmixer.checkpoints.encryption
-torch.set_num_threads(1)
-source, target, key = sys.argv[1:]
-for _ in sys.stdin:
-    victim = os.fork()
-    if not victim:
-        while True:
-            te.encrypt_checkpoint(source, target, key, force=True, mean=(.5, .4, .3), std=(.2, .2, .2), first_conv="stem.0")
-    print(victim, flush=True)
-    os.waitpid(victim, 0)
-    print("gone", flush=True)
-"""
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_killed_at_any_moment_the_target_is_absent_or_old_or_whole(kind, plain_model, key_file, key, tmp_path):
+    """Killed by the kernel in the middle of the writing, at 20 places, and before every change to the folder's files."""
+    source, name = BUNDLED_FOLDER, "encrypted"
+    if kind == "file":
+        source, name = tmp_path / "plain.safetensors", "e.safetensors"
+        save_file(plain_model.state_dict(), source)
+    how = {} if kind == "folder" else {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.2, 0.2), "first_conv": "stem.0"}
+    te.encrypt_checkpoint(source, tmp_path / name, key, **how)
+    (tmp_path / "old").mkdir()
+    te.encrypt_checkpoint(source, tmp_path / "old" / name, key, cipher="negpos", **how)
+    old, whole, before = (content(path) for path in (tmp_path / "old" / name, tmp_path / name, source))
+    assert old != whole
+    size = max(map(len, whole.values()))
+    words = [source, name, tmp_path / "old" / name, tmp_path / "out", key_file, size]
+    run = processes.run([str(DEATHS), *map(str, words)], env=os.environ, cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    ends = json.loads(run.stdout)
+    for begin in ("new", "over"):
+        assert [end for death, end in ends.items() if death.startswith("byte") and death.endswith(begin)] == [-SIGXFSZ] * 20
+        *killed, finished = [end for death, end in ends.items() if death.startswith("change") and death.endswith(begin)]
+        assert (set(killed), finished) == ({-SIGKILL}, 0)
+        assert len(killed) >= 4
+    for death, end in ends.items():
+        target = tmp_path / "out" / death / name
+        allowed = [whole]
+        if end != 0:
+            allowed += [old] if death.endswith("over") else [{}]
+            allowed += [{}] if kind == "folder" else []  # the old folder has gone aside, and the new one has not come yet
+        assert content(target) in allowed, death
+        leftovers = [path.name for path in target.parent.iterdir() if path != target]
+        assert all(left.startswith(f".{name}.tmp-") for left in leftovers)
+        assert leftovers or not death.startswith("byte"), "the kill must fall into the writing, or it proves nothing"
+        assert not leftovers or end != 0
+    assert content(source) == before
 
 
-def test_killed_at_any_moment_the_target_is_absent_or_whole(key_file, key, tmp_path):
-    """40 real kills of a process that writes the same 24 MB target over and over."""
-    generator = random.Random(0)
-    source, target = tmp_path / "plain.safetensors", tmp_path / "out" / "e.safetensors"
-    target.parent.mkdir()
-    tensors = {"stem.0.weight": torch.randn(64, 3, 4, 4), "stem.0.bias": torch.randn(64)}
-    save_file({**tensors, **{f"block.{i}": torch.randn(1_000_000) for i in range(6)}}, source)
-    whole_source = source.read_bytes()
-    reference = tmp_path / "reference.safetensors"
-    te.encrypt_checkpoint(source, reference, key, mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2), first_conv="stem.0")
-    whole, partial = reference.read_bytes(), 0
-    command = [sys.executable, "-c", KILL_SCRIPT, str(source), str(target), str(key_file)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as driver:
-        assert driver.stdin is not None
-        assert driver.stdout is not None
-        for _ in range(40):
-            driver.stdin.write("next\n")
-            driver.stdin.flush()
-            victim = int(driver.stdout.readline())
-            time.sleep(generator.uniform(0.0, 0.15))
-            os.kill(victim, signal.SIGKILL)
-            assert driver.stdout.readline() == "gone\n"
-            leftovers = [path for path in target.parent.iterdir() if path != target]
-            assert all(path.name.startswith(".e.safetensors.tmp-") for path in leftovers)
-            partial += bool(leftovers)
-            for path in leftovers:
-                path.unlink()
-            if target.exists():
-                assert target.read_bytes() == whole
-                if generator.random() < 0.5:
-                    target.unlink()
-            assert source.read_bytes() == whole_source
-        driver.stdin.close()
-    assert partial >= 5, "the kills must fall into the writing, or they prove nothing"
+def content(path: Path) -> dict[str, bytes]:
+    """A file's or a folder's files; nothing where there is nothing."""
+    paths = [path] if path.is_file() else path.rglob("*")
+    return {file.name: file.read_bytes() for file in paths}

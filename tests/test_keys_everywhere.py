@@ -15,7 +15,13 @@ from timm_encmixer.evaluation import evaluate, run_demo, verify
 from timm_encmixer.images import MemoryImages
 from timm_encmixer.publishing import rotate_on_hub
 
-NO_KEYS = {"bytes": bytes(range(32)), "number": 7, "list": [1], "text of another kind": b"owner.key", "key's class": te.SecretKey}
+NO_KEYS = {
+    "bytes": bytes(range(32)),
+    "number": 7,
+    "list": [1],
+    "text of another kind": b"owner.key",
+    "class": te.SecretKey,
+}
 
 
 @pytest.fixture(scope="module")

@@ -1,16 +1,14 @@
-"""examples/train.py: it trains, survives a kill on the same path, and gives a plain model that can be encrypted."""
+"""examples/train.py: it trains, survives kills on the same path, and gives a plain model that can be encrypted."""
 
 from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import time
 
 import pytest
 import timm
 from conftest import ROOT
-from launch import command, env, launch
+from launch import launch
 
 import timm_encmixer as te
 from timm_encmixer.bundled import bundled_images
@@ -48,24 +46,52 @@ def losses(folder):
     return [line.rpartition(",")[0] for line in (folder / "log.csv").read_text().splitlines()]
 
 
+# The script, in a process that dies after its so-manieth step, or before the state of a finished epoch gets its name.
+DIES = """
+import os, runpy, signal, sys
+from torch.optim.optimizer import register_optimizer_step_post_hook
+step, epoch, *sys.argv = sys.argv[1:]
+steps = epochs = 0
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def stepped(*_):
+    global steps
+    steps += 1
+    if steps == int(step):
+        die()
+
+def watch(event, details):
+    global epochs
+    if event == "os.rename" and str(details[1]).endswith("latest.json"):
+        epochs += 1
+        if epochs == int(epoch):
+            die()
+
+register_optimizer_step_post_hook(stepped)
+sys.addaudithook(watch)
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+STEPS = 200 // 32  # of an epoch: images that are not held out, in whole batches
+
+
 def test_a_killed_training_goes_on_along_the_same_path(data, key, tmp_path):
     arguments = [SCRIPT, "--data", data, *OPTIONS]
     launch(1, *arguments, "--out", tmp_path / "whole")
     killed = tmp_path / "killed"
-    process = subprocess.Popen(
-        [*command(1), *map(str, arguments), "--out", str(killed)],
-        env=env(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    while not (killed / "latest.json").exists():
-        assert process.poll() is None
-        time.sleep(0.05)
-    time.sleep(0.4)  # somewhere in the second epoch
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    finished = json.loads((killed / "latest.json").read_text())["finished"]
-    assert f"resuming after epoch {finished}" in launch(1, *arguments, "--out", killed).stdout
+
+    def dies(*, step: int = 0, epoch: int = 0) -> str:
+        run = launch(1, "-c", DIES, step, epoch, *arguments, "--out", killed, check=False)
+        assert run.returncode == -signal.SIGKILL, run.stderr
+        return run.stdout
+
+    dies(step=STEPS + STEPS // 2)  # in the middle of the second epoch
+    assert json.loads((killed / "latest.json").read_text())["finished"] == 1
+    assert "resuming after epoch 1" in dies(epoch=1)  # the second epoch is logged, and its state is not named yet
+    assert json.loads((killed / "latest.json").read_text())["finished"] == 1
+    assert len(losses(killed)) == 3
+    assert "resuming after epoch 1" in launch(1, *arguments, "--out", killed).stdout
     assert losses(killed) == losses(tmp_path / "whole")
     assert len(losses(killed)) == 4
     assert json.loads((killed / "result.json").read_text())["test_images"] == 61

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-import resource
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
+import processes
 import psutil
 import pytest
 from conftest import assert_no_secret
@@ -48,15 +45,15 @@ def kill(*options: object, model: Path, key: Path, src: Path, out: Path) -> dict
     out.mkdir()
     places = {"model": model, "key": key, "src": src, "out": out}
     words = [*map(str, options), *(word for name, value in places.items() for word in (f"--{name}", str(value)))]
-    run = subprocess.run([sys.executable, str(KILLS), *words], capture_output=True, text=True, env=env(), timeout=280)
+    run = processes.run([str(KILLS), *words], env=env(), cwd=out)
     assert run.returncode == 0, run.stderr[-3000:]
     return json.loads(run.stdout)
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-def test_a_run_killed_at_a_random_moment_is_finished_by_the_next_one(processes, model, key_file, tmp_path):
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_run_killed_at_a_random_moment_is_finished_by_the_next_one(ranks, model, key_file, tmp_path):
     src = parquet(tmp_path / "src", shards=6, rows=50)
-    options = ("--processes", processes, "--kills", 30)
+    options = ("--processes", ranks, "--kills", 30)
     result = kill(*options, model=model, key=key_file, src=src, out=tmp_path / "out")
     assert result["kills"] == 30  # each met a run at work
     assert result["shards_kept"] > 0
@@ -80,9 +77,9 @@ def ranks(launcher: psutil.Process) -> list[psutil.Process]:
 
 def test_a_process_that_dies_ends_the_run_and_the_next_one_finishes_it(model, key_file, tmp_path):
     src = parquet(tmp_path / "src", shards=8, rows=400)
-    run = subprocess.Popen(
-        [*command(2), *arguments(src, tmp_path / "ct", key_file, model)], env=env(), stderr=subprocess.PIPE, text=True
-    )
+    with (tmp_path / "stderr").open("wb") as said:
+        words = [*command(2), *arguments(src, tmp_path / "ct", key_file, model)]
+        run = processes.start(words, env=env(), cwd=tmp_path, err=said.fileno())
     launcher, found = psutil.Process(run.pid), []
     while len(found) < 2:  # before they are at work, as looking takes a while
         assert run.poll() is None
@@ -91,11 +88,8 @@ def test_a_process_that_dies_ends_the_run_and_the_next_one_finishes_it(model, ke
         assert run.poll() is None
         time.sleep(0.001)
     found[-1].kill()
-    begin = time.monotonic()
-    _, text = run.communicate(timeout=60)
-    assert time.monotonic() - begin < 30
-    assert run.returncode != 0
-    assert "SIGKILL" in text
+    assert run.wait() != 0  # long before the other's patience ends: gloo has 30 minutes
+    assert "SIGKILL" in (tmp_path / "stderr").read_text()
     whole = te.encrypt_dataset(src, tmp_path / "whole", key_file, model, progress=False)
     expected = tree(tmp_path / "whole")
     for path in (tmp_path / "ct").glob("*.parquet"):
@@ -109,9 +103,7 @@ def test_an_unreadable_shard_is_one_message_and_the_rest_can_go_on(model, key_fi
     src = parquet(tmp_path / "src", shards=4)
     shard = src / "train-00002-of-00003.parquet"
     shard.write_bytes(shard.read_bytes()[:-300])
-    begin = time.monotonic()
     run = launch(2, *arguments(src, tmp_path / "ct", key_file, model), check=False)
-    assert time.monotonic() - begin < 60
     assert run.returncode != 0
     assert "exitcode  : 2" in run.stderr
     assert len(errors(run)) == 1
@@ -122,12 +114,7 @@ def test_an_unreadable_shard_is_one_message_and_the_rest_can_go_on(model, key_fi
 
 def test_a_full_disk_is_one_message_and_leaves_nothing_half_written(encmixer, model, key_file, tmp_path):
     src = parquet(tmp_path / "src", shards=2, rows=60)
-
-    def small_files() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
-
-    run = encmixer("dataset", "encrypt", src, "ct", "--key", key_file, "--model", model, limits=small_files)
+    run = encmixer("dataset", "encrypt", src, "ct", "--key", key_file, "--model", model, file_bytes=60_000)
     assert run.returncode == 2
     assert len(run.stderr.splitlines()) == 1
     assert "expected a file to write" in run.stderr

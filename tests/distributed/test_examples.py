@@ -9,6 +9,7 @@ import sys
 import pytest
 from conftest import ROOT, assert_no_secret
 from launch import env, errors, launch
+from processes import LONGEST_SECONDS
 
 import timm_encmixer as te
 from timm_encmixer.bundled import bundled_images
@@ -35,10 +36,10 @@ def photos_by_class(tmp_path_factory):
 
 def test_evaluation_gives_the_same_figures_on_one_process_and_on_two(photos_by_class, key, key_file, tmp_path):
     figures = []
-    for processes in (1, 2):
-        out = tmp_path / f"{processes}.json"
+    for ranks in (1, 2):
+        out = tmp_path / f"{ranks}.json"
         options = ["--data", photos_by_class, "--key", key_file, "--wrong-keys", 2, "--batch-size", 16, "--json", out]
-        run = launch(processes, EXAMPLES / "evaluate.py", *options)
+        run = launch(ranks, EXAMPLES / "evaluate.py", *options)
         assert_no_secret(key, out, run.stdout, run.stderr)
         figures.append(json.loads(out.read_text()))
     assert [result["num_processes"] for result in figures] == [1, 2]
@@ -64,10 +65,10 @@ def test_bfloat16_evaluation_reports_its_own_floor(photos_by_class, key_file, tm
     assert result["noise_floor"] > 1e-3
 
 
-@pytest.mark.parametrize(("processes", "steps"), [(1, 200), (2, 30)])
-def test_training_on_ciphertext_takes_the_path_of_plain_training(processes, steps, key, key_file, tmp_path):
+@pytest.mark.parametrize(("ranks", "steps"), [(1, 200), (2, 30)])
+def test_training_on_ciphertext_takes_the_path_of_plain_training(ranks, steps, key, key_file, tmp_path):
     out = tmp_path / "out"
-    launch(processes, EXAMPLES / "train_encrypted.py", "--key", key_file, "--out", out, "--steps", steps, "--batch-size", 16)
+    launch(ranks, EXAMPLES / "train_encrypted.py", "--key", key_file, "--out", out, "--steps", steps, "--batch-size", 16)
     result = json.loads((out / "result.json").read_text())
     assert result["steps"] == steps
     assert result["last_loss"] < result["first_loss"]
@@ -90,14 +91,14 @@ def test_adam_keeps_the_path_for_signed_permutations_only(key_file, tmp_path):
     assert gaps["orthogonal"] > 1e-6
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-def test_a_third_party_fine_tunes_what_it_cannot_see(processes, key, key_file, tmp_path):
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_third_party_fine_tunes_what_it_cannot_see(ranks, key, key_file, tmp_path):
     out = tmp_path / "out"
     options = ["--key", key_file, "--out", out, "--limit", 320, "--epochs", 2]
-    launch(processes, EXAMPLES / "finetune_encrypted.py", *options)
+    launch(ranks, EXAMPLES / "finetune_encrypted.py", *options)
     result = json.loads((out / "result.json").read_text())
     right = result["right"]
-    assert result["num_processes"] == processes
+    assert result["num_processes"] == ranks
     assert right["decrypted_model_on_plain_images"] == right["encrypted_model_on_ciphertext"] == right["plain_fine_tuning"]
     assert right["plain_fine_tuning"] > 2 * result["tested_on"] / 10  # better than chance
     assert result["max_logit_difference"] < 1e-3
@@ -105,16 +106,17 @@ def test_a_third_party_fine_tunes_what_it_cannot_see(processes, key, key_file, t
 
 
 def test_one_process_where_two_were_asked_for_is_said(photos_by_class, key_file):
+    """In a fresh interpreter: what was asked for is read off the launcher's command line."""
     wrong = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
     options = [str(EXAMPLES / "evaluate.py"), "--data", str(photos_by_class), "--key", str(key_file)]
-    run = subprocess.run([*wrong, *options], capture_output=True, text=True, env=env(), timeout=100)
+    run = subprocess.run([*wrong, *options], capture_output=True, text=True, env=env(), timeout=LONGEST_SECONDS)
     assert run.returncode != 0
     assert errors(run) == [next(line for line in run.stderr.splitlines() if "expected 2 processes, got 1" in line)]
 
 
 def test_a_key_that_only_another_process_could_read_is_one_error_for_all(photos_by_class, tmp_path):
     options = ["--data", photos_by_class, "--key", tmp_path / "missing.key"]
-    run = launch(2, EXAMPLES / "evaluate.py", *options, check=False, timeout=60)
+    run = launch(2, EXAMPLES / "evaluate.py", *options, check=False)
     assert run.returncode != 0
     assert len(errors(run)) == 1
     assert "missing.key: expected a key file to read" in errors(run)[0]

@@ -24,6 +24,13 @@ class Client:
     token: str | None
     cwd: Path
 
+    @property
+    def patience(self) -> int:
+        """Seconds that it waits for an answer: long on a busy machine, but for answers that are never to come."""
+        faults = [*self.hub.faults.table, *self.hub.storage_faults.table]
+        busy = os.getloadavg()[0] / (os.cpu_count() or 1)
+        return max(3, round(3 * busy)) if any(fault.do.startswith("stall") for fault in faults) else 120
+
     def environment(self, **changes: str) -> dict[str, str]:
         ours = ("HF_", "HUGGING", "TIMM_ENCMIXER")
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
@@ -31,8 +38,8 @@ class Client:
             **inherited,
             "HF_ENDPOINT": self.hub.url,
             "HF_HOME": str(self.home),
-            "HF_HUB_DOWNLOAD_TIMEOUT": "3",
-            "HF_HUB_ETAG_TIMEOUT": "3",
+            "HF_HUB_DOWNLOAD_TIMEOUT": str(self.patience),
+            "HF_HUB_ETAG_TIMEOUT": str(self.patience),
             "HF_XET_CLIENT_AC_INITIAL_UPLOAD_CONCURRENCY": "1",
             **({"HF_TOKEN": self.token} if self.token else {}),
             **({} if self.hub.store.cas else {"HF_HUB_DISABLE_XET": "1"}),
@@ -62,27 +69,38 @@ class Client:
 
 
 @pytest.fixture
-def hub() -> Iterator[LoopbackHub]:
-    hub = LoopbackHub()
+def homes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty folder for every client's HF_HOME; the same path in every test, so that their environments are the same."""
+    folder = tmp_path_factory.getbasetemp() / "homes"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def hub(homes: Path) -> Iterator[LoopbackHub]:
+    hub = LoopbackHub(homes)
     yield hub
     hub.close()
 
 
 @pytest.fixture
-def xet_hub(tmp_path: Path) -> Iterator[LoopbackHub]:
+def xet_hub(homes: Path, tmp_path: Path) -> Iterator[LoopbackHub]:
     cas = tmp_path / "cas"
     cas.mkdir()
-    hub = LoopbackHub(Store(cas=cas))
+    hub = LoopbackHub(homes, Store(cas=cas))
     yield hub
     hub.close()
 
 
 def client_of(hub: LoopbackHub, tmp_path: Path, name: str | None = "me", role: str = "write") -> Client:
-    """Return a user's machine; None is a visitor who is not logged in."""
+    """Return a user's new machine; None is a visitor who is not logged in."""
     token = hub.user(name, role) if name else None
     cwd = tmp_path / f"{name}-{role}-cwd"
     cwd.mkdir(exist_ok=True)
-    return Client(hub, tmp_path / f"{name}-{role}-home", token, cwd)
+    home = hub.homes / f"{name}-{role}-{len(list(hub.homes.iterdir()))}"
+    home.mkdir()
+    return Client(hub, home, token, cwd)
 
 
 @pytest.fixture(scope="session")

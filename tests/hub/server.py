@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -27,6 +28,7 @@ ROUTES: list[tuple[str, re.Pattern[str], Handler]] = []
 STORAGE_ROUTES: list[tuple[str, re.Pattern[str], Handler]] = []
 REPO = r"(?P<repo>[^/]+/[^/]+)"
 API = rf"/api/models/{REPO}"
+LISTENERS: list[socket.socket] = []  # of hubs that are closed: the next one has the same address
 
 
 class HubError(Exception):
@@ -47,7 +49,7 @@ def route(methods: str, pattern: str, table: list[Any] = ROUTES) -> Callable[[Ha
     return register
 
 
-class DatasetSource:
+class Origin:
     """An ASGI app that routes on the raw, undecoded path."""
 
     def __init__(self, hub: LoopbackHub, table: list[Any]) -> None:
@@ -83,20 +85,27 @@ def _address(repo: str) -> str:
 
 
 class LoopbackHub:
-    """The running servers; `store` is their state, `faults.table` and `faults.log` what goes wrong and what was asked."""
+    """The running servers; `store` is their state, `faults.table` and `faults.log` what goes wrong and what was asked.
 
-    def __init__(self, store: Store | None = None) -> None:
-        self.store = store or Store()
-        self.faults, self.storage_faults = Faults(DatasetSource(self, ROUTES)), Faults(DatasetSource(self, STORAGE_ROUTES))
+    Args:
+        homes: A folder for the clients' HF_HOME.
+        store: What the Hub holds.
+    """
+
+    def __init__(self, homes: Path, store: Store | None = None) -> None:
+        self.homes, self.store = homes, store or Store()
+        self.faults, self.storage_faults = Faults(Origin(self, ROUTES)), Faults(Origin(self, STORAGE_ROUTES))
         self._servers: list[tuple[uvicorn.Server, threading.Thread]] = []
+        self._listeners: list[socket.socket] = []
         self.url = self._serve(self.faults, "127.0.0.1")
         self.storage_url = self._serve(self.storage_faults, "localhost")
 
     def _serve(self, app: Any, host: str) -> str:
-        listener = socket.create_server(("127.0.0.1", 0))
+        listener = LISTENERS.pop() if LISTENERS else socket.create_server(("127.0.0.1", 0))
+        self._listeners.append(listener)
         config = uvicorn.Config(app, log_level="critical", lifespan="off", timeout_graceful_shutdown=0)
         server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener.dup()]}, daemon=True)
         thread.start()
         self._servers.append((server, thread))
         while not server.started:
@@ -107,7 +116,8 @@ class LoopbackHub:
         for server, _ in self._servers:
             server.should_exit = server.force_exit = True
         for _, thread in self._servers:
-            thread.join(timeout=10)
+            thread.join()
+        LISTENERS.extend(reversed(self._listeners))
 
     def user(self, name: str, role: str = "write") -> str:
         """Make a user's token."""

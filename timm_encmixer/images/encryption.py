@@ -17,13 +17,11 @@ from tqdm import tqdm
 from timm_encmixer.checkpoints.loading import find_scheme
 from timm_encmixer.ciphers import BlockCipher
 from timm_encmixer.errors import EncMixerError, ImageError, SchemeError, SourceError, TargetExistsError
-from timm_encmixer.files import file_error, refuse_existing, replacing_file
+from timm_encmixer.files import PathLike, file_error, refuse_existing, replacing_file
 from timm_encmixer.images.reading import JPEG_REASON, JPEG_SUFFIXES, image_suffixes, open_ciphertext, open_plain
 from timm_encmixer.images.transform import ClientTransform
 from timm_encmixer.keys import KeyLike, find_key
 from timm_encmixer.scheme import Scheme
-
-PathLike = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
