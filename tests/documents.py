@@ -30,8 +30,8 @@ def blocks(document: Path) -> list[Block]:
 
 
 def prose(document: Path) -> str:
-    """A document without its fences."""
-    return _BLOCK.sub("", document.read_text())
+    """A document without its fences and without code in its lines."""
+    return re.sub(r"`[^`]*`", "", _BLOCK.sub("", document.read_text()))
 
 
 def runnable(document: Path) -> list[Block]:
