@@ -61,7 +61,10 @@ def encrypt_dataset(
     Raises:
         ImageError: A bad cell, with on_error="stop".
         DataError: A shard that cannot be read, or has no images in columns of their own.
-        SourceError, TargetExistsError, FileAccessError, KeyMismatchError, SchemeError, HubError, MissingExtraError.
+        SourceError, HubError: The source is no data set of one kind, or cannot be reached.
+        TargetExistsError, FileAccessError: The target belongs to another run, or cannot be written.
+        KeyMismatchError, SchemeError: The key is not the model's, or the record does not allow this.
+        MissingExtraError: A package of the extra `data` is not installed.
     """
     join_processes()
     scheme = from_main(lambda: find_scheme(model))

@@ -54,7 +54,8 @@ def encrypt_images(
 
     Raises:
         ImageError: Some images could not be encrypted; all others have been.
-        SourceError, FileAccessError, KeyMismatchError, SchemeError.
+        SourceError, FileAccessError: There are no images, or a file cannot be read or written.
+        KeyMismatchError, SchemeError: The key is not the model's, or the record does not allow PNG ciphertext.
     """
     transform = ClientTransform(BlockCipher(find_key(key), find_scheme(model)), output="image", resize=resize)
 
