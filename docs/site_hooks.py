@@ -16,18 +16,20 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parent.parent
-PAGES = ("CONTRIBUTING.md", "CHANGELOG.md")
+PAGES = ("CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")
+FENCE = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(\]\()([^)\s#]+)((?:#[^)\s]*)?\))")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add README, CONTRIBUTING, CHANGELOG and the examples to the pages."""
+    """Add README, CONTRIBUTING and the like, and the examples to the pages."""
     added = {"index.md": (ROOT / "README.md").read_text()}
     added |= {f"repository/{name}": (ROOT / name).read_text() for name in PAGES}
     for script in sorted((ROOT / "examples").glob("*.py")):
         source = script.read_text()
         words = ast.get_docstring(ast.parse(source))
-        added[f"examples/{script.stem}.md"] = f"# {script.name}\n\n{words}\n\n```python\n{source}```\n"
+        code = source[source.index('"""', 3) + 3 :].lstrip()
+        added[f"examples/{script.stem}.md"] = f"# {script.name}\n\n{words}\n\n```python\n{code}```\n"
     for path, text in added.items():
         files.append(File.generated(config, path, content=_with_links(text, path)))
     return files
@@ -51,7 +53,9 @@ def _with_links(text: str, page: str) -> str:
         path = posixpath.normpath(posixpath.join(posixpath.dirname(source), target))
         return f"{match[1]}{posixpath.relpath(_on_site(path), posixpath.dirname(page) or '.')}{match[3]}"
 
-    return LINK.sub(changed, text) if not page.startswith("examples/") else text
+    if page.startswith("examples/"):
+        return text
+    return "".join(part if FENCE.match(part) else LINK.sub(changed, part) for part in FENCE.split(text))
 
 
 def _on_site(path: str) -> str:

@@ -2,7 +2,7 @@
 
 Class folders need no extra. Parquet folders and Hub data sets need the extra data: pip install ".[data]".
 
-    python examples/evaluate.py --data ../shared/data/cifar10 --key owner.key --wrong-keys 5
+    python examples/evaluate.py --data data/cifar10 --key owner.key --wrong-keys 5
     ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes 2 --num_machines 1 examples/evaluate.py ...
 
 Only the main process reads the key. Every sample counts once, on any number of processes.

@@ -16,16 +16,14 @@ import importlib.util
 import tempfile
 from pathlib import Path
 
-import timm
 from PIL import Image
 
 import timm_encmixer as te
-from timm_encmixer.bundled import BUNDLED_MODEL, bundled_images
-from timm_encmixer.evaluation.demo import PHOTOS, draw_photo, draw_picture, open_photo
-from timm_encmixer.evaluation.tiles import stack
+from timm_encmixer.evaluation import run_demo
 
 PICTURES = Path(__file__).parent.parent / "docs" / "pictures"
 AUDIT = {"thumbnail": "audit-thumbnail", "ciphertext_only_shuffle": "audit-recovered"}
+FIRST_PHOTO = (0, 0, 944, 274)  # of the demo's picture, in px
 DEMO_PX = 1000  # width, for a file below 300 kB
 KEY = te.SecretKey(bytes(range(32)))  # no secret
 
@@ -38,14 +36,11 @@ def main() -> None:
         raise SystemExit('This script needs the extra audit. In a checkout: pip install ".[audit]"')
     out.mkdir(parents=True, exist_ok=True)
 
-    model = timm.create_model(BUNDLED_MODEL, pretrained=True).eval()
-    images, labels, classes = bundled_images()
-    chosen = [images[labels.index(label)] for label in range(len(classes))]
-    photos = [draw_photo(model, KEY, open_photo(name), classes) for name in PHOTOS]
-    write(photos[0], out / "photo.jpg", quality=85)
-    demo = stack([*photos, draw_picture(model, KEY, chosen, classes)])
-    smaller = demo.resize((DEMO_PX, demo.height * DEMO_PX // demo.width), Image.Resampling.LANCZOS)
-    write(smaller, out / "demo.jpg", quality=65)
+    with tempfile.TemporaryDirectory() as folder:
+        demo = Image.open(run_demo(Path(folder), key=KEY, wrong_keys=1).picture)
+        write(demo.crop(FIRST_PHOTO), out / "photo.jpg", quality=85)
+        smaller = demo.resize((DEMO_PX, demo.height * DEMO_PX // demo.width), Image.Resampling.LANCZOS)
+        write(smaller, out / "demo.jpg", quality=65)
 
     with tempfile.TemporaryDirectory() as folder:
         te.audit.run(key=KEY, attacks=list(AUDIT)).save(Path(folder) / "audit")

@@ -2,7 +2,7 @@
 
 Needs the extras audit and, for parquet and Hub data sets, data: pip install ".[audit,data]".
 
-    python examples/public_statistics.py --data ../shared/data/cifar10 --out timm_encmixer/audit/public-statistics.safetensors
+    python examples/public_statistics.py --data data/cifar10 --out timm_encmixer/audit/public-statistics.safetensors
 
 They are means and covariances of blocks of 4 px, of CIFAR-10 training images after the bundled model's preprocessing.
 No image can be seen in them.

@@ -63,6 +63,8 @@ def number(value: float | None) -> str:
 
 def tables(reports: Mapping[str, Report], by: str) -> str:
     """Markdown: a table for each figure, attacks by columns, one figure in a cell."""
+    from timm_encmixer.audit.page import summary  # here, so that --help needs no extra
+
     figures: dict[str, Callable[[Report], str]] = {
         "Verdict": lambda result: str(result["verdict"]),
         "Share recovered": lambda result: share(result["recovered"]),
@@ -70,7 +72,8 @@ def tables(reports: Mapping[str, Report], by: str) -> str:
         "Accuracy": lambda result: share(result["accuracy"]),
         "Least amount that breaks": lambda result: number(result["needed"]),
     }
-    sections = []
+    sentences = "\n".join(f"- **{heading}**: {summary(report)}" for heading, report in reports.items())
+    sections = [f"### Summary by {by}\n\n{sentences}"]
     for figure, text in figures.items():
         lines = [f"### {figure} by {by}", "", f"| attack | {' | '.join(reports)} |", f"|{'---|' * (len(reports) + 1)}"]
         if figure == "Accuracy":
@@ -134,6 +137,8 @@ def matrices() -> dict[Path, str]:
 
 def main() -> None:
     args = parse_args()
+    if importlib.util.find_spec("foolbox") is None:
+        raise SystemExit('This script needs the extra audit. In a checkout: pip install ".[audit]"')
     runs = dict(setting.split("=", 1) for setting in args.settings)
     audits: dict[str, dict[str, Any]] = {
         name: {"model": model, "public_images": args.public_images, **({"cipher": CIPHERS[name]} if name in CIPHERS else {})}
@@ -141,8 +146,6 @@ def main() -> None:
     }
     if not audits and not args.tables:
         audits = {cipher: {"cipher": cipher} for cipher in te.CIPHERS}
-    if audits and importlib.util.find_spec("foolbox") is None:
-        raise SystemExit('This script needs the extra audit. In a checkout: pip install ".[audit]"')
     FIGURES.mkdir(exist_ok=True)
     for name, options in audits.items():
         report = te.audit.run(**options).to_dict()

@@ -5,7 +5,7 @@ Needs the extra data: pip install ".[data]".
 The encryption needs no special training. This script knows nothing of keys. To resume after an interruption, run the same
 command again: it goes on from the last finished epoch, and the result is the same. `accelerate launch` runs several processes.
 
-    python examples/train.py --data ../shared/data/cifar10 --out runs/cifar10
+    python examples/train.py --data data/cifar10 --out runs/cifar10
     encmixer model encrypt runs/cifar10 runs/cifar10-encrypted --key owner.key
 """
 

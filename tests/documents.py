@@ -29,6 +29,11 @@ def blocks(document: Path) -> list[Block]:
     return found
 
 
+def prose(document: Path) -> str:
+    """A document without its fences and without code in its lines."""
+    return re.sub(r"`[^`]*`", "", _BLOCK.sub("", document.read_text()))
+
+
 def runnable(document: Path) -> list[Block]:
     """The fences that run."""
     return [block for block in blocks(document) if block.reason is None]

@@ -333,7 +333,7 @@ def arch_unknown(folder, key):
     return "model", "encrypt", BUNDLED_WEIGHTS, "out.safetensors", "--key", "owner.key", "--arch", "nonsense"
 
 
-@bad("no comma-separated list of numbers")
+@bad("not a comma-separated list of numbers")
 def mean_of_words(folder, key):
     return "model", "encrypt", BUNDLED_WEIGHTS, "out.safetensors", "--key", "owner.key", "--mean", "a,b,c", "--std", "1,1,1"
 
@@ -354,7 +354,7 @@ def config_missing(folder, key):
     return "model", "encrypt", "model", "out", "--key", "owner.key"
 
 
-@bad("JSON, got text that is none")
+@bad("JSON, got text that is not valid JSON")
 def config_no_json(folder, key):
     (model_folder(folder) / "config.json").write_text("{")
     return "model", "encrypt", "model", "out", "--key", "owner.key"
@@ -624,12 +624,12 @@ def audit_by_an_unknown_attack(folder, key):
     return "audit", "--only", "guess"
 
 
-@bad("'thumbnail=much' is no ATTACK=THRESHOLD with a threshold from 0 to 1")
+@bad("'thumbnail=much' is not ATTACK=THRESHOLD with a threshold from 0 to 1")
 def audit_with_a_threshold_that_is_no_number(folder, key):
     return "audit", "--fail-on", "thumbnail=much"
 
 
-@bad("'thumbnail=nan' is no ATTACK=THRESHOLD")
+@bad("'thumbnail=nan' is not ATTACK=THRESHOLD")
 def audit_with_a_threshold_that_nothing_reaches(folder, key):
     return "audit", "--fail-on", "thumbnail=nan"
 

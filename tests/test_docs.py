@@ -81,9 +81,9 @@ def test_no_install_command_names_a_package_that_is_not_released():
 
 
 def test_links_between_documents_lead_somewhere():
-    for document in [README, *IN_ORDER, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]:
+    for document in [README, *IN_ORDER, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "SECURITY.md"]:
         if document.exists():  # the site's index.md is the README
-            for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", document.read_text()):
+            for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", documents.prose(document)):
                 if not target.startswith("http"):
                     assert (document.parent / target).exists(), f"{document}: {target}"
 

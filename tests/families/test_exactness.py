@@ -1,4 +1,4 @@
-"""The encrypted model computes what the plain one does: a small member of every class, for every patch side and home."""
+"""The encrypted model computes what the plain one does: a small member of every class, patch side and constant fold."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ MEMBERS = {
 
 
 def kind(name):
-    """What makes a model another case: class, patch side, home of the constant, and whether blocks can be scrambled."""
+    """What makes a model another case: class, patch side, constant fold, and whether blocks can be scrambled."""
     support = TABLE[name]
     return support.family, support.patch_size, support.constant, not support.unscrambled
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from timm_encmixer.audit.methods.block_map import apply, invert, symmetries, unit
 from timm_encmixer.audit.photos import portrait
+from timm_encmixer.audit.pipeline import accuracy, classify, encrypt_images, stem_outputs
 from timm_encmixer.audit.recovery import (
     AdversarialImages,
     GuessedKeys,
@@ -22,7 +23,7 @@ from timm_encmixer.audit.recovery import (
     RecoveredOrder,
     Recovery,
 )
-from timm_encmixer.audit.target import Target, Truth, accuracy, classify, encrypt_images, stem_outputs
+from timm_encmixer.audit.target import Target, Truth
 from timm_encmixer.ciphers import BlockCipher
 from timm_encmixer.ciphers.blocks import join, split
 

@@ -174,7 +174,7 @@ def save_model(model: nn.Module, dst: PathLike, *, state_dict: Mapping[str, Tens
 
     Raises:
         CheckpointError: The model does not say its architecture (it was not made by `timm.create_model`).
-        TargetExistsError, FileAccessError.
+        TargetExistsError, FileAccessError: The folder is there, or cannot be written.
     """
     if not (getattr(model, "pretrained_cfg", None) or {}).get("architecture"):
         raise CheckpointError(

@@ -63,7 +63,10 @@ def encrypt_checkpoint(
         The public record, which is also in the target's metadata and config.json.
 
     Raises:
-        AlreadyEncryptedError, CheckpointError, SchemeError, StemError, FileAccessError, TargetExistsError.
+        AlreadyEncryptedError: `src` is encrypted.
+        CheckpointError, SchemeError: A file is malformed, or no normalisation is known.
+        StemError: The architecture cannot be encrypted, or not by this cipher.
+        FileAccessError, TargetExistsError: A file cannot be read, or the target is there or cannot be written.
     """
     key = find_key(key)
     source = open_checkpoint(src)

@@ -32,7 +32,8 @@ def describe(name: SourceLike) -> dict[str, Any]:
         name: As for `find_source`. Of hf-hub:ID only the config and the weights' header are fetched.
 
     Raises:
-        SourceError, HubError, CheckpointError, SchemeError.
+        SourceError, HubError: It names nothing, or the Hub could not be reached.
+        CheckpointError, SchemeError: A config, header or record is malformed.
     """
     source = find_source(name)
     if source.repo_id is not None and not is_offline():

@@ -92,7 +92,8 @@ def open_model(
     Raises:
         SealError: The file is not sealed to this identity or with this passphrase, or is damaged.
         IntegrityError: What was sealed is no model.
-        TargetExistsError, FileAccessError, MissingExtraError.
+        TargetExistsError, FileAccessError: The target is there, or a file cannot be read or written.
+        MissingExtraError: pyrage is not installed (extra `seal`).
     """
     src, dst = Path(src), Path(dst)
     refuse_existing(dst, overwrite=force)

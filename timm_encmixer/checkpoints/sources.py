@@ -162,7 +162,8 @@ def _timm_source(name: str, cache_dir: str | os.PathLike[str] | None, token: Tok
 
     plain = "convmixer_" + name.removeprefix("encmixer_") if name.startswith("encmixer_") else name
     if "/" in name or not timm.is_model(plain):
-        raise SourceError(name, _KINDS, "nothing of that name", "check it")
+        got = "no such path" if "/" in name else "nothing of that name"
+        raise SourceError(name, _KINDS, got, "check it")
     cfg = timm.get_pretrained_cfg(plain)
     if cfg is not None and cfg.file == str(BUNDLED_WEIGHTS):
         return Source(name, path=BUNDLED_FOLDER, timm_name=plain)

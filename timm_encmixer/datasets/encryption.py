@@ -10,11 +10,12 @@ from timm_encmixer.checkpoints.loading import find_scheme
 from timm_encmixer.checkpoints.record import RECORD_NAME
 from timm_encmixer.datasets.cells import DECRYPT, ENCRYPT
 from timm_encmixer.datasets.inspection import manifest_in
-from timm_encmixer.datasets.run import DatasetCounts, PathLike, _run, join_processes
+from timm_encmixer.datasets.run import DatasetCounts, convert_dataset, join_processes
 from timm_encmixer.datasets.samples import STOP
 from timm_encmixer.datasets.sources import open_source
 from timm_encmixer.distributed.processes import from_main
 from timm_encmixer.errors import SchemeError
+from timm_encmixer.files import PathLike
 from timm_encmixer.hub.snapshot import Token
 from timm_encmixer.keys import KeyLike
 from timm_encmixer.scheme import Scheme
@@ -60,12 +61,15 @@ def encrypt_dataset(
     Raises:
         ImageError: A bad cell, with on_error="stop".
         DataError: A shard that cannot be read, or has no images in columns of their own.
-        SourceError, TargetExistsError, FileAccessError, KeyMismatchError, SchemeError, HubError, MissingExtraError.
+        SourceError, HubError: The source is no data set of one kind, or cannot be reached.
+        TargetExistsError, FileAccessError: The target belongs to another run, or cannot be written.
+        KeyMismatchError, SchemeError: The key is not the model's, or the record does not allow this.
+        MissingExtraError: A package of the extra `data` is not installed.
     """
     join_processes()
     scheme = from_main(lambda: find_scheme(model))
     options = {"resize": resize, "image_columns": image_columns, "include": include, "png_level": png_level}
-    return _run(ENCRYPT, src, dst, key, scheme, options=options, on_error=on_error, token=token, progress=progress)
+    return convert_dataset(ENCRYPT, src, dst, key, scheme, options=options, on_error=on_error, token=token, progress=progress)
 
 
 def decrypt_dataset(
@@ -101,7 +105,7 @@ def decrypt_dataset(
     join_processes()
     scheme = from_main(lambda: find_scheme(model) if model is not None else record_of(os.fspath(src), token))
     options = {"resize": False, "image_columns": image_columns, "include": include, "png_level": png_level}
-    return _run(DECRYPT, src, dst, key, scheme, options=options, on_error=on_error, token=token, progress=progress)
+    return convert_dataset(DECRYPT, src, dst, key, scheme, options=options, on_error=on_error, token=token, progress=progress)
 
 
 def record_of(src: str, token: Token = None) -> Scheme:

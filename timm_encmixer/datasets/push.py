@@ -1,4 +1,4 @@
-"""Publishing an encrypted data set on the Hub: everything in its manifest, in one commit, after a search for the key."""
+"""Pushing an encrypted data set to the Hub: everything in its manifest, in one commit, after a search for the key."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def push_dataset(
     commit_message: str | None = None,
     token: Token = None,
 ) -> CommitInfo:
-    """Publish an encrypted data set that is finished and unchanged, as one commit.
+    """Push an encrypted data set that is finished and unchanged to the Hub, as one commit.
 
     Args:
         folder: What `encrypt_dataset` wrote.
@@ -56,7 +56,7 @@ def push_dataset(
     root = Path(folder)
     manifest = read_manifest(root / MANIFEST, where=str(root))
     if RECORD_NAME not in manifest:
-        raise NotEncryptedError(str(root), "an encrypted data set", "a decrypted one", "publish the encrypted one")
+        raise NotEncryptedError(str(root), "an encrypted data set", "a decrypted one", "push the encrypted one")
     scheme = Scheme.from_dict(manifest[RECORD_NAME], where=f"{root}: record")
     differing = verify_dataset(str(root)).differing
     if differing:

@@ -34,12 +34,11 @@ from timm_encmixer.datasets.tars import convert_tar
 from timm_encmixer.distributed import on_every_process, share_key
 from timm_encmixer.distributed.processes import check_launch, from_main, joined_state
 from timm_encmixer.errors import DataError, EncMixerError, SourceError, missing_extra
-from timm_encmixer.files import file_error, place_file, sha256_of, sync_folder
+from timm_encmixer.files import PathLike, file_error, place_file, sha256_of, sync_folder
 from timm_encmixer.hub.snapshot import Token
 from timm_encmixer.keys import KeyLike
 from timm_encmixer.scheme import Scheme
 
-PathLike = str | os.PathLike[str]
 _CONVERT: dict[str, Callable[[Path, Path, ShardWork, Sequence[str]], None]] = {
     PARQUET: convert_parquet,
     ARROW: convert_arrow,
@@ -148,7 +147,7 @@ class _Run:
         return Entry(shard.name, size, digest, work.samples, work.images, work.bad, len(new), is_run=True)
 
 
-def _run(
+def convert_dataset(
     action: str,
     src: PathLike,
     dst: PathLike,
@@ -160,6 +159,19 @@ def _run(
     token: Token,
     progress: bool,
 ) -> DatasetCounts:
+    """Encrypt or decrypt a data set on all processes; `encrypt_dataset` describes the arguments and errors.
+
+    Args:
+        action: ENCRYPT or DECRYPT.
+        src: The source.
+        dst: New folder, or one that this call began.
+        key: The key or its file, which the main process reads.
+        scheme: The record.
+        options: Those that the ledger notes, and that must be the same when a run is taken up again.
+        on_error: One of `ON_ERROR`.
+        token: Of the Hub.
+        progress: Show a bar on a terminal.
+    """
     state = joined_state()
     if on_error not in ON_ERROR:
         raise DataError("on_error", f"one of {', '.join(ON_ERROR)}", repr(on_error), "choose one of these")

@@ -47,7 +47,7 @@ def load_encrypted(
     Raises:
         MissingKeyError: The source is plain and the main process has no key.
         ProcessError: Another process has another source, or other bytes under the same name.
-        SourceError, CheckpointError, HubError. All of them are raised on all processes.
+        SourceError, CheckpointError, HubError: The source cannot be used. All errors are raised on all processes.
     """
     found = on_every_process(lambda: find_source(source))
     same_everywhere("model", found.name)

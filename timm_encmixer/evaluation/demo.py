@@ -20,7 +20,7 @@ from timm_encmixer.evaluation.tiles import BAD, GOOD, Caption, draw_panels, draw
 from timm_encmixer.files import file_error, replacing_file
 from timm_encmixer.images.labelled import MemoryImages
 from timm_encmixer.images.transform import cipher_input, normalise, normalised_plain
-from timm_encmixer.keys import SecretKey
+from timm_encmixer.keys import KeyLike, SecretKey, find_key
 from timm_encmixer.models.encryption import encrypt_model, scheme_of
 from timm_encmixer.scheme import CIPHERS, DEFAULT_CIPHER
 
@@ -41,12 +41,12 @@ class Demo:
     picture: Path
 
 
-def run_demo(out: Path, *, key: SecretKey | None = None, wrong_keys: int = 3) -> Demo:
+def run_demo(out: Path, *, key: KeyLike | None = None, wrong_keys: int = 3) -> Demo:
     """Evaluate the bundled model under every cipher, and draw the picture.
 
     Args:
         out: Folder for demo.png, made if it is not there.
-        key: The right key; None makes a new one.
+        key: The right key or its file; None makes a new one.
         wrong_keys: Wrong keys to try per cipher.
 
     Raises:
@@ -58,7 +58,7 @@ def run_demo(out: Path, *, key: SecretKey | None = None, wrong_keys: int = 3) ->
     except OSError as error:
         raise file_error(out, "a folder to write", error) from error
     images, labels, classes = bundled_images()
-    data, key = MemoryImages(images, labels), key or SecretKey.generate()
+    data, key = MemoryImages(images, labels), SecretKey.generate() if key is None else find_key(key)
     model = timm.create_model(BUNDLED_MODEL, pretrained=True).eval()
     evaluations = [evaluate(model, key, data, cipher=cipher, wrong_keys=wrong_keys, batch_size=125) for cipher in CIPHERS]
     chosen = [images[labels.index(label)] for label in range(len(classes))]
@@ -98,7 +98,7 @@ def open_photo(name: str) -> Tensor:
 def draw_photo(model: nn.Module, key: SecretKey, photo: Tensor, classes: list[str]) -> Image.Image:
     """Draw a photo, its ciphertext, and what the right and a wrong key make of it, each with a model's answer.
 
-    The model reads the photo at the size that is drawn.
+    The model reads the photo at the size that is drawn. An answer is green where it is the plain model's.
 
     Args:
         model: Plain, of the bundled model's kind: it takes every size that is a multiple of its blocks.
@@ -109,17 +109,24 @@ def draw_photo(model: nn.Module, key: SecretKey, photo: Tensor, classes: list[st
     cast = _Cast.of(model, key, DEFAULT_CIPHER)
     pixels = photo[None]
     ciphertext = cast.right.encrypt(pixels)
-    plain = _answer(cast.plain_answers(pixels)[0], classes)
-    encrypted = _answer(cast.answers(cast.right, pixels)[0], classes)
-    wrong = _answer(cast.answers(cast.wrong, pixels)[0], classes)
+    logits = cast.plain_answers(pixels)[0]
+
+    def answer(who: str, others: Tensor) -> Caption:
+        share, best = others.softmax(0).max(0)
+        return Caption(f"{who}: {classes[int(best)]}, {share:.0%}", GOOD if best == logits.argmax() else BAD)
+
     restored = cast.right.decrypt(ciphertext)
-    same = "equals the plain photo" if torch.equal(restored, pixels) else "differs from the plain photo"
+    same = torch.equal(restored, pixels)
+    equals = Caption("equals the plain photo", GOOD) if same else Caption("differs from the plain photo", BAD)
     return draw_panels(
         [
-            (pixels[0] / 255, [Caption("plain photo"), Caption(f"plain model: {plain}", GOOD)]),
-            (ciphertext[0] / 255, [Caption("ciphertext"), Caption(f"encrypted model: {encrypted}", GOOD)]),
-            (restored[0] / 255, [Caption("decrypted, right key"), Caption(same, GOOD)]),
-            (cast.wrong.decrypt(ciphertext)[0] / 255, [Caption("decrypted, wrong key"), Caption(f"wrong key: {wrong}", BAD)]),
+            (pixels[0] / 255, [Caption("plain photo"), answer("plain model", logits)]),
+            (ciphertext[0] / 255, [Caption("ciphertext"), answer("encrypted model", cast.answers(cast.right, pixels)[0])]),
+            (restored[0] / 255, [Caption("decrypted, right key"), equals]),
+            (
+                cast.wrong.decrypt(ciphertext)[0] / 255,
+                [Caption("decrypted, wrong key"), answer("wrong key", cast.answers(cast.wrong, pixels)[0])],
+            ),
         ]
     )
 
@@ -181,11 +188,6 @@ class _Cast:
         """Logits of the encrypted model on images that a cipher encrypted, or that nobody did."""
         logits: Tensor = self.encrypted(normalise(pixels) if cipher is None else cipher_input(cipher, pixels))
         return logits
-
-
-def _answer(logits: Tensor, classes: list[str]) -> str:
-    share, best = logits.softmax(0).max(0)
-    return f"{classes[int(best)]}, {share:.0%}"
 
 
 def _channels_first(image: Image.Image) -> Tensor:

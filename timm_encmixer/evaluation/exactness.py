@@ -76,7 +76,9 @@ def verify(
         precision: One of `PRECISIONS`; bf16 and fp16 compute under torch's autocast, as mixed precision does.
 
     Raises:
-        KeyMismatchError, DataError, ImageError, SourceError.
+        KeyMismatchError: The encrypted model has another key.
+        DataError, ImageError: There are no images, or one cannot be used.
+        SourceError: A source names no model, or the two models do not answer alike.
     """
     if not images:
         raise DataError("images", "at least one image", "none", "give a folder with images")

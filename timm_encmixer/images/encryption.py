@@ -17,13 +17,11 @@ from tqdm import tqdm
 from timm_encmixer.checkpoints.loading import find_scheme
 from timm_encmixer.ciphers import BlockCipher
 from timm_encmixer.errors import EncMixerError, ImageError, SchemeError, SourceError, TargetExistsError
-from timm_encmixer.files import file_error, refuse_existing, replacing_file
+from timm_encmixer.files import PathLike, file_error, refuse_existing, replacing_file
 from timm_encmixer.images.reading import JPEG_REASON, JPEG_SUFFIXES, image_suffixes, open_ciphertext, open_plain
 from timm_encmixer.images.transform import ClientTransform
 from timm_encmixer.keys import KeyLike, find_key
 from timm_encmixer.scheme import Scheme
-
-PathLike = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,8 @@ def encrypt_images(
 
     Raises:
         ImageError: Some images could not be encrypted; all others have been.
-        SourceError, FileAccessError, KeyMismatchError, SchemeError.
+        SourceError, FileAccessError: There are no images, or a file cannot be read or written.
+        KeyMismatchError, SchemeError: The key is not the model's, or the record does not allow PNG ciphertext.
     """
     transform = ClientTransform(BlockCipher(find_key(key), find_scheme(model)), output="image", resize=resize)
 

@@ -127,8 +127,8 @@ def _section(facts: CardFacts) -> str:
     parts = [
         f"## An encrypted `{facts.architecture}`",
         "This model computes on images that were encrypted with the right key what the plain model computes on plain images. "
-        "Without the key, or with another one, its answers are of little use. Made with `timm-encmixer` (`pip install "
-        "timm-encmixer`), after R. Iijima and H. Kiya, [arXiv 2207.11939](https://arxiv.org/abs/2207.11939).",
+        "Without the key, or with another one, its answers are of little use. Made with `timm-encmixer`, "
+        "after R. Iijima and H. Kiya, [arXiv 2207.11939](https://arxiv.org/abs/2207.11939).",
         "| cipher | block | channels | input | key fingerprint |\n|---|---|---|---|---|\n"
         f"| `{scheme.cipher}` | {scheme.patch_size} px | {scheme.in_chans} | {_input(scheme)} | `{scheme.fingerprint}` |",
         "### On a server: no key, no plain image",

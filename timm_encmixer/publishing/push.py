@@ -80,7 +80,7 @@ def push_to_hub(
         plain: Folder or file of the plain weights, to be compared with what is sent.
         seal_to: age or ssh recipients: the weights are sealed to them, and only the sealed file is sent (extra `seal`).
         parent_commit: Commit that the branch must be at; None takes the one it is at now.
-        force: Publish beside plain weights that are there already.
+        force: Push beside plain weights that are there already.
         ask: Called with a question when licence or base model are not known; returns the answer, or None.
 
     Returns:
@@ -241,5 +241,5 @@ def _refuse_plain_neighbours(target: Snapshot) -> None:
                 f"{target.where}: {name}",
                 "a repository without plain weights",
                 "weights without a record of their encryption",
-                "choose another repository; --force (force=True) publishes beside them, and then the key can be computed",
+                "choose another repository; --force (force=True) pushes beside them, and then the key can be computed",
             )

@@ -11,8 +11,8 @@ from torch import Tensor
 from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack, Curve, Effort
 from timm_encmixer.audit.material import Held
 from timm_encmixer.audit.methods.alignment import nearest_signed_permutation, polar
+from timm_encmixer.audit.pipeline import stem_rows
 from timm_encmixer.audit.recovery import RecoveredKey
-from timm_encmixer.audit.target import stem_rows
 from timm_encmixer.scheme import Scheme
 
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack, Curve, Effort
 from timm_encmixer.audit.material import Held
 from timm_encmixer.audit.methods.training import fit
+from timm_encmixer.audit.pipeline import classify
 from timm_encmixer.audit.recovery import RecoveredModels
-from timm_encmixer.audit.target import classify
 from timm_encmixer.images.transform import normalise
 from timm_encmixer.models.encryption import scheme_of
 from timm_encmixer.models.patch_stem import find_stem

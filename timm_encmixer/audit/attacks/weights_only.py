@@ -14,8 +14,8 @@ from timm_encmixer.audit.material import Held
 from timm_encmixer.audit.methods.assignment import assign
 from timm_encmixer.audit.methods.block_map import apply, signed_permutation, symmetries
 from timm_encmixer.audit.methods.statistics import correlation
+from timm_encmixer.audit.pipeline import classify, stem_rows
 from timm_encmixer.audit.recovery import RecoveredKey
-from timm_encmixer.audit.target import classify, stem_rows
 
 POWERS = (0.35, 0.5)
 

@@ -75,10 +75,15 @@ def _steps(
 
 
 def _without_denormals(steps: Iterable[None]) -> None:
-    """Take steps in a thread of its own, in which and in whose own threads denormal numbers are zero.
+    """Run training steps with denormal numbers taken for zero.
 
-    Trained weights lead to denormal gradients, on which CPUs are many times slower. torch's setting holds for the thread that
-    sets it and for those that it starts later, so it would miss the threads that the caller has started already.
+    Denormal numbers are those near the smallest that a float can hold. Trained weights lead to denormal gradients, on which
+    CPUs are many times slower. `torch.set_flush_denormal` sets a flag of the thread that calls it, and of the threads that this
+    thread starts later. torch's worker threads may run already, and they belong to the caller, whose results must not change.
+    So the steps run in a new thread, which sets the flag first and then gets worker threads of its own.
+
+    Args:
+        steps: Takes one training step each time it is asked for the next element.
     """
     interrupted = threading.Event()
 
