@@ -254,7 +254,7 @@ def test_bad_arguments(small, identity, recipient, tmp_path):
 
 @pytest.mark.parametrize("how", ["recipient", "passphrase"])
 def test_memory_does_not_grow_with_the_file(how, identity, recipient, tmp_path):
-    """400 MB, in a fresh interpreter: a fork's libraries grow into its memory. scrypt takes 256 MiB, whatever the file's size."""
+    """400 MB, in a fresh interpreter: a fork's libraries count as growth. scrypt takes 256 MiB, whatever the size."""
     save_file({"a": torch.zeros(100_000_000)}, tmp_path / "large.safetensors")
     seal, opened = (
         (f"recipients=['{recipient}']", f"identity='{identity}'")
