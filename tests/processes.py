@@ -214,17 +214,17 @@ class _Forks:
             self._tell(connection, pid, signed=False)
 
     def wait_for(self, *others: object) -> list[object]:
-        """See to the forks until one of `others` can be read; return those that can."""
-        while True:
+        """See to the forks until one of `others` can be read, or nothing is left to wait for; return those that can."""
+        while others or self._running:
             connections = {connection: pidfd for pidfd, (_, connection) in self._running.items() if connection is not None}
             ready = select.select([*others, *self._running, *connections], [], [])[0]
             for pidfd in [pidfd for pidfd in self._running if pidfd in ready]:
                 self._report(pidfd)
             for pidfd in [connections[one] for one in ready if one in connections]:
                 self._end(pidfd)
-            found = [one for one in others if one in ready]
-            if found or not (others or self._running):
+            if found := [one for one in others if one in ready]:
                 return found
+        return []
 
     def forget(self) -> None:
         """Close what belongs to the others, in a fork of this process."""
