@@ -24,10 +24,12 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from PIL import Image
 
 import timm_encmixer as te
-from timm_encmixer.audit import ATTACKS, border_matching, run, weights_only
-from timm_encmixer.audit.attack import BROKEN, HOLDS, NOT_RUN, Effort
+from timm_encmixer.audit import ATTACKS, run
+from timm_encmixer.audit.attack import BROKEN, HOLDS, NOT_RUN, PARTLY, Attack, Effort
+from timm_encmixer.audit.attacks import weights_only
 from timm_encmixer.audit.material import MATERIAL
 from timm_encmixer.audit.measures import UP_TO_SYMMETRIES, measure
+from timm_encmixer.audit.methods import border_matching
 from timm_encmixer.audit.methods.alignment import agreement, polar, settle
 from timm_encmixer.audit.methods.assignment import assign
 from timm_encmixer.audit.methods.block_map import apply, invert, matrix_of, symmetries
@@ -333,6 +335,29 @@ def test_an_audit_takes_attacks_with_parameters(targets):
     report = te.audit.run(attacks=attacks, progress=False)
     assert list(report.results) == ["random_key", "known_plaintext"]
     assert [point["x"] for point in report.results["random_key"].curve] == [2]
+
+
+class Nothing(Attack):
+    """An attack of one's own: it takes ciphertext for plain."""
+
+    name = "nothing"
+    attacker = "somebody who looks at ciphertexts"
+    material = ("ciphertexts",)
+    source = "this test"
+    findings = {BROKEN: "Reads all.", PARTLY: "Reads some.", HOLDS: "Reads nothing."}  # noqa: RUF012
+    advice = "None."
+
+    def attack(self, held, effort):
+        return RecoveredKey(torch.eye(held.scheme.block_size, dtype=torch.float64))
+
+
+def test_an_attack_of_ones_own_is_measured_and_reported_like_others(tmp_path):
+    report = te.audit.run(attacks=[Nothing()], progress=False)
+    assert (report.results["nothing"].verdict, report.results["nothing"].finding) == (HOLDS, "Reads nothing.")
+    for overwrite in (False, True):
+        report.save(tmp_path / "report", overwrite=overwrite)
+    assert (tmp_path / "report" / "nothing.png").is_file()
+    assert "nothing" in (tmp_path / "report" / "audit.html").read_text()
 
 
 def test_the_base_measures_and_no_attack_sees_more_than_it_names(targets):

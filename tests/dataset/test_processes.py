@@ -14,6 +14,7 @@ from conftest import assert_no_secret
 from launch import command, env, errors, launch
 
 import timm_encmixer as te
+from timm_encmixer.datasets.ledger import Ledger
 
 pytest.importorskip("datasets")
 from sources import KINDS, parquet, tree
@@ -125,7 +126,7 @@ def test_a_full_disk_is_one_message_and_leaves_nothing_half_written(encmixer, mo
 
 def test_two_runs_at_once_do_not_meet(encmixer, model, key_file, tmp_path):
     src = parquet(tmp_path / "src", shards=2)
-    ledger = te.datasets.job.Ledger(tmp_path / "ct")
+    ledger = Ledger(tmp_path / "ct")
     with ledger.locked():
         run = encmixer("dataset", "encrypt", src, "ct", "--key", key_file, "--model", model)
     assert run.returncode == 2

@@ -21,7 +21,6 @@ from timm_encmixer.files import file_error, refuse_existing, refuse_foreign, rep
 
 SCHEMA_VERSION = 1
 _PAGES = ("audit.md", "audit.html")
-_OWNED = frozenset({"audit.json", *_PAGES, *(f"{name}{end}.png" for name in ATTACKS for end in ("", "-curve"))})
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class Report:
         """
         folder = Path(out)
         _make_parents(folder)
-        with replacing_folder(folder, overwrite=overwrite, owned=_OWNED) as temporary:
+        with replacing_folder(folder, overwrite=overwrite, owned=_owned(self.results)) as temporary:
             report = self.to_dict()
             (temporary / "audit.json").write_text(json.dumps(report, indent=2) + "\n")
             pictures = {name: self._draw(result, temporary) for name, result in self.results.items()}
@@ -92,13 +91,19 @@ def refuse_target(out: str | os.PathLike[str], *, overwrite: bool) -> None:
         FileAccessError: As for `save`.
     """
     refuse_existing(Path(out), overwrite=overwrite)
-    refuse_foreign(Path(out), _OWNED)
+    refuse_foreign(Path(out), _owned())
     _make_parents(Path(out))
     try:
         with tempfile.TemporaryDirectory(prefix=".", dir=Path(out).parent):
             pass
     except OSError as error:
         raise file_error(Path(out), "a folder to write", error) from error
+
+
+def _owned(own_attacks: Iterable[str] = ()) -> frozenset[str]:
+    """Return the names of all files that a report may have, with those of attacks that are not the package's."""
+    pictures = (f"{name}{end}.png" for name in (*ATTACKS, *own_attacks) for end in ("", "-curve"))
+    return frozenset(("audit.json", *_PAGES, *pictures))
 
 
 def _make_parents(folder: Path) -> None:
