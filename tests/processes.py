@@ -1,4 +1,4 @@
-"""Real processes that start at once: forked from one that has imported torch, which is most of what a command waits for.
+"""Real processes that start at once: forked from one that has imported torch and more, which is most of what a command waits for.
 
 Each is a process of its own, with its own environment, working folder, exit code and output. Nothing of the package is loaded
 before the fork. timm and huggingface_hub read the environment when they are imported: they are loaded before the fork of an
@@ -14,6 +14,7 @@ import contextlib
 import ctypes
 import functools
 import gc
+import importlib
 import json
 import os
 import resource
@@ -257,9 +258,9 @@ class _Forks:
 
 def _serve(listener: socket.socket, owner: int) -> dict | None:
     """Fork a process for every connection until `owner` is gone. Return in each fork, with what it is to be."""
-    import torch  # noqa: F401
-    import torchvision  # noqa: F401
-
+    for name in ("torch", "torchvision", "foolbox", "jinja2", "matplotlib.figure", "scipy.optimize", "skimage.metrics"):
+        with contextlib.suppress(ImportError):  # an extra; none of these reads what a command's environment says
+            importlib.import_module(name)
     gc.freeze()  # or every child spends a second at its end on collecting what is imported here
     lifeline, forks = os.pidfd_open(owner), _Forks()
     templates: dict[tuple, socket.socket] = {}  # by environment; the one that was used last is the last
