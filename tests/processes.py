@@ -1,4 +1,4 @@
-"""Real processes that start at once: forked from one that has imported torch and more, which is most of what a command waits for.
+"""Real processes that start at once: forked from one that has imported torch, which is most of what a command waits for.
 
 Each is a process of its own, with its own environment, working folder, exit code and output. Nothing of the package is loaded
 before the fork. timm and huggingface_hub read the environment when they are imported: they are loaded before the fork of an
