@@ -139,12 +139,12 @@ def faults_of_links(site: Path, pages: dict[Path, Page]) -> Iterator[str]:
 
 
 def public_names() -> Iterator[str]:
-    """Names of the stub files, which are the package's and its folders' public names."""
+    """Names of the stub files, which are the package's and its folders' public names; a folder's own names stand for it."""
     package = ROOT / "timm_encmixer"
     for stub in sorted(package.rglob("__init__.pyi")):
         folder = ".".join(stub.parent.relative_to(package).parts)
         for statement in ast.parse(stub.read_text()).body:
-            if isinstance(statement, ast.ImportFrom):
+            if isinstance(statement, ast.ImportFrom) and statement.module is not None:
                 for alias in statement.names:
                     yield ".".join(filter(None, ("timm_encmixer", folder, alias.asname or alias.name)))
 

@@ -480,7 +480,7 @@ def test_the_command_writes_a_report_and_its_exit_code_can_stop_a_release(encmix
     again = encmixer("audit", *arguments, "--fail-on", "public_base_weights=0.5", "--force")
     assert again.returncode == 2
     assert "--fail-on public_base_weights: expected an attack that can be run, got not run" in again.stderr
-    assert "known_plaintext             broken" in again.stdout
+    assert re.search(r"^known_plaintext +broken +100.0%", again.stdout, re.MULTILINE)
     assert (tmp_path / "out" / "audit.html").is_file()
 
 
@@ -556,6 +556,7 @@ def test_limits_on_what_may_be_recovered(targets):
 @pytest.mark.parametrize("package", ["scipy", "skimage", "foolbox", "matplotlib", "jinja2"])
 def test_a_missing_extra_names_its_remedy(monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.delitem(vars(te.audit), "run", raising=False)  # where it stays once it has been named
     with pytest.raises(MissingExtraError, match=r'pip install "\.\[audit\]"'):
         _ = te.audit.run
 

@@ -1,7 +1,14 @@
 # The package's public names, once: lazy_loader reads this file as the program runs, type checkers before.
 from . import audit as audit
+from . import bundled as bundled
+from . import checkpoints as checkpoints
 from . import datasets as datasets
 from . import distributed as distributed
+from . import errors as errors
+from . import evaluation as evaluation
+from . import images as images
+from . import models as models
+from . import publishing as publishing
 from .checkpoints.checkpoint import save_model as save_model
 from .checkpoints.encryption import decrypt_checkpoint as decrypt_checkpoint
 from .checkpoints.encryption import encrypt_checkpoint as encrypt_checkpoint

@@ -13,6 +13,7 @@ import timm_encmixer as te
 from timm_encmixer.distributed import processes
 from timm_encmixer.errors import DataError, KeyFormatError, ProcessError, StemError
 from timm_encmixer.evaluation.exactness import verify
+from timm_encmixer.images import cipher_input
 
 
 @pytest.fixture
@@ -125,7 +126,7 @@ def test_big_model_loading_reads_encrypted_checkpoints(encrypted, key, pixels, p
     model = accelerate.load_checkpoint_and_dispatch(empty, str(encrypted / "model.safetensors"), device_map={"": "cpu"}).eval()
     cipher = te.BlockCipher(key, te.scheme_of(model))
     with torch.inference_mode():
-        got = model(te.transforms.cipher_input(cipher, pixels))
+        got = model(cipher_input(cipher, pixels))
         assert (got - plain_model(normalised(pixels, plain_model.pretrained_cfg))).abs().max() < 1e-4
 
 

@@ -74,5 +74,5 @@ def test_find():
 
 
 def test_names_that_the_table_lacks_are_examined(monkeypatch):
-    monkeypatch.setattr(families, "table", dict)
+    monkeypatch.setattr(families, "known_support", dict)
     assert families.find("convmixer_768_32") == [TABLE["convmixer_768_32"]]
