@@ -360,6 +360,20 @@ def test_an_attack_of_ones_own_is_measured_and_reported_like_others(tmp_path):
     assert "nothing" in (tmp_path / "report" / "audit.html").read_text()
 
 
+class Escaping(Nothing):
+    name = "../outside"
+
+
+class Wishing(Nothing):
+    material = ("ciphertexts", "the key")
+
+
+@pytest.mark.parametrize("attack", [Escaping(), Wishing(), Nothing, 3], ids=["name", "material", "class", "number"])
+def test_an_attack_that_is_none_is_refused(attack):
+    with pytest.raises(AuditError):
+        te.audit.run(attacks=[attack], progress=False)
+
+
 def test_the_base_measures_and_no_attack_sees_more_than_it_names(targets):
     target = targets(DEFAULT)
     truth = target.truth()

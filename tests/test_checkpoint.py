@@ -17,6 +17,7 @@ from timm.models.convmixer import ConvMixer
 
 import timm_encmixer as te
 from timm_encmixer.bundled import BUNDLED_FOLDER, BUNDLED_WEIGHTS
+from timm_encmixer.checkpoints.loading import find_scheme, load_model
 from timm_encmixer.checkpoints.tensor_file import TensorFile
 from timm_encmixer.errors import (
     AlreadyEncryptedError,
@@ -258,3 +259,20 @@ def content(path: Path) -> dict[str, bytes]:
     """A file's or a folder's files; nothing where there is nothing."""
     paths = [path] if path.is_file() else path.rglob("*")
     return {file.name: file.read_bytes() for file in paths}
+
+
+@pytest.mark.parametrize("change", [{"cipher": "shuffle"}, {"fingerprint": "0" * 16}, {"stem": "stem.1"}])
+@pytest.mark.parametrize("at", ["top", "notes"])
+def test_the_records_of_one_config_must_agree(key, tmp_path, encrypted_folder, at, change):
+    path = encrypted_folder / "config.json"
+    config = json.loads(path.read_text())
+    changed = {**config["encmixer"], **change}
+    if at == "top":
+        config["encmixer"] = changed
+    else:
+        config["pretrained_cfg"]["notes"] = ["encmixer:" + json.dumps(changed)]
+    path.write_text(json.dumps(config))
+    for use in (load_model, find_scheme, lambda folder: te.decrypt_checkpoint(folder, tmp_path / "plain", key)):
+        with pytest.raises(CheckpointError, match="two different ones"):
+            use(encrypted_folder)
+    assert not (tmp_path / "plain").exists()

@@ -157,3 +157,37 @@ def test_where_a_key_comes_from(key, other_key, key_file, monkeypatch, tmp_path)
         find_key(None)
     with pytest.raises(MissingKeyError, match="a SecretKey or a path"):
         find_key(42)
+
+
+def spellings(key):
+    line = "ENCMIXER-KEY-1:" + base64.urlsafe_b64encode(key.reveal() + b"sums").decode()
+    return {
+        "line": line,
+        "lower case": line.lower(),
+        "next version": line.replace("-1:", "-2:"),
+        "body": line.partition(":")[2],
+        "hexadecimal": key.reveal().hex(),
+        "base64": base64.b64encode(bytes(range(32, 64))).decode(),
+        "urlsafe base64": base64.urlsafe_b64encode(key.reveal()).decode().rstrip("="),
+    }
+
+
+@pytest.mark.parametrize("spelling", spellings(te.SecretKey(bytes(range(32)))))
+def test_a_keys_own_text_for_its_path_is_refused_and_not_repeated(key, tmp_path, monkeypatch, spelling):
+    monkeypatch.chdir(tmp_path)
+    text = spellings(key)[spelling]
+    calls = [te.SecretKey.load, key.save, find_key, lambda text: te.BlockCipher(text, te.Scheme(patch_size=4))]
+    for call in calls:
+        with pytest.raises(KeyFormatError, match="a key's own text") as caught:
+            call(text)
+        assert text not in str(caught.value)
+        assert not list(tmp_path.iterdir())
+    monkeypatch.setenv("TIMM_ENCMIXER_KEY", text)
+    with pytest.raises(KeyFormatError, match="a key's own text"):
+        find_key(None)
+
+
+def test_long_names_of_files_are_not_taken_for_keys(key, tmp_path):
+    path = tmp_path / ("a" * 64)
+    key.save(path)
+    assert te.SecretKey.load(path) == key

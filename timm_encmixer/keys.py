@@ -10,6 +10,7 @@ import binascii
 import hashlib
 import hmac
 import os
+import re
 import secrets
 import stat
 from pathlib import Path
@@ -25,6 +26,7 @@ KEY_BYTES = 32
 KEY_VARIABLE = "TIMM_ENCMIXER_KEY"
 KEY_FILE_PREFIX = "ENCMIXER-KEY-1:"
 _CHECKSUM_BYTES = 4
+_KEY_TEXT = re.compile(r"ENCMIXER-KEY-\d+:|^[0-9a-f]{64}$|^[\w+-]{43}=?$|^[\w+-]{48}$", re.IGNORECASE)
 _LONGEST_FILE_BYTES = 4096
 
 
@@ -54,8 +56,12 @@ class SecretKey:
         return cls(secrets.token_bytes(KEY_BYTES))
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> SecretKey:
+    def load(cls, path: str | os.PathLike[str], *, where: str = "key") -> SecretKey:
         """Read a key file.
+
+        Args:
+            path: The file.
+            where: The argument or option, for the message that refuses a key's own text.
 
         Raises:
             KeyFormatError: The text is not a key: foreign, truncated, mistyped or of an unknown version.
@@ -64,6 +70,7 @@ class SecretKey:
         Warns:
             KeyPermissionWarning: Others than the owner can read the file.
         """
+        _refuse_key_text(path, where)
         path = Path(path)
         try:
             with path.open("rb") as file:
@@ -103,6 +110,7 @@ class SecretKey:
             TargetExistsError: The file is there already.
             FileAccessError: It cannot be written.
         """
+        _refuse_key_text(path, "key")
         body = base64.urlsafe_b64encode(self._key_bytes + _checksum(self._key_bytes)).decode()
         with replacing_file(Path(path), mode=0o600) as temporary:
             temporary.write_text(f"{KEY_FILE_PREFIX}{body}\n", encoding="ascii")
@@ -113,7 +121,7 @@ class SecretKey:
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits that name the key in public; they tell nothing about it."""
+        """16 hex digits that name the key in public. Nobody can compute the key from them."""
         return self.derive("fingerprint", 8).hex()
 
     def derive(self, purpose: str, length: int = KEY_BYTES) -> bytes:
@@ -150,6 +158,17 @@ def _checksum(key_bytes: bytes) -> bytes:
     return hashlib.sha256(b"timm-encmixer/key-file/v1/" + key_bytes).digest()[:_CHECKSUM_BYTES]
 
 
+def _refuse_key_text(path: str | os.PathLike[str], where: str) -> None:
+    """Refuse a key's own text in place of its file's path, without repeating it.
+
+    Raises:
+        KeyFormatError: It is a key file's line, or what a key looks like in hexadecimal or base64.
+    """
+    text = os.fspath(path)
+    if isinstance(text, str) and _KEY_TEXT.search(text) and not Path(text).is_file():
+        raise KeyFormatError(where, "the path of a key file", "a key's own text", "give the path, and rotate to a new key")
+
+
 KeyLike = SecretKey | str | os.PathLike[str]  # a key, or the path of its file
 
 
@@ -174,9 +193,7 @@ def find_key(key: KeyLike | None, *, where: str = "key") -> SecretKey:
         raise MissingKeyError(where, "a key", "none", f"pass a SecretKey or a key file's path, or set {KEY_VARIABLE} to one")
     if not isinstance(path, str):
         raise MissingKeyError(where, "a SecretKey or a path", type(path).__name__, "load it with SecretKey.load(path)")
-    if KEY_FILE_PREFIX in path:
-        raise KeyFormatError(where, "the path of a key file", "a key's own text", "give the path, and rotate to a new key")
-    return SecretKey.load(path)
+    return SecretKey.load(path, where=where)
 
 
 def find_optional_key(key: KeyLike | None) -> SecretKey | None:

@@ -97,8 +97,8 @@ class Scheme:
         in_chans: Channels of an image, 1 or more.
         fingerprint: The key's public fingerprint, 16 hex digits; None allows any key (experiments).
         stem: Name of the stem convolution in the model, for example "stem.0".
-        constant: Name of the tensor that took the constant of the normalisation, where the stem has no bias; None where it has
-            one, or where the constant is zero. A record with it is of version 2 at least.
+        constant: Name of the tensor that took the constant of the normalisation. None if the stem has a bias, which then
+            takes it, or if the constant is zero. A record with it is of version 2 at least.
         grid: Rows and columns of blocks of an image, for ciphers that scramble blocks and for no others; images then have
             this one size. A record with it is of version 3.
         positions: Name of the position embedding that was permuted with the blocks, where a model was encrypted.

@@ -96,11 +96,11 @@ class Result:
 class Attack(ABC):
     """One attacker. Subclasses say who it is and implement `attack`; calling one runs and measures it.
 
-    An attack is its parameters, and prints them. A subclass adds its own as fields.
+    Its `repr` shows its parameters. A subclass adds its own parameters as fields of a dataclass.
 
     Args:
-        points: Values of its curve to run it at; None takes those of the budget. Values beyond what there is are replaced by
-            all there is.
+        points: Values of its curve to run it at; None takes those of the budget. If a value asks for more material than there
+            is, all the material is used.
     """
 
     points: tuple[float, ...] | None = None

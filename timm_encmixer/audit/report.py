@@ -49,7 +49,7 @@ class Report:
         return {"version": SCHEMA_VERSION, **own, "attacks": {name: r.to_dict() for name, r in self.results.items()}}
 
     def save(self, out: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Write the folder `out`: audit.json, audit.md, audit.html and PNG files. Nothing in it comes from the key but figures.
+        """Write the folder `out`: audit.json, audit.md, audit.html and PNG files. The key is not in it.
 
         Recovered pictures are of the images that were audited; who may not see those may not see the report.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -13,6 +14,7 @@ from tqdm import tqdm
 
 from timm_encmixer.audit.attack import BUDGETS, Attack, Effort
 from timm_encmixer.audit.attacks.registry import ATTACKS
+from timm_encmixer.audit.material import MATERIAL
 from timm_encmixer.audit.methods.statistics import BlockStatistics, image_statistics
 from timm_encmixer.audit.photos import sample_photos
 from timm_encmixer.audit.report import Report
@@ -33,6 +35,7 @@ _ATTACKED_IMAGES = {"quick": 250, "full": 2000}
 _PUBLIC_IMAGES = 10_000
 _PHOTOS = 96
 _LEAST_IMAGES = 4
+_NAME = re.compile(r"[a-z0-9_]+")  # pictures of an attack are files of its name
 
 
 def run(
@@ -61,10 +64,10 @@ def run(
             500 images that come with the package.
         public_images: Public photos that are not among `images`, likewise; None takes the statistics that come with the
             package, which are of blocks of 4 px.
-        attacks: Names in `ATTACKS`, or attacks with parameters of your own; None runs all with theirs.
+        attacks: Names in `ATTACKS`, or attacks with parameters of your own; None runs all of `ATTACKS`.
         key: The model's key; needed when it is encrypted. For a plain model None takes a fixed public key.
         cipher: For a plain model.
-        base: Plain weights that are public and that `model` was made from; None takes the model's own where they are public.
+        base: Public plain weights that `model` was made from; None takes the model's own plain weights if these are public.
         budget: "quick" or "full".
         seed: For everything that is left to chance.
         split: Split of a table of images; None takes test, else validation, else train.
@@ -130,6 +133,13 @@ def _chosen(attacks: Iterable[str | Attack] | None) -> list[Attack]:
     wanted = list(ATTACKS) if attacks is None else list(attacks)
     check_names([name for name in wanted if isinstance(name, str)], "attacks")
     made = [ATTACKS[attack]() if isinstance(attack, str) else attack for attack in wanted]
+    for attack in made:
+        if not isinstance(attack, Attack):
+            got = f"{attack.__name__}, a class" if isinstance(attack, type) else type(attack).__name__
+            raise AuditError("attacks", "names, or attacks such as RandomKey()", got, "make one: ATTACKS[name]()")
+        if not _NAME.fullmatch(getattr(attack, "name", "")) or not set(attack.material) <= set(MATERIAL):
+            expected = "a name of lower-case letters, digits and _, and material that there is"
+            raise AuditError(type(attack).__name__, expected, "others", "see timm_encmixer/audit/material.py")
     return list({attack.name: attack for attack in made}.values())
 
 

@@ -169,7 +169,7 @@ def save_model(model: nn.Module, dst: PathLike, *, state_dict: Mapping[str, Tens
     Args:
         model: Made by `timm.create_model`.
         dst: Folder to write.
-        state_dict: Its tensors, where they are not in the model itself (sharded over processes, say).
+        state_dict: Its tensors, if they are not in the model itself, for example because they are sharded over processes.
         force: Replace an existing folder that this package wrote.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Reading the public record of a checkpoint: from config.json, from the weights' metadata, or from both if they agree."""
+"""Reading the public record of a checkpoint: from config.json and from the weights' metadata, which must agree."""
 
 from __future__ import annotations
 
@@ -28,12 +28,14 @@ def read_record(config: Mapping[str, Any] | None, metadata: Mapping[str, Any] | 
     in_weights = Scheme.from_json(str(text), where=f"{where}: record in the weights") if text is not None else None
     if config is None:
         return in_weights
-    if RECORD_NAME in config:
-        scheme: Scheme | None = Scheme.from_dict(config[RECORD_NAME], where=f"{where}: record in config.json")
-    else:
-        scheme = scheme_in_notes(config["pretrained_cfg"].get("notes"))
+    in_notes = scheme_in_notes(config["pretrained_cfg"].get("notes"))
+    block = config.get(RECORD_NAME)
+    scheme = in_notes if block is None else Scheme.from_dict(block, where=f"{where}: record in config.json")
     if in_weights is not None and scheme != in_weights:
         raise CheckpointError(where, "one record in config.json and model.safetensors", "two different ones", _REMEDY)
+    if in_notes is not None and scheme != in_notes:
+        expected = "one record at the top of config.json and in pretrained_cfg.notes"
+        raise CheckpointError(f"{where}: config.json", expected, "two different ones", _REMEDY)
     if scheme is not None and scheme.base_architecture not in (None, config["architecture"]):
         expected, got = f"the record's architecture {scheme.base_architecture}", repr(config["architecture"])
         raise CheckpointError(f"{where}: config.json", expected, got, _REMEDY)

@@ -38,7 +38,9 @@ def seal_model(
     passphrase: str | None = None,
     force: bool = False,
 ) -> None:
-    """Encrypt a model, encrypted or plain, to recipients or with a passphrase; in constant memory.
+    """Seal a model's files with age, to recipients or with a passphrase; in constant memory.
+
+    The model may be encrypted or plain.
 
     Args:
         src: As for `find_source`: a folder with config.json and model.safetensors, or a .safetensors file.

@@ -134,7 +134,7 @@ def find_source(
         name: timm model name, "hf-hub:owner/name[@revision]", a folder, or a .safetensors file. A `Source` is returned as is.
         cache_dir: The Hub's cache; None takes huggingface_hub's own.
         token: Of the Hub.
-        exists: Refuse a path that does not exist; False leaves that to the reader, for files of other kinds.
+        exists: Refuse a path that does not exist. With False such a path becomes a source, and reading it fails later.
 
     Raises:
         SourceError: It names nothing.

@@ -17,7 +17,7 @@ from timm_encmixer.ciphers.orthogonal import orthogonal
 from timm_encmixer.ciphers.orthogonal_map import OrthogonalMap
 from timm_encmixer.ciphers.shuffle import shuffle
 from timm_encmixer.ciphers.signed_permutation import SignedPermutation
-from timm_encmixer.errors import ImageError, KeyMismatchError, SchemeMismatchError, SecretLeakError
+from timm_encmixer.errors import ImageError, KeyMismatchError, SchemeError, SchemeMismatchError, SecretLeakError
 from timm_encmixer.keys import KeyLike, SecretKey, find_key
 from timm_encmixer.scheme import SCRAMBLE, Scheme
 
@@ -32,8 +32,8 @@ class BlockCipher(nn.Module):
     the same type, dtype, device and memory format. uint8 round-trips bit for bit; floats within rounding. As a torch module
     it encrypts in `forward`, works on any device and under `torch.compile`, and never appears in a state dict.
 
-    What it does not do: hide an image from anyone who studies many ciphertexts, a plain copy or the plain weights
-    (docs/security.md).
+    What it does not do: hide an image from anyone who has many ciphertexts, one image both plain and encrypted, or the plain
+    weights (docs/security.md).
 
     Args:
         key: The secret key or its file.
@@ -41,6 +41,7 @@ class BlockCipher(nn.Module):
 
     Raises:
         KeyMismatchError: The scheme names another key. `scheme.without_fingerprint()` allows any.
+        SchemeError: It is not a scheme.
         MissingKeyError, KeyFormatError, FileAccessError: There is no key.
 
     Source: arXiv 2207.11939, section 3; docs/format.md.
@@ -49,6 +50,9 @@ class BlockCipher(nn.Module):
     def __init__(self, key: KeyLike, scheme: Scheme) -> None:
         super().__init__()
         key = find_key(key)
+        if not isinstance(scheme, Scheme):
+            remedy = "pass model.encmixer, or te.Scheme(patch_size=...)"
+            raise SchemeError("scheme", "a Scheme", type(scheme).__name__, remedy)
         if scheme.fingerprint not in (None, key.fingerprint):
             raise KeyMismatchError(
                 "key",
@@ -87,7 +91,7 @@ class BlockCipher(nn.Module):
         return [self.encrypt(images), *targets]
 
     def fold_rows(self, rows: Tensor) -> Tensor:
-        """Return rows A^T, shape (n, D): what makes a linear map of plain blocks read ciphertext."""
+        """Return rows A^T, shape (n, D): a linear map of plain blocks becomes one of encrypted blocks."""
         self._check_rows(rows)
         return self._map.rows(rows)
 
@@ -165,6 +169,9 @@ class BlockCipher(nn.Module):
             f"BlockCipher({scheme.cipher}, patch_size={scheme.patch_size}, in_chans={scheme.in_chans}, "
             f"fingerprint={scheme.fingerprint})"
         )
+
+    def __copy__(self) -> BlockCipher:
+        return _restore(self.scheme, self._map)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> BlockCipher:
         return _restore(self.scheme, self._inverse.inverse())

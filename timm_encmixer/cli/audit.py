@@ -50,7 +50,7 @@ class Threshold(click.ParamType):  # type: ignore[type-arg]  # generic in newer 
     "--budget", type=click.Choice(["quick", "full"]), default="quick", show_default=True, help="Two minutes, or an hour."
 )
 @click.option(
-    "--only", multiple=True, metavar="ATTACK", help="Run this attack alone; may be given again. Wrong names list all."
+    "--only", multiple=True, metavar="ATTACK", help="Run this attack alone; repeatable. docs/audit.md lists the names."
 )
 @click.option(
     "--fail-on",
@@ -84,6 +84,8 @@ def audit_command(
     Example: encmixer audit --model encrypted --key owner.key --images photos --out report --fail-on weights_only=0.5
     """
     from timm_encmixer import audit
+
+    run = audit.run  # first, because it says which extra is missing
     from timm_encmixer.audit.report import above, refuse_target, report_table
     from timm_encmixer.audit.suite import check_names
     from timm_encmixer.bundled import BUNDLED_MODEL
@@ -91,7 +93,7 @@ def audit_command(
     check_names(only, "--only")
     check_names([name for name, _ in fail_on], "--fail-on", among=only or None)
     refuse_target(out, overwrite=force)
-    result = audit.run(model or BUNDLED_MODEL, attacks=only or None, key=load_key(key, optional=True), **options)
+    result = run(model or BUNDLED_MODEL, attacks=only or None, key=load_key(key, optional=True), **options)
     result.save(out, overwrite=force)
     report(
         {"out": str(out), **result.to_dict()}, as_json, lambda: f"{report_table(result)}\nThe report is {out / 'audit.html'}"

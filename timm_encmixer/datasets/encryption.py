@@ -48,7 +48,7 @@ def encrypt_dataset(
         src: Hub data set id, folder (parquet, `save_to_disk`, images, WebDataset tars), or a URL that fsspec reads.
         dst: New folder, or one that this call began.
         key: The key, its file, or None for the file that TIMM_ENCMIXER_KEY names; only the main process reads it.
-        model: As for `create_transform`: whose input the images are brought to.
+        model: As for `create_transform`: the encrypted model that the images are for. They are resized to its input.
         resize: Bring images to the model's input; False keeps sizes that are multiples of the patch side.
         image_columns: Columns (WebDataset: fields) to encrypt; none takes all that hold images.
         include: Shell patterns of shards to take; none takes all.

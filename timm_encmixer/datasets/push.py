@@ -39,9 +39,9 @@ def push_dataset(
     Args:
         folder: What `encrypt_dataset` wrote.
         repo_id: "owner/name"; made if it does not exist.
-        key: To be searched for in every file; None takes the file that TIMM_ENCMIXER_KEY names.
+        key: Every file is searched for it before anything is sent; None takes the file that TIMM_ENCMIXER_KEY names.
         private: True refuses a repository that is public already; False makes a new one public; None takes it as it is.
-        commit_message: None says what it is.
+        commit_message: Title of the commit; None names the data set and the key's fingerprint.
         token: As huggingface_hub's.
 
     Returns:

@@ -31,7 +31,7 @@ class EncryptedLoader:
 
     Each batch is what the plain loader gives, on the accelerator's device, with the images encrypted and normalised. It is
     iterated as accelerate's own loaders are, so `gather_for_metrics`, `accumulate` and `skip_first_batches(loader.sharded)`
-    work as usual: it never reads ahead of what accelerate has read.
+    work as usual. No batch is read before accelerate reads it.
 
     Attributes:
         sharded: accelerate's loader of this process's plain uint8 batches.
@@ -111,10 +111,10 @@ def prepare_encrypted(
 ) -> EncryptedLoader:
     """Shard a loader of plain images over the processes and encrypt each batch on the device.
 
-    Resizing, cropping and augmentation stay in the data set, before the cipher. timm's loaders are taken as
-    `timm.data.create_loader` makes them: of one with the prefetcher the inner loader is used; of one without it, a copy whose
-    transform ends at the uint8 stage. Neither is changed. Their normalisation is not applied: the cipher comes directly
-    after the uint8 stage, then /255 and mean = std = 1/2, as an encrypted model wants it.
+    Resizing, cropping and augmentation stay in the data set, before the cipher. Loaders of
+    `timm.data.create_loader` are taken as they are. If a loader has timm's prefetcher, the loader inside it is used. If it has
+    none, a copy is used whose transform ends at the uint8 stage. Neither is changed. Their normalisation is not applied. The
+    cipher comes directly after the uint8 stage, then /255 and mean = std = 1/2, as an encrypted model wants it.
 
     Args:
         accelerator: The run. Every process must call this.

@@ -96,7 +96,7 @@ def planned(
 
 
 def decrypt_model(model: ModelT, key: KeyLike) -> ModelT:
-    """Return the plain model, with its original normalisation and crop; undoes `encrypt_model` to within rounding.
+    """Return the plain model, with its original normalisation and crop. The weights differ by rounding only.
 
     Raises:
         NotEncryptedError: `model` is plain.

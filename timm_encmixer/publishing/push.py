@@ -71,7 +71,7 @@ def push_to_hub(
         private: True refuses a repository that is public already; False makes a new one public; None takes it as it is.
         revision: Branch; made if it does not exist. None is main.
         create_pr: Open a pull request instead of committing to the branch.
-        commit_message: None says what it is.
+        commit_message: Title of the commit; None names the architecture and the key's fingerprint.
         license: Hub licence identifier; None takes the one in the source repository, the existing card or the config.
         base_model: Hub id of the plain model; None takes the one noted when it was encrypted, "none" says there is none.
         eval_results: What `encmixer eval --json` printed, as an object or a file, or huggingface_hub's EvalResult objects.
