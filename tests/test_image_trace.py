@@ -15,7 +15,9 @@ from torch import nn
 import timm_encmixer as te
 from timm_encmixer.errors import CheckpointError, StemError
 from timm_encmixer.models.encryption import changed_by_encryption, with_encrypted_stem
+from timm_encmixer.models.families import examine
 from timm_encmixer.models.image_trace import trace_image
+from timm_encmixer.models.meta_results import MetaResults
 
 SIDE = 32
 SMALL_VIT = {"img_size": SIDE, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 2, "num_classes": 10}
@@ -165,6 +167,7 @@ def test_files_are_rewritten_as_models_are(name, options, constant, key, other_k
         assert torch.allclose(tensor.float(), back[tensor_name].float(), rtol=0, atol=1e-6), tensor_name
     other = {**scheme.to_dict(), "constant": "norm.weight"}
     config = json.loads((tmp_path / "enc" / "config.json").read_text())
+    config["pretrained_cfg"]["notes"] = ["encmixer:" + json.dumps(other)]
     (tmp_path / "enc" / "config.json").write_text(json.dumps({**config, "encmixer": other}))
     save_file(written, tmp_path / "enc" / "model.safetensors", {"format": "pt", "encmixer": json.dumps(other)})
     with pytest.raises(CheckpointError, match=r"in norm\.weight, as the record says, got"):
@@ -186,3 +189,25 @@ def test_a_norm_behind_the_stem_is_refused(key):
     model.patch_embed.norm = nn.LayerNorm(48)
     with pytest.raises(StemError, match="BatchNorm or position embedding that follows at once"):
         te.encrypt_model(model, key)
+
+
+@pytest.mark.parametrize(
+    "name", ["vit_tiny_patch16_224", "convmixer_768_32", "swin_tiny_patch4_window7_224", "fasternet_t0", "coat_tiny"]
+)
+def test_remembered_results_are_those_of_the_operation(monkeypatch, name):
+    remembered = []
+    call = MetaResults.__call__
+
+    def both(self, func, operation, args, kwargs):
+        made, known = call(self, func, operation, args, kwargs), len(self._known)
+        true = func(*args, **kwargs)
+        assert torch.utils._pytree.tree_map(describe, made) == torch.utils._pytree.tree_map(describe, true), func
+        remembered.append(known)
+        return made
+
+    def describe(leaf):
+        return (leaf.shape, leaf.stride(), leaf.dtype, leaf.device) if isinstance(leaf, torch.Tensor) else leaf
+
+    monkeypatch.setattr(MetaResults, "__call__", both)
+    assert examine(name).supported
+    assert len(remembered) > 1.5 * remembered[-1] > 0  # many a result was remembered

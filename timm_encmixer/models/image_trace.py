@@ -22,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode  # torch's documented
 from timm_encmixer.errors import StemError
 from timm_encmixer.models.block_trace import tensors_in
 from timm_encmixer.models.edits import ConstantFold, PositionEmbedding
+from timm_encmixer.models.meta_results import MetaResults
 from timm_encmixer.models.output_trace import COPIES, OutputTrace
 from timm_encmixer.models.patch_stem import module_name
 
@@ -111,11 +112,12 @@ class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch types
         named = itertools.chain(model.named_parameters(), model.named_buffers())
         self._names = {id(tensor): name for name, tensor in named}
         self._uses: dict[str, int] = {}  # of parameters and buffers, by name
+        self._results = MetaResults()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        result = func(*args, **kwargs)
         operation = func.name().removeprefix("aten::").partition(".")[0]
+        result = self._results(func, operation, args, kwargs)
         operands = tensors_in((*args, *kwargs.values()))
         for operand in operands:
             if (name := self._names.get(id(operand))) is not None:
