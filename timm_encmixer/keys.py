@@ -121,7 +121,7 @@ class SecretKey:
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits that name the key in public. Nobody can compute the key from them."""
+        """16 hex digits that name the key in public, derived from it one way (docs/format.md)."""
         return self.derive("fingerprint", 8).hex()
 
     def derive(self, purpose: str, length: int = KEY_BYTES) -> bytes:

@@ -169,7 +169,8 @@ def _bounded_silence() -> Iterator[None]:
     """Bound the wait for a reply while a request of ours runs.
 
     huggingface_hub waits for ever, and its session belongs to the whole process. So the session keeps its own time-out. A hook
-    bounds single requests: those of this thread, and of threads that huggingface_hub starts meanwhile to upload files.
+    bounds single requests: those of this thread, and those of threads that start meanwhile, as huggingface_hub's do when they
+    upload files. It cannot tell such a thread from one that other code starts at that time.
     """
     from huggingface_hub import get_session
 
