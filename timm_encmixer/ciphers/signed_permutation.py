@@ -108,7 +108,7 @@ class SignedPermutation(nn.Module):
 
 
 def _select_rows(flat: Tensor, index: Tensor) -> Tensor:
-    """Gather each image by itself: on CPUs faster than one gather over all images, which autograd and compilers need."""
+    """Gather each image by itself, whatever the number of threads; autograd and compilers need one gather over all."""
     out = torch.empty_like(flat)
     for row, target in zip(flat, out, strict=True):
         torch.index_select(row, 0, index, out=target)

@@ -1,7 +1,7 @@
 """Results of operations on the meta device, remembered by the shapes of their operands.
 
-A model repeats its layers. torch computes the shape of each result in Python again and again, which takes most of the time of
-an image trace. For operations that make new tensors, the result depends on the shapes, strides and dtypes of the operands only.
+A model repeats its layers, and torch computes the shape of each result in Python again and again.
+For operations that make new tensors, the result depends on the shapes, strides and dtypes of the operands only.
 """
 
 from __future__ import annotations
