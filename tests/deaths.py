@@ -40,3 +40,19 @@ def die_at_byte(number: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (number, number))
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+
+
+def die_before_line(number: int, *files: str) -> None:
+    """Kill this process just before it runs the so-manieth line of Python in one of these files."""
+    lines = 0
+
+    def watch(frame, event, _):
+        nonlocal lines
+        if frame.f_code.co_filename not in files:
+            return None
+        lines += event == "line"
+        if lines == number:
+            die()
+        return watch
+
+    sys.settrace(watch)

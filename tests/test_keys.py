@@ -4,17 +4,22 @@ import base64
 import copy
 import json
 import logging
+import os
 import pickle
 import stat
 import traceback
+import warnings
 from pathlib import Path
+from signal import SIGKILL, SIGXFSZ
 
+import processes
 import pytest
 import torch
 from conftest import assert_no_secret, secret_forms
 
 import timm_encmixer as te
 from timm_encmixer.errors import (
+    EncMixerError,
     FileAccessError,
     KeyFormatError,
     KeyPermissionWarning,
@@ -46,6 +51,72 @@ def test_save_and_load_round_trip(key, tmp_path):
     key.save(tmp_path / "k")
     assert te.SecretKey.load(tmp_path / "k") == key
     assert stat.S_IMODE((tmp_path / "k").stat().st_mode) == 0o600
+
+
+def test_killed_at_any_moment_no_file_but_the_key_file_holds_the_key(key, tmp_path):
+    """Killed by the kernel at each byte, and before each line of ours, on a system with nameless files and on one without."""
+    key.save(tmp_path / "whole.key")
+    whole = (tmp_path / "whole.key").read_bytes()
+    run = processes.run([str(Path(__file__).with_name("key_deaths.py")), str(tmp_path / "out")], env=os.environ, cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    ends = json.loads(run.stdout)
+    assert len(ends) >= 200
+    assert {end for death, end in ends.items() if "-line-" in death} == {-SIGKILL, 0}
+    assert -SIGXFSZ in ends.values()
+    for death, end in ends.items():
+        files = {path.name: path.read_bytes() for path in (tmp_path / "out" / death).iterdir()}
+        assert set(files) <= {"owner.key"}, death
+        if "linux" in death:
+            assert files in ([{"owner.key": whole}] if end == 0 else [{}, {"owner.key": whole}]), death
+
+
+def frames_of(error):
+    """All variables of all frames below this test, as a report with them would show them."""
+    shown = []
+    while error is not None:
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            shown += [repr(frame.f_locals)] if frame.f_code.co_filename != __file__ else []
+        error = error.__cause__ or error.__context__
+    return "\n".join(shown)
+
+
+FAULTS = [
+    "existing",
+    "no folder",
+    "full disk",
+    "readable by others",
+    "trailing text",
+    "mistyped",
+    "cut",
+    "twice",
+    "other key",
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_report_with_all_variables_of_all_frames_shows_no_key(fault, key, other_key, key_file, tmp_path, monkeypatch):
+    text = key_file.read_text()
+    changed = {"trailing text": text + "and more\n", "cut": text[:-3], "twice": text + text}
+    changed["mistyped"] = text[:40] + ("A" if text[40] != "A" else "B") + text[41:]
+    if fault in changed:
+        key_file.write_text(changed[fault])
+    if fault == "readable by others":
+        key_file.chmod(0o644)
+    if fault == "full disk":
+        monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    calls = dict.fromkeys(FAULTS, lambda: te.SecretKey.load(key_file))
+    calls["existing"] = lambda: key.save(key_file)
+    calls["no folder"] = lambda: key.save(tmp_path / "no" / "k")
+    calls["full disk"] = lambda: key.save(tmp_path / "k")
+    calls["other key"] = lambda: te.BlockCipher(key_file, te.Scheme(patch_size=4, fingerprint=other_key.fingerprint))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises((EncMixerError, KeyPermissionWarning)) as caught:
+            calls[fault]()
+    shown = frames_of(caught.value)
+    assert shown, "frames of the package must have been looked at"
+    assert_no_secret(key, shown)
+    assert text.strip()[15:40] not in shown
 
 
 def test_saving_never_overwrites(key, other_key, key_file):

@@ -1,20 +1,45 @@
-"""Writing so that a target is absent, old or whole at every moment, whatever kills the process."""
+"""Reading and writing files so that nothing of others is touched, and a target is absent, old or whole at every moment.
+
+What this package removes or renames, and how far that may reach:
+
+- Targets. A new target gets its name only while nobody else has it (`timm_encmixer.renames`). A target that is replaced is
+  swapped with the new one, looked at, and put back if it is not what this package writes. A link is never a target.
+- Temporary files and folders, called ".encmixer-" and 16 hexadecimal digits, beside their target. A run holds a lock on its
+  own, so what a dead run left is known by its free lock; `remove_leftovers` removes it.
+- Files of a cache or of a run's own notes: `remove_inside`, which refuses what does not lie in the folder that it is given.
+
+Links are unlinked, never followed.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import hashlib
+import logging
 import os
+import re
 import secrets
 import shutil
-from collections.abc import Iterator
+import stat
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from timm_encmixer.errors import FileAccessError, TargetExistsError
+from timm_encmixer.errors import EncMixerError, FileAccessError, TargetExistsError
+from timm_encmixer.renames import exchange, rename_new
 
+try:
+    import fcntl
+except ImportError:  # not POSIX: leftovers are not recognised there, and stay
+    fcntl = None  # type: ignore[assignment]
+
+PathLike = str | os.PathLike[str]
+logger = logging.getLogger(__name__)
 _NAMED = 5  # longer lists of names make no error clearer
+_TEMPORARY = re.compile(r"\.encmixer-([0-9a-f]{8})[0-9a-f]{8}")
+_BUFFER_BYTES = 1 << 20
 
 
 def file_error(path: Path | str, action: str, error: OSError) -> FileAccessError:
@@ -23,39 +48,88 @@ def file_error(path: Path | str, action: str, error: OSError) -> FileAccessError
     return FileAccessError(str(path), action, reason, "check the path, its permissions and the free space")
 
 
-def refuse_existing(path: Path, *, overwrite: bool, remedy: str = "choose another target or pass --force (force=True)") -> None:
-    """Raise `TargetExistsError` when `path` exists and `overwrite` is false."""
-    if not overwrite and os.path.lexists(path):
-        raise TargetExistsError(str(path), "a target that does not exist yet", "an existing file or folder", remedy)
+def as_path(path: PathLike, *, where: str) -> Path:
+    """Return a path that a user gave.
+
+    Args:
+        path: A text, or a path.
+        where: The argument, for messages.
+
+    Raises:
+        FileAccessError: It is empty, no path at all, or holds a NUL.
+    """
+    text = os.fspath(path) if isinstance(path, os.PathLike) else path
+    if not isinstance(text, str):
+        raise FileAccessError(where, "a path", type(path).__name__, "give a text or a pathlib.Path")
+    if not text or "\0" in text:
+        raise FileAccessError(where, "a path", repr(text), "name a file or a folder; the current folder is '.'")
+    return Path(text)
 
 
-def refuse_foreign(path: Path, owned: frozenset[str]) -> None:
-    """Raise `TargetExistsError` when a folder to be replaced holds anything but `owned` names, or is a file."""
-    if path.exists():
-        foreign = sorted(entry.name for entry in path.iterdir() if entry.name not in owned) if path.is_dir() else [path.name]
-        if foreign:
-            names = ", ".join(sorted(owned)) if len(owned) <= _NAMED else "what this command writes"
-            raise TargetExistsError(
-                str(path),
-                f"a folder of nothing but {names}",
-                foreign[0],
-                "move it away or choose another target: --force throws away only what this command wrote",
-            )
+def open_regular(path: Path, *, action: str = "a file to read") -> BinaryIO:
+    """Open a file to read; a link to one too. What is no regular file is never opened: a pipe would wait for ever.
 
-
-def _temporary_beside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.tmp-{secrets.token_hex(4)}")
-
-
-def _rename_to_new(temporary: Path, path: Path) -> None:
-    """Give the file its name; unlike a bare rename, fail if the target was created meanwhile."""
+    Raises:
+        FileAccessError: It is missing or unreadable, or is a folder, a pipe, a device or a socket.
+    """
     try:
-        os.link(temporary, path)
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
-            raise
-        refuse_existing(path, overwrite=False)  # a file system without hard links: the best that is left
-        temporary.rename(path)
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except (OSError, ValueError) as error:
+        reason = error if isinstance(error, OSError) else OSError(errno.EINVAL, str(error))
+        raise file_error(path, action, reason) from error
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe, device or socket"
+        raise FileAccessError(str(path), action, kind, "give a regular file")
+    return os.fdopen(descriptor, "rb")
+
+
+def refuse_existing(path: Path, *, overwrite: bool, remedy: str = "choose another target or pass --force (force=True)") -> None:
+    """Refuse a target at once, before work is spent on it; whether it is still free is decided when it gets its name.
+
+    Raises:
+        TargetExistsError: It exists and `overwrite` is false, or it is a link.
+        FileAccessError: It has no name of its own, as "." and "" have none.
+    """
+    if path.name in ("", ".."):
+        raise FileAccessError(str(path), "a target with a name", repr(str(path)), "give its path by name")
+    if not os.path.lexists(path):
+        return
+    if not overwrite:
+        raise TargetExistsError(str(path), "a target that does not exist yet", "an existing file or folder", remedy)
+    if path.is_symlink():
+        remedy = "give what it leads to, or choose another target: links are not replaced"
+        raise TargetExistsError(str(path), "a file or folder", "a symbolic link", remedy)
+
+
+def refuse_foreign(path: Path, owned: frozenset[str], *, name: Path | None = None) -> None:
+    """Refuse to replace a folder that holds anything but files of `owned` names, or something that is no folder.
+
+    Args:
+        path: The folder; what does not exist is fine.
+        owned: Names of files.
+        name: What the folder is called in messages; None takes `path`.
+
+    Raises:
+        TargetExistsError: It must stay.
+    """
+    if not os.path.lexists(path):
+        return
+    is_folder = path.is_dir() and not path.is_symlink()
+    foreign = sorted(entry.name for entry in os.scandir(path) if not _is_owned(entry, owned)) if is_folder else [path.name]
+    if foreign:
+        names = ", ".join(sorted(owned)) if len(owned) <= _NAMED else "what this command writes"
+        raise TargetExistsError(
+            str(name or path),
+            f"a folder of nothing but {names}",
+            foreign[0] if is_folder else "something else",
+            "move it away or choose another target: --force throws away only what this command wrote",
+        )
+
+
+def _is_owned(entry: os.DirEntry[str], owned: frozenset[str]) -> bool:
+    return entry.name in owned and not entry.is_dir(follow_symlinks=False)
 
 
 def sync_folder(folder: Path) -> None:
@@ -86,41 +160,34 @@ def place_file(new: Path, target: Path) -> None:
 
 
 @contextlib.contextmanager
-def replacing_file(path: Path, *, overwrite: bool = False, mode: int | None = None, durable: bool = True) -> Iterator[Path]:
+def replacing_file(path: Path, *, overwrite: bool = False, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success sync it and rename it to `path`.
 
     Args:
         path: The target. Its folder must exist.
-        overwrite: Replace an existing target; otherwise a target that exists (even one that appeared meanwhile) is an error.
-        mode: Permissions that the file has from its first byte on, for example 0o600.
-        durable: Wait until the disk has it. False for files that are many and can be made again.
+        overwrite: Replace an existing file; otherwise a target that exists (even one that appeared meanwhile) is an error.
+        durable: Wait until the disk has it, and remove what dead runs left of this target. False for files that are many and
+            can be made again.
 
     Raises:
-        TargetExistsError: The target exists and `overwrite` is false.
+        TargetExistsError: The target exists and `overwrite` is false, or is a link.
         FileAccessError: The operating system refused; nothing is left behind.
     """
     refuse_existing(path, overwrite=overwrite)
-    temporary = _temporary_beside(path)
-    try:
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666 if mode is None else mode))
-        yield temporary
+    with _os_errors(path, "a file to write"):
         if durable:
-            sync_file(temporary)
-        if overwrite:
-            temporary.replace(path)
-        else:
-            _rename_to_new(temporary, path)
-        if durable:
-            sync_folder(path.parent)
-    except FileExistsError:
-        refuse_existing(path, overwrite=False)
-        raise
-    except FileAccessError:
-        raise
-    except OSError as error:
-        raise file_error(path, "a file to write", error) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+            remove_leftovers(path.parent, of=path.name)
+        with _temporary_beside(path, _make_file, lambda temporary: temporary.unlink(missing_ok=True)) as temporary:
+            yield temporary
+            if durable:
+                sync_file(temporary)
+            if overwrite:
+                refuse_existing(path, overwrite=True)
+                temporary.replace(path)
+            else:
+                rename_new(temporary, path)
+            if durable:
+                sync_folder(path.parent)
 
 
 @contextlib.contextmanager
@@ -129,41 +196,236 @@ def replacing_folder(path: Path, *, overwrite: bool = False, owned: frozenset[st
 
     Args:
         path: The target folder. Its parent must exist.
-        overwrite: Replace an existing folder, as long as it holds nothing but `owned` names.
+        overwrite: Replace an existing folder, as long as it holds nothing but files of `owned` names.
         owned: File names that this package writes, and so may throw away.
 
     Raises:
-        TargetExistsError: The target exists and may not be replaced.
-        FileAccessError: The operating system refused; nothing is left behind.
+        TargetExistsError: The target exists and may not be replaced, also if it became so meanwhile.
+        FileAccessError: The operating system refused; the target is as it was, or new and the error says what was left.
     """
     refuse_existing(path, overwrite=overwrite)
     refuse_foreign(path, owned)
-    temporary, aside = _temporary_beside(path), _temporary_beside(path)
-    try:
-        temporary.mkdir()
+    with _os_errors(path, "a folder to write"), _folder_beside(path, 0o777) as temporary:
         yield temporary
         for entry in temporary.iterdir():
             sync_file(entry)
         sync_folder(temporary)
-        if path.exists():
-            path.rename(aside)
-        temporary.rename(path)
+        if overwrite and os.path.lexists(path):
+            _replace_folder(temporary, path, owned)
+        else:
+            rename_new(temporary, path)
         sync_folder(path.parent)
-    except (FileAccessError, TargetExistsError):
-        raise
-    except OSError as error:
-        raise file_error(path, "a folder to write", error) from error
+
+
+@contextlib.contextmanager
+def scratch_folder(target: Path | None = None) -> Iterator[Path]:
+    """Yield a new private folder, for what is made on the way to a target; after a kill the next such run removes it.
+
+    Args:
+        target: The folder lies beside it; None takes the system's folder for temporary files.
+
+    Raises:
+        FileAccessError: The operating system refused.
+    """
+    target = target or Path(tempfile.gettempdir(), "encmixer")
+    with _os_errors(target, "a place to write"), _folder_beside(target, 0o700) as temporary:
+        yield temporary
+
+
+def write_new_private(path: Path, content: Callable[[], bytes]) -> None:
+    """Write a new file that only its owner can read, and that no other name holds for a moment, whatever kills the process.
+
+    Args:
+        path: The target. Its folder must exist.
+        content: Gives the bytes; they stand in no variable of a frame, where a report of an error would show them.
+
+    Raises:
+        TargetExistsError: The target exists.
+        FileAccessError: The operating system refused; nothing is left behind.
+    """
+    refuse_existing(path, overwrite=False)
+    with _os_errors(path, "a file to write"):
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            if not _write_unnamed(folder, path.name, content):
+                _write_named(folder, path.name, content)
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _write_unnamed(folder: int, name: str, content: Callable[[], bytes]) -> bool:
+    """Write a file without a name and give it its name when it is whole; returns False where the system cannot do that."""
+    try:
+        file = os.open(".", os.O_TMPFILE | os.O_WRONLY, 0o600, dir_fd=folder)
+    except (AttributeError, OSError):
+        return False
+    try:
+        _write_whole(file, content)
+        os.link(f"/proc/self/fd/{file}", name, dst_dir_fd=folder, follow_symlinks=True)
+    except FileNotFoundError:  # no /proc here
+        return False
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        if aside.exists() and not path.exists():
-            aside.rename(path)
-        shutil.rmtree(aside, ignore_errors=True)
+        os.close(file)
+    return True
 
 
-PathLike = str | os.PathLike[str]
+def _write_named(folder: int, name: str, content: Callable[[], bytes]) -> None:
+    file = os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600, dir_fd=folder)
+    try:
+        _write_whole(file, content)
+    except BaseException:
+        os.unlink(name, dir_fd=folder)
+        raise
+    finally:
+        os.close(file)
 
 
-_BUFFER_BYTES = 1 << 20
+def _write_whole(descriptor: int, content: Callable[[], bytes]) -> None:
+    with open(descriptor, "wb", closefd=False) as file:  # os.write alone may stop half-way and say so by its result only
+        file.write(content())
+    os.fsync(descriptor)
+
+
+def remove_inside(path: Path, folder: Path) -> None:
+    """Remove a file, a link or a whole folder that lies in `folder`; what a link leads to stays. What is absent is fine.
+
+    Raises:
+        FileAccessError: It lies elsewhere, for example because a folder on the way is a link; or it cannot be removed.
+    """
+    with _os_errors(path, "something to remove"):
+        if not path.parent.resolve().is_relative_to(folder.resolve()) or path.name in ("", ".."):
+            raise FileAccessError(str(path), f"something inside {folder} to remove", "a place elsewhere", "look at its links")
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path, *, of: str | None = None) -> int:
+    """Remove the temporary files and folders of runs that died, and log how many that were.
+
+    Args:
+        folder: Where to look; not below it.
+        of: The target's name; None takes those of all targets.
+
+    Returns:
+        How many were removed.
+    """
+    removed = 0
+    if fcntl is None or not folder.is_dir():
+        return removed
+    for entry in os.scandir(folder):
+        match = _TEMPORARY.fullmatch(entry.name)
+        if match and (of is None or match[1] == _digest(of)):
+            removed += _remove_if_dead(Path(entry.path))
+    if removed:
+        logger.warning("%s: removed %d unfinished outputs of runs that were killed", folder, removed)
+    return removed
+
+
+def _remove_if_dead(path: Path) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:  # a link, another user's, or gone
+        return False
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) or not _lock(descriptor):
+            return False
+        with contextlib.suppress(OSError):
+            shutil.rmtree(path) if stat.S_ISDIR(mode) else path.unlink()
+        return not os.path.lexists(path)
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool | None:
+    """Lock an open file or folder for this process; returns False where another has it, None where there are no locks."""
+    if fcntl is None:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return None
+    return True
+
+
+@contextlib.contextmanager
+def _temporary_beside(path: Path, make: Callable[[Path], None], remove: Callable[[Path], None]) -> Iterator[Path]:
+    """Yield what `make` makes at a new name beside `path`, locked; `remove` it at the end, unless it was renamed."""
+    temporary, descriptor = _made_and_locked(path, make)
+    try:
+        yield temporary
+    finally:
+        remove(temporary)
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _made_and_locked(path: Path, make: Callable[[Path], None]) -> tuple[Path, int | None]:
+    while True:
+        temporary = path.with_name(f".encmixer-{_digest(path.name)}{secrets.token_hex(4)}")
+        make(temporary)
+        if fcntl is None:
+            return temporary, None
+        with contextlib.suppress(FileNotFoundError):  # a run that cleans up came before the lock: make another
+            descriptor = os.open(temporary, os.O_RDONLY)
+            if _lock(descriptor) is not False and os.path.lexists(temporary):
+                return temporary, descriptor
+            os.close(descriptor)
+
+
+def _digest(name: str) -> str:
+    """Return 8 hexadecimal digits that stand for a target's name, which may be as long as a name can be."""
+    return hashlib.sha256(os.fsencode(name)).hexdigest()[:8]
+
+
+@contextlib.contextmanager
+def _folder_beside(path: Path, mode: int) -> Iterator[Path]:
+    remove_leftovers(path.parent, of=path.name)
+    with _temporary_beside(path, lambda new: new.mkdir(mode), lambda old: shutil.rmtree(old, ignore_errors=True)) as temporary:
+        yield temporary
+
+
+def _make_file(path: Path) -> None:
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+
+
+def _replace_folder(new: Path, path: Path, owned: frozenset[str]) -> None:
+    """Put a new folder in the place of one that holds nothing but `owned` names at that moment, and remove that one."""
+    old = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+    try:
+        _lock(old)  # so that no run that cleans up takes it for a dead one's while it has the temporary name
+        exchange(new, path)
+        try:
+            refuse_foreign(new, owned, name=path)
+        except TargetExistsError:
+            exchange(new, path)
+            raise
+        try:
+            shutil.rmtree(new)
+        except OSError as error:
+            remedy = f"the new one is in its place; remove {new} yourself"
+            raise FileAccessError(str(path), "the old folder to be removed", error.strerror or str(error), remedy) from error
+    finally:
+        os.close(old)
+
+
+@contextlib.contextmanager
+def _os_errors(path: Path, action: str) -> Iterator[None]:
+    """Turn what the operating system refuses into this package's errors."""
+    try:
+        yield
+    except EncMixerError:
+        raise
+    except FileExistsError as error:
+        refuse_existing(path, overwrite=False)
+        raise file_error(path, action, error) from error
+    except OSError as error:
+        raise file_error(path, action, error) from error
 
 
 def sha256_of(path: Path) -> str:

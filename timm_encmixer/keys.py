@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from timm_encmixer.errors import KeyFormatError, KeyPermissionWarning, MissingKeyError, SecretLeakError, warn_caller
-from timm_encmixer.files import file_error, replacing_file
+from timm_encmixer.files import as_path, file_error, write_new_private
 
 KEY_BYTES = 32
 KEY_VARIABLE = "TIMM_ENCMIXER_KEY"
@@ -71,49 +71,61 @@ class SecretKey:
             KeyPermissionWarning: Others than the owner can read the file.
         """
         _refuse_key_text(path, where)
-        path = Path(path)
-        try:
-            with path.open("rb") as file:
-                others = os.fstat(file.fileno()).st_mode & (stat.S_IRGRP | stat.S_IROTH)
-                text = file.read(_LONGEST_FILE_BYTES + 1)
-        except OSError as error:
-            raise file_error(path, "a key file to read (encmixer key new PATH makes one)", error) from error
-        key = cls._parse(text, str(path))
+        path = as_path(path, where=where)
+        found, others = cls._read(path)
+        if isinstance(found, KeyFormatError):
+            raise found
         if others and os.name == "posix":
             warn_caller(f"{path}: others can read this key file; run: chmod 600 {path}", KeyPermissionWarning)
-        return key
+        return found
 
     @classmethod
-    def _parse(cls, text: bytes, where: str) -> SecretKey:
+    def _read(cls, path: Path) -> tuple[SecretKey | KeyFormatError, bool]:
+        """Return the key, or the error to raise, and whether others can read the file.
+
+        Nothing is raised once the file has been read: a report of an error may show the variables of each frame.
+        """
+        try:
+            with path.open("rb") as file:
+                others = bool(os.fstat(file.fileno()).st_mode & (stat.S_IRGRP | stat.S_IROTH))
+                text = file.read(_LONGEST_FILE_BYTES + 1)
+        except OSError as error:
+            raise file_error(path, "a key file to read (encmixer key new PATH makes one)", error) from None
+        return cls._parse(text, str(path)), others
+
+    @classmethod
+    def _parse(cls, text: bytes, where: str) -> SecretKey | KeyFormatError:
         expected = f"one line of text that starts with {KEY_FILE_PREFIX}"
         remedy = "give the file that `encmixer key new` wrote, or a backup of it"
         line = text.strip()
         if not line.startswith(b"ENCMIXER-KEY-"):
-            raise KeyFormatError(where, expected, f"{len(text)} bytes of something else", remedy)
+            return KeyFormatError(where, expected, f"{len(text)} bytes of something else", remedy)
         if not line.startswith(KEY_FILE_PREFIX.encode()):
-            raise KeyFormatError(where, expected, "a key file of another version", "upgrade timm-encmixer")
+            return KeyFormatError(where, expected, "a key file of another version", "upgrade timm-encmixer")
         body = line[len(KEY_FILE_PREFIX) :]
         try:
             raw = base64.b64decode(body, altchars=b"-_", validate=True)
         except binascii.Error:
             raw = b""
         if len(raw) != KEY_BYTES + _CHECKSUM_BYTES:
-            raise KeyFormatError(where, expected + " and 48 characters", "a truncated or mistyped line", remedy)
+            return KeyFormatError(where, expected + " and 48 characters", "a truncated or mistyped line", remedy)
         if not hmac.compare_digest(raw[KEY_BYTES:], _checksum(raw[:KEY_BYTES])):
-            raise KeyFormatError(where, "a checksum that fits the key", "another one: a character is mistyped", remedy)
+            return KeyFormatError(where, "a checksum that fits the key", "another one: a character is mistyped", remedy)
         return cls(raw[:KEY_BYTES])
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the key file, mode 0600. An existing file is never overwritten.
+        """Write the key file, mode 0600. An existing file is never overwritten, and no other file ever holds the key.
 
         Raises:
             TargetExistsError: The file is there already.
             FileAccessError: It cannot be written.
         """
         _refuse_key_text(path, "key")
-        body = base64.urlsafe_b64encode(self._key_bytes + _checksum(self._key_bytes)).decode()
-        with replacing_file(Path(path), mode=0o600) as temporary:
-            temporary.write_text(f"{KEY_FILE_PREFIX}{body}\n", encoding="ascii")
+        write_new_private(as_path(path, where="key"), self._file_text)
+
+    def _file_text(self) -> bytes:
+        body = base64.urlsafe_b64encode(self._key_bytes + _checksum(self._key_bytes))
+        return KEY_FILE_PREFIX.encode() + body + b"\n"
 
     def reveal(self) -> bytes:
         """Return the 32 secret bytes: the one explicit way to them."""
@@ -164,7 +176,7 @@ def _refuse_key_text(path: str | os.PathLike[str], where: str) -> None:
     Raises:
         KeyFormatError: It is a key file's line, or what a key looks like in hexadecimal or base64.
     """
-    text = os.fspath(path)
+    text = os.fspath(path) if isinstance(path, os.PathLike) else path
     if isinstance(text, str) and _KEY_TEXT.search(text) and not Path(text).is_file():
         raise KeyFormatError(where, "the path of a key file", "a key's own text", "give the path, and rotate to a new key")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from timm_encmixer.audit.page import Picture, figure, render
 from timm_encmixer.errors import AuditError
 from timm_encmixer.evaluation.columns import text_table
 from timm_encmixer.evaluation.tiles import draw_rows
-from timm_encmixer.files import file_error, refuse_existing, refuse_foreign, replacing_folder
+from timm_encmixer.files import file_error, refuse_existing, refuse_foreign, replacing_folder, scratch_folder
 
 SCHEMA_VERSION = 1
 _PAGES = ("audit.md", "audit.html")
@@ -93,11 +92,8 @@ def refuse_target(out: str | os.PathLike[str], *, overwrite: bool) -> None:
     refuse_existing(Path(out), overwrite=overwrite)
     refuse_foreign(Path(out), _owned())
     _make_parents(Path(out))
-    try:
-        with tempfile.TemporaryDirectory(prefix=".", dir=Path(out).parent):
-            pass
-    except OSError as error:
-        raise file_error(Path(out), "a folder to write", error) from error
+    with scratch_folder(Path(out)):
+        pass
 
 
 def _owned(own_attacks: Iterable[str] = ()) -> frozenset[str]:

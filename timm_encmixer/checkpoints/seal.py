@@ -10,7 +10,6 @@ import errno
 import os
 import shutil
 import tarfile
-import tempfile
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -21,7 +20,7 @@ from timm_encmixer.checkpoints.config_file import CONFIG_NAME, WEIGHTS_NAME
 from timm_encmixer.checkpoints.sources import SourceLike, open_checkpoint
 from timm_encmixer.checkpoints.tensor_file import TensorFile
 from timm_encmixer.errors import CheckpointError, EncMixerError, IntegrityError, SealError, missing_extra
-from timm_encmixer.files import PathLike, file_error, refuse_existing, replacing_file, replacing_folder
+from timm_encmixer.files import PathLike, file_error, refuse_existing, replacing_file, replacing_folder, scratch_folder
 
 _BLOCK_BYTES = 512  # of a tar file
 _BUFFER_BYTES = 1 << 20
@@ -104,8 +103,8 @@ def open_model(
         raise SealError("open", "an identity or a passphrase", got, "pass --identity FILE, or --passphrase")
     identities = _identities(identity) if identity is not None else []
     try:
-        with tempfile.TemporaryDirectory(dir=dst.parent, prefix=f".{dst.name}.tmp-") as scratch:
-            inner = Path(scratch) / "opened"
+        with scratch_folder(dst) as scratch:
+            inner = scratch / "opened"
             _decrypt(src, inner, identities, passphrase)
             with inner.open("rb") as file:
                 file.seek(_TAR_MAGIC[0])

@@ -53,6 +53,7 @@ class BlockCipher(nn.Module):
         if not isinstance(scheme, Scheme):
             remedy = "pass model.encmixer, or te.Scheme(patch_size=...)"
             raise SchemeError("scheme", "a Scheme", type(scheme).__name__, remedy)
+        self.scheme = scheme
         if scheme.fingerprint not in (None, key.fingerprint):
             raise KeyMismatchError(
                 "key",
@@ -60,7 +61,6 @@ class BlockCipher(nn.Module):
                 f"one with fingerprint {key.fingerprint}",
                 "ask the model's owner for its key",
             )
-        self.scheme = scheme
         self._map: KeyedMap = _derive(key, scheme)
         self._inverse = self._map.inverse()
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from timm_encmixer.errors import HubError, IntegrityError, SourceError
-from timm_encmixer.files import git_blob_id, replacing_file, sha256_of
+from timm_encmixer.files import git_blob_id, remove_inside, replacing_file, sha256_of
 from timm_encmixer.hub.client import HUB_PREFIX, is_offline, longest_silence, request, split_revision
 
 MODEL, DATASET = "model", "dataset"  # kinds of repositories
@@ -119,7 +119,7 @@ class Snapshot:
             path = self._download(file.name, force=True)
             difference = file.difference(path)
         if difference is not None:
-            _remove_from_cache(path)
+            _remove_from_cache(path, _repo_folder(self.repo_id, self.repo_type, self.cache_dir))
             raise IntegrityError(where, "the bytes that the Hub lists", difference, "try again; the damaged copy was removed")
         return path
 
@@ -258,10 +258,9 @@ def _repo_folder(repo_id: str, repo_type: str, cache_dir: str | None) -> Path:
     return Path(cache_dir or constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo_id, repo_type=repo_type)
 
 
-def _remove_from_cache(path: Path) -> None:
-    """Remove a file and the blobs that its links lead to."""
-    while path.is_symlink():
-        target = path.parent / path.readlink()
-        path.unlink()
-        path = target
-    path.unlink(missing_ok=True)
+def _remove_from_cache(path: Path, folder: Path) -> None:
+    """Remove a snapshot's entry, and its blob where that is one of this repository's own."""
+    blob = path.resolve()
+    remove_inside(path, folder / "snapshots")
+    if blob.parent == (folder / "blobs").resolve():
+        remove_inside(blob, folder / "blobs")

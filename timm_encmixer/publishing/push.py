@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from timm_encmixer.checkpoints.loading import load_model
 from timm_encmixer.checkpoints.seal import seal_model
 from timm_encmixer.checkpoints.sources import SourceLike, find_source
 from timm_encmixer.errors import LeakError, MissingKeyError, NotEncryptedError, PublicWeightsWarning, warn_caller
-from timm_encmixer.files import PathLike
+from timm_encmixer.files import PathLike, scratch_folder
 from timm_encmixer.hub.card_section import CARD_NAME
 from timm_encmixer.hub.commit import commit_files, open_repository
 from timm_encmixer.hub.leak_guard import LeakGuard
@@ -147,8 +146,8 @@ def push_source(
         return _push_model(model, repo_id, key, plain, options)
     if plain is None:
         return push_folder(checkpoint.path, repo_id, options, key=key)
-    with tempfile.TemporaryDirectory(prefix="encmixer-push-") as scratch:
-        folder = Path(scratch) / "encrypted"
+    with scratch_folder() as scratch:
+        folder = scratch / "encrypted"
         encrypt_checkpoint(source, folder, find_key(key), cipher=cipher)
         return push_folder(folder, repo_id, options, key=key, plain=plain)
 
@@ -168,8 +167,8 @@ def push_folder(
     guard.check_text("commit message", message.encode())
     for name in (CONFIG_NAME, WEIGHTS_NAME):
         guard.check_file(outgoing.folder / name)
-    with tempfile.TemporaryDirectory(prefix="encmixer-push-") as scratch:
-        weights = _weights_to_send(outgoing, Path(scratch), options.seal_to)
+    with scratch_folder() as scratch:
+        weights = _weights_to_send(outgoing, scratch, options.seal_to)
         target = open_repository(
             repo_id,
             private=options.private,
@@ -192,7 +191,7 @@ def push_folder(
             evaluation=evaluation,
             results=results,
         )
-        card = Path(scratch) / CARD_NAME
+        card = scratch / CARD_NAME
         card.write_text(write_card(facts, existing), encoding="utf-8")
         guard.check_file(card)
         files = {CARD_NAME: card, CONFIG_NAME: outgoing.folder / CONFIG_NAME, **weights}
@@ -211,8 +210,8 @@ def _push_model(
 ) -> CommitInfo:
     if scheme_of(model) is None:
         raise NotEncryptedError("model", "an encrypted model", "a plain one", "encrypt it first: encrypt_model(model, key)")
-    with tempfile.TemporaryDirectory(prefix="encmixer-push-") as scratch:
-        folder = Path(scratch) / "model"
+    with scratch_folder() as scratch:
+        folder = scratch / "model"
         save_model(model, folder)
         return push_folder(folder, repo_id, options, key=key, plain=plain)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from timm_encmixer.checkpoints.encryption import rotate_checkpoint
 from timm_encmixer.checkpoints.pull import pull_from_hub
 from timm_encmixer.errors import SourceError
+from timm_encmixer.files import scratch_folder
 from timm_encmixer.hub.client import HUB_PREFIX, request
 from timm_encmixer.hub.snapshot import Snapshot, Token
 from timm_encmixer.keys import KeyLike, find_key
@@ -50,8 +49,8 @@ def rotate_on_hub(
     key, new_key = find_key(key), find_key(new_key, where="new key")
     snapshot = Snapshot.open(model_id, token=token)
     folder = pull_from_hub(snapshot.repo_id, revision=snapshot.commit, token=token)
-    with tempfile.TemporaryDirectory(prefix="encmixer-rotate-") as scratch:
-        rotate_checkpoint(folder, Path(scratch) / "rotated", key, new_key)
+    with scratch_folder() as scratch:
+        rotate_checkpoint(folder, scratch / "rotated", key, new_key)
         options = PushOptions(
             private=None,
             revision=snapshot.revision,
@@ -60,7 +59,7 @@ def rotate_on_hub(
             parent_commit=snapshot.commit,
             force=force,
         )
-        commit = push_folder(Path(scratch) / "rotated", snapshot.repo_id, options, key=new_key)
+        commit = push_folder(scratch / "rotated", snapshot.repo_id, options, key=new_key)
     if super_squash:
         squash_history(snapshot, commit.commit_message)
     return commit
