@@ -39,6 +39,9 @@ class BlockCipher(nn.Module):
         key: The secret key or its file.
         scheme: The public parameters; `model.encmixer` or one made by hand.
 
+    Attributes:
+        fingerprint: The key's, 16 hex digits.
+
     Raises:
         KeyMismatchError: The scheme names another key. `scheme.without_fingerprint()` allows any.
         SchemeError: It is not a scheme.
@@ -61,6 +64,7 @@ class BlockCipher(nn.Module):
                 f"one with fingerprint {key.fingerprint}",
                 "ask the model's owner for its key",
             )
+        self.fingerprint = key.fingerprint
         self._map: KeyedMap = _derive(key, scheme)
         self._inverse = self._map.inverse()
 
@@ -113,7 +117,7 @@ class BlockCipher(nn.Module):
             expected, remedy = "a cipher that changes the blocks themselves too", f"take one such as shuffle+{SCRAMBLE}"
             raise SchemeMismatchError("cipher", expected, SCRAMBLE, remedy)
         scheme = self.scheme.replace(cipher="+".join(parts), grid=None, positions=None)
-        return _restore(scheme, self._map.permuted(None))
+        return _restore(scheme, self.fingerprint, self._map.permuted(None))
 
     @property
     def order(self) -> Tensor:
@@ -171,10 +175,10 @@ class BlockCipher(nn.Module):
         )
 
     def __copy__(self) -> BlockCipher:
-        return _restore(self.scheme, self._map)
+        return _restore(self.scheme, self.fingerprint, self._map)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> BlockCipher:
-        return _restore(self.scheme, self._inverse.inverse())
+        return _restore(self.scheme, self.fingerprint, self._inverse.inverse())
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Refuse pickling, which would write the secret out, except to hand the cipher to a child process being started."""
@@ -182,9 +186,9 @@ class BlockCipher(nn.Module):
             raise SecretLeakError("BlockCipher", "never to be pickled", "a pickle", "rebuild it from the key and the scheme")
         order = None if self._map.order is None else self._map.order.cpu()
         if isinstance(self._map, SignedPermutation):
-            return _restore_signed, (self.scheme, self._map.source.cpu(), self._map.negative.cpu(), order)
+            return _restore_signed, (self.scheme, self.fingerprint, self._map.source.cpu(), self._map.negative.cpu(), order)
         assert isinstance(self._map, OrthogonalMap)  # there is no third kind
-        return _restore_orthogonal, (self.scheme, self._map.matrix, order)
+        return _restore_orthogonal, (self.scheme, self.fingerprint, self._map.matrix, order)
 
 
 def _derive(key: SecretKey, scheme: Scheme) -> KeyedMap:
@@ -203,18 +207,18 @@ def _derive(key: SecretKey, scheme: Scheme) -> KeyedMap:
     return whole  # type: ignore[no-any-return]
 
 
-def _restore(scheme: Scheme, mapping: KeyedMap) -> BlockCipher:
+def _restore(scheme: Scheme, fingerprint: str, mapping: KeyedMap) -> BlockCipher:
     cipher = BlockCipher.__new__(BlockCipher)
     nn.Module.__init__(cipher)
-    cipher.scheme = scheme
+    cipher.scheme, cipher.fingerprint = scheme, fingerprint
     cipher._map = mapping
     cipher._inverse = mapping.inverse()
     return cipher
 
 
-def _restore_signed(scheme: Scheme, source: Tensor, negative: Tensor, order: Tensor | None) -> BlockCipher:
-    return _restore(scheme, SignedPermutation(source, negative, order))
+def _restore_signed(scheme: Scheme, fingerprint: str, source: Tensor, negative: Tensor, order: Tensor | None) -> BlockCipher:
+    return _restore(scheme, fingerprint, SignedPermutation(source, negative, order))
 
 
-def _restore_orthogonal(scheme: Scheme, matrix: Tensor, order: Tensor | None) -> BlockCipher:
-    return _restore(scheme, OrthogonalMap(matrix, order))
+def _restore_orthogonal(scheme: Scheme, fingerprint: str, matrix: Tensor, order: Tensor | None) -> BlockCipher:
+    return _restore(scheme, fingerprint, OrthogonalMap(matrix, order))

@@ -15,6 +15,7 @@ from timm_encmixer.cli.options import (
     load_key,
     no_resize_option,
     report,
+    strict_option,
 )
 
 
@@ -34,7 +35,8 @@ def images() -> None:
 def images_encrypt(src: Path, dst: Path, key: str | None, model: str, no_resize: bool, force: bool, as_json: bool) -> None:
     """Encrypt the image or folder SRC to PNG at DST, for the client to send away.
 
-    What is at DST already is kept, so an interrupted run can be taken up again. Metadata is dropped.
+    What is at DST already is kept if it is what this run would write, so an interrupted run can be taken up again; anything
+    else there is an error. Metadata is dropped.
 
     \b
     Example: encmixer images encrypt photos ciphertext --key owner.key --model encrypted
@@ -51,18 +53,25 @@ def images_encrypt(src: Path, dst: Path, key: str | None, model: str, no_resize:
 @key_option
 @images_for_option
 @force_option
+@strict_option
 @json_option
-def images_decrypt(src: Path, dst: Path, key: str | None, model: str, force: bool, as_json: bool) -> None:
+def images_decrypt(src: Path, dst: Path, key: str | None, model: str, force: bool, strict: bool, as_json: bool) -> None:
     """Decrypt the ciphertext PNG or folder SRC to PNG at DST.
+
+    A ciphertext that was resized, recompressed, or made with another key or model is refused.
 
     \b
     Example: encmixer images decrypt ciphertext plain --key owner.key --model encrypted
     """
     from timm_encmixer.images.encryption import decrypt_images
 
-    _report_counts(decrypt_images(src, dst, load_key(key), model, force=force), as_json)
+    _report_counts(decrypt_images(src, dst, load_key(key), model, force=force, strict=strict), as_json)
 
 
 def _report_counts(counts: Any, as_json: bool) -> None:
-    value = {"written": counts.written, "kept": counts.kept, "passed_over": counts.passed_over}
-    report(value, as_json, lambda: ", ".join(f"{name.replace('_', ' ')} {number}" for name, number in value.items()))
+    left_out = {reason: list(names) for reason, names in counts.left_out.items()}
+    figures = {"written": counts.written, "kept": counts.kept, "passed_over": counts.passed_over}
+    value = {**figures, "left_out": left_out, "unmarked": counts.unmarked}
+    reasons = ", ".join(f"{reason} {len(names)}" for reason, names in left_out.items())
+    text = ", ".join(f"{name.replace('_', ' ')} {number}" for name, number in figures.items())
+    report(value, as_json, lambda: f"{text} ({reasons})" if reasons else text)

@@ -37,6 +37,7 @@ token_option = click.option(
     "--token", metavar="TOKEN", envvar="HF_TOKEN", show_envvar=True, help="Access token of the Hub; default: hf auth login."
 )
 revision_option = click.option("--revision", metavar="REV", help="Branch, tag, pull request (refs/pr/N) or commit.")
+strict_option = click.option("--strict", is_flag=True, help="Refuse ciphertexts that carry no record of their own.")
 limit_option = click.option("--limit", type=click.IntRange(min=1), help="Use the first so many images.")
 no_resize_option = click.option("--no-resize", is_flag=True, help="Keep sizes that are multiples of the block.")
 public_option = click.option(

@@ -4,33 +4,53 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import nn
 from tqdm import tqdm
 
 from timm_encmixer.checkpoints.loading import find_scheme
+from timm_encmixer.checkpoints.record import RECORD_NAME
 from timm_encmixer.ciphers import BlockCipher
-from timm_encmixer.errors import EncMixerError, ImageError, SchemeError, SourceError, TargetExistsError
-from timm_encmixer.files import PathLike, file_error, refuse_existing, replacing_file
+from timm_encmixer.errors import EncMixerError, ImageError, SchemeError, SourceError, TargetExistsError, warn_caller
+from timm_encmixer.files import PathLike, as_path, file_error, refuse_existing, remove_leftovers, replacing_file
+from timm_encmixer.images.folders import SUFFIX, walk
+from timm_encmixer.images.image_record import check_ciphertext, png_info
 from timm_encmixer.images.reading import JPEG_REASON, JPEG_SUFFIXES, image_suffixes, open_ciphertext, open_plain
 from timm_encmixer.images.transform import ClientTransform
 from timm_encmixer.keys import KeyLike, find_key
 from timm_encmixer.scheme import Scheme
 
+_ANOTHER = "another image, or one that was made with another key, model or option"
+
 
 @dataclass(frozen=True)
 class ImageCounts:
-    """How many files a run wrote, found already there, and passed over because they are no images."""
+    """What a run did with the files of its source.
+
+    Args:
+        written: Images that were written.
+        kept: Images that were at the target already, as this run would write them.
+        left_out: Names of what was not taken, by reason: "hidden", "linked", "special" or "suffix".
+        unmarked: Ciphertexts that carry no record, so that nobody can say whether they are whole and of this key.
+    """
 
     written: int
     kept: int
-    passed_over: int
+    left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    unmarked: int = 0
+
+    @property
+    def passed_over(self) -> int:
+        """How many entries were not taken."""
+        return sum(map(len, self.left_out.values()))
 
 
 def encrypt_images(
@@ -44,17 +64,21 @@ def encrypt_images(
 ) -> ImageCounts:
     """Encrypt an image file, or every image of a folder, to PNG, on all cores. Metadata (EXIF, comments) is dropped.
 
+    Each PNG carries a record of its own: cipher, key fingerprint, size, and a digest of its pixels (docs/format.md).
+
     Args:
         src: Image file or folder.
         dst: PNG file or folder; each image keeps its place and name in the tree, with the suffix .png.
         key: The key, its file, or None for the file that TIMM_ENCMIXER_KEY names.
         model: As for `create_transform`.
         resize: Bring images to the model's input size; False keeps sizes that are multiples of the patch side.
-        force: Replace what is there already; otherwise it is kept, so that an interrupted run can be taken up again.
+        force: Replace what is there already. Otherwise it is kept if it is what this run would write, so that an interrupted
+            run can be taken up again, and is an error if it is anything else.
 
     Raises:
-        ImageError: Some images could not be encrypted; all others have been.
-        SourceError, FileAccessError: There are no images, or a file cannot be read or written.
+        ImageError: Some images could not be encrypted, or are ciphertexts; all others have been encrypted.
+        TargetExistsError: Something else is at a target, or two images have one target; all others have been encrypted.
+        SourceError, FileAccessError: There are no images, or a file or folder cannot be read or written.
         KeyMismatchError, SchemeError: The key is not the model's, or the record does not allow PNG ciphertext.
     """
     transform = ClientTransform(BlockCipher(find_key(key), find_scheme(model)), output="image", resize=resize)
@@ -64,24 +88,53 @@ def encrypt_images(
         assert isinstance(ciphertext, Image.Image)  # output="image"
         return ciphertext
 
-    return _convert(Path(src), Path(dst), encrypt, force=force, label="encrypting")
+    return ImageCounts(**_convert(src, dst, encrypt, force=force, label="encrypting"))
 
 
 def decrypt_images(
-    src: PathLike, dst: PathLike, key: KeyLike | None, model: nn.Module | Scheme | PathLike, *, force: bool = False
+    src: PathLike,
+    dst: PathLike,
+    key: KeyLike | None,
+    model: nn.Module | Scheme | PathLike,
+    *,
+    force: bool = False,
+    strict: bool = False,
 ) -> ImageCounts:
-    """Decrypt a ciphertext PNG, or every PNG of a folder; arguments and errors as for `encrypt_images`."""
+    """Decrypt a ciphertext PNG, or every PNG of a folder; other arguments and errors as for `encrypt_images`.
+
+    A ciphertext that carries a record must be of this key and cipher, and whole. One that carries none, because other
+    software wrote it, is decrypted as it is.
+
+    Args:
+        src: Ciphertext PNG or folder.
+        dst: As for `encrypt_images`.
+        key: Likewise.
+        model: Likewise.
+        force: Likewise.
+        strict: Refuse ciphertexts that carry no record.
+
+    Warns:
+        UserWarning: Ciphertexts carry no record; one warning for all.
+    """
     scheme = find_scheme(model)
     cipher = BlockCipher(find_key(key), scheme)
     if not scheme.exact:
         raise SchemeError("model", "a cipher with PNG ciphertext", scheme.cipher, "its ciphertext is float tensors")
-    return _convert(
-        Path(src),
-        Path(dst),
-        lambda path: cipher.decrypt(open_ciphertext(path, scheme.in_chans)),
-        force=force,
-        label="decrypting",
-    )
+    unmarked: list[Path] = []
+
+    def decrypt(path: Path) -> Image.Image:
+        image = open_ciphertext(path, scheme.in_chans)
+        if not check_ciphertext(image, cipher, where=str(path), strict=strict):
+            unmarked.append(path)
+        return cipher.decrypt(image)
+
+    counts = _convert(src, dst, decrypt, force=force, label="decrypting")
+    if unmarked:
+        warn_caller(
+            f"{min(unmarked)}: {len(unmarked)} of these ciphertexts carry no record: nobody can say whether they are whole, of "
+            "this key, or plain images; --strict (strict=True) refuses them"
+        )
+    return ImageCounts(**counts, unmarked=len(unmarked))
 
 
 def open_folder(folder: PathLike, *, limit: int | None = None) -> list[tuple[str, Image.Image]]:
@@ -91,53 +144,105 @@ def open_folder(folder: PathLike, *, limit: int | None = None) -> list[tuple[str
         SourceError: No images there.
         ImageError: One of them cannot be read.
     """
-    path = Path(folder)
+    path = as_path(folder, where="folder")
     files = _images(path)[0] if path.is_dir() else [path]
     return [(str(file.relative_to(path)) if path.is_dir() else file.name, open_plain(file)) for file in files[:limit]]
 
 
-def _convert(src: Path, dst: Path, convert: Callable[[Path], Image.Image], *, force: bool, label: str) -> ImageCounts:
-    pairs, passed_over = _plan(src, dst)
-    todo = [(source, target) for source, target in pairs if force or not os.path.lexists(target)]
+def _convert(
+    src: PathLike, dst: PathLike, convert: Callable[[Path], Image.Image], *, force: bool, label: str
+) -> dict[str, Any]:
+    """Convert all images of a source; returns the fields of `ImageCounts`."""
+    source, target = as_path(src, where="src"), as_path(dst, where="dst")
+    plan = _plan(source, target)
+    failures: list[EncMixerError] = list(plan.collisions)
 
-    def work(source: Path, target: Path) -> None:
+    def work(source: Path, target: Path) -> bool:
+        """Returns whether the image was written, and not there already."""
         image = convert(source)
+        if not force and os.path.lexists(target):
+            return _keep(target, image)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise file_error(target.parent, "a folder to write", error) from error
-        with replacing_file(target, overwrite=force, durable=False) as temporary:
-            image.save(temporary, format="PNG")
+        try:
+            with replacing_file(target, overwrite=force, durable=False) as temporary:
+                image.save(temporary, format="PNG", pnginfo=png_info(image))
+        except TargetExistsError:  # it has appeared meanwhile
+            return _keep(target, image)
+        return True
 
-    failures: list[EncMixerError] = []
+    written = 0
     threads = torch.get_num_threads()
+    for folder in {target.parent for _, target in plan.pairs}:
+        remove_leftovers(folder)
     pool = ThreadPoolExecutor(_cores(), initializer=torch.set_num_threads, initargs=(1,))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # open_plain makes it an error
-            futures: list[Future[None]] = [pool.submit(work, *pair) for pair in todo]
+            futures: list[Future[bool]] = [pool.submit(work, *pair) for pair in plan.pairs]
             for future in tqdm(as_completed(futures), total=len(futures), desc=label, unit="image", disable=None):
                 error = future.exception()
                 if isinstance(error, EncMixerError):
                     failures.append(error)
                 elif error is not None:
                     raise error
+                else:
+                    written += future.result()
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)
     if failures:
-        first = failures[0]
-        if len(pairs) == 1:
-            raise first
-        got = f"{len(failures)} that failed, the first because: expected {first.expected}, got {first.got}"
-        raise ImageError(
-            first.where, f"{len(todo)} usable images in {src}", got, "correct or remove them and run again; the rest is done"
-        )
-    return ImageCounts(written=len(todo), kept=len(pairs) - len(todo), passed_over=passed_over)
+        raise _summary(failures, source, len(plan.pairs) + len(plan.collisions))
+    return {"written": written, "kept": len(plan.pairs) - written, "left_out": plan.left_out}
 
 
-def _plan(src: Path, dst: Path) -> tuple[list[tuple[Path, Path]], int]:
-    """Return (source, target) pairs and the number of files that are no images."""
+def _keep(target: Path, image: Image.Image) -> bool:
+    """Keep what is at a target if it is the image that would be written there; returns False then: nothing was written.
+
+    Raises:
+        TargetExistsError: It is something else.
+    """
+    try:
+        there = open_ciphertext(target, len(image.getbands()))
+        same = there.size == image.size and np.array_equal(np.asarray(there), np.asarray(image))
+        same = same and there.info.get(RECORD_NAME) == image.info.get(RECORD_NAME)
+    except EncMixerError:
+        same = False
+    if not same:
+        remedy = "choose another target, or pass --force (force=True) to replace it"
+        raise TargetExistsError(str(target), "nothing, or the image that this run writes", _ANOTHER, remedy)
+    return False
+
+
+def _summary(failures: list[EncMixerError], src: Path, images: int) -> EncMixerError:
+    """Return one error for all that failed: the first by name, and how many there are."""
+    first = min(failures, key=lambda error: error.where)
+    if images == 1:
+        return first
+    got = f"{len(failures)} that failed, the first because: expected {first.expected}, got {first.got}"
+    kind = type(first) if isinstance(first, TargetExistsError) else ImageError
+    remedy = f"{first.remedy}; the rest is done, run again when it is corrected"
+    return kind(first.where, f"{images} usable images in {src}", got, remedy)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What a run is to do.
+
+    Args:
+        pairs: Source and target of each image.
+        collisions: Errors of images that would have one target.
+        left_out: As `ImageCounts`.
+    """
+
+    pairs: list[tuple[Path, Path]]
+    collisions: list[TargetExistsError] = field(default_factory=list)
+    left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+def _plan(src: Path, dst: Path) -> _Plan:
     if not src.is_dir():
         target = dst / f"{src.stem}.png" if dst.is_dir() else dst
         if target.suffix.lower() in JPEG_SUFFIXES:
@@ -146,41 +251,48 @@ def _plan(src: Path, dst: Path) -> tuple[list[tuple[Path, Path]], int]:
             raise SourceError(str(target), "a target that ends in .png", repr(target.suffix), "ciphertext is written as PNG")
         if src.exists() and target.exists() and target.samefile(src):
             raise SourceError(str(target), "a target other than the source", "the same file", "choose another name")
-        return [(src, target)], 0
+        return _Plan([(src, target)])
     if dst.exists() and not dst.is_dir():
         refuse_existing(dst, overwrite=False, remedy="give a folder as target of a folder")
     if dst.resolve().is_relative_to(src.resolve()):
         raise SourceError(str(dst), f"a target outside {src}", "one inside", "choose another folder")
-    files, passed_over = _images(src)
-    targets: dict[Path, Path] = {}
-    for source in files:
-        target = (dst / source.relative_to(src)).with_suffix(".png")
-        if target in targets:
-            raise TargetExistsError(
-                str(target), "one image per target", f"{targets[target]} and {source}", "rename one of them"
-            )
-        targets[target] = source
-    return [(source, target) for target, source in targets.items()], passed_over
+    files, left_out = _images(src)
+    sources: dict[Path, list[Path]] = {}  # by target
+    for file in files:
+        sources.setdefault((dst / file.relative_to(src)).with_suffix(".png"), []).append(file)
+    pairs = [(files[0], target) for target, files in sources.items() if len(files) == 1]
+    collisions = [
+        TargetExistsError(str(file), f"one image for {target}", f"{len(files)}: {_names(files)}", "rename all but one of them")
+        for target, files in sources.items()
+        if len(files) > 1
+        for file in files
+    ]
+    return _Plan(pairs, collisions, left_out)
 
 
-def _images(folder: Path) -> tuple[list[Path], int]:
-    """Return a folder's image files and the number of its other files.
+def _names(files: list[Path]) -> str:
+    return ", ".join(file.name for file in files)
+
+
+def _images(folder: Path) -> tuple[list[Path], dict[str, tuple[str, ...]]]:
+    """Return a folder's image files, and the names of what is left out by reason.
 
     Raises:
         SourceError: There are no images.
+        FileAccessError: A folder cannot be read.
     """
     suffixes = image_suffixes()
-    files = list(_files(folder))
-    found = [file for file in files if file.suffix.lower() in suffixes]
+    found: list[Path] = []
+    left_out: dict[str, list[str]] = {}
+    for path, reason in walk(folder):
+        if reason is None and path.suffix.lower() in suffixes:
+            found.append(path)
+        else:
+            left_out.setdefault(reason or SUFFIX, []).append(path.relative_to(folder).as_posix())
     if not found:
-        raise SourceError(str(folder), "a folder with images", f"{len(files)} other files", "check the path")
-    return found, len(files) - len(found)
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    for root, folders, names in os.walk(folder):
-        folders.sort()
-        yield from (Path(root) / name for name in sorted(names))
+        others = sum(map(len, left_out.values()))
+        raise SourceError(str(folder), "a folder with images", f"{others} other entries", "check the path")
+    return found, {reason: tuple(names) for reason, names in sorted(left_out.items())}
 
 
 def _cores() -> int:

@@ -3,57 +3,69 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from timm_encmixer.ciphers.formats import MODES
-from timm_encmixer.errors import FileAccessError, ImageError
-from timm_encmixer.files import file_error
+from timm_encmixer.errors import EncMixerError, ImageError
+from timm_encmixer.files import file_error, open_regular
+from timm_encmixer.images.image_record import refuse_ciphertext
 
 JPEG_SUFFIXES = frozenset((".jpg", ".jpeg", ".jpe", ".jfif"))
 JPEG_REASON = "JPEG changes ciphertext pixels beyond recovery; keep ciphertext as PNG from end to end"
+ImageSource = str | os.PathLike[str] | BinaryIO
+T = TypeVar("T")
+_FIRST_IS_THE_PHOTO = ("MPO", "PSD")  # formats: other pictures behind the first one show the same again, or parts of it
+_I_OF_16_BITS = ("PPM", "PNG")  # formats whose 16-bit greys are in Pillow's mode I
 
 
-def open_plain(source: Path | str | os.PathLike[str] | BinaryIO, *, where: str | None = None) -> Image.Image:
+def open_plain(source: ImageSource, *, where: str | None = None) -> Image.Image:
     """Read a plain image, upright (its EXIF orientation applied), in the file's own mode.
+
+    Of a file that holds one photo and more (a phone's JPEG with a preview or a depth map; a layered PSD) it is the photo.
 
     Args:
         source: A file's path, or an open file.
         where: Name for messages; None takes the path.
 
     Raises:
-        FileAccessError: The file is missing or unreadable.
-        ImageError: No image, truncated, animated, or larger than Pillow's limit against decompression bombs.
+        FileAccessError: The file is missing or unreadable, or no regular file.
+        ImageError: No image, damaged, animated, of several pages, of 32-bit pixels, larger than Pillow's limit against
+            decompression bombs, or a ciphertext.
     """
     where = where or str(source)
-    image = _open(source, where)
-    frames = getattr(image, "n_frames", 1)
-    if frames > 1:
-        raise ImageError(where, "a still image", f"{frames} frames", "extract the frame you mean")
-    return ImageOps.exif_transpose(_load(image, where))
+    with _opened(source) as file:
+        image = _parsed(file, where)
+        if image.format not in _FIRST_IS_THE_PHOTO and (frames := _attempt(lambda: getattr(image, "n_frames", 1), where)) > 1:
+            raise ImageError(where, "a still image", f"{frames} frames", "extract the frame you mean")
+        _attempt(image.load, where)
+        refuse_ciphertext(image, where=where)
+        _refuse_32_bit(image, where)
+        return _attempt(lambda: ImageOps.exif_transpose(image), where)
 
 
-def open_ciphertext(
-    source: Path | str | os.PathLike[str] | BinaryIO, channels: int, *, where: str | None = None
-) -> Image.Image:
-    """Read a ciphertext PNG; the arguments are those of `open_plain`.
+def open_ciphertext(source: ImageSource, channels: int, *, where: str | None = None) -> Image.Image:
+    """Read a ciphertext PNG; the arguments are those of `open_plain`. `check_ciphertext` compares it with its record.
 
     Raises:
-        FileAccessError: The file is missing or unreadable.
+        FileAccessError: The file is missing or unreadable, or no regular file.
         ImageError: No PNG of 8-bit pixels with `channels` channels. JPEG is refused: it does not keep the pixels.
     """
     where = where or str(source)
-    image = _open(source, where)
-    if image.format != "PNG":
-        raise ImageError(where, "a ciphertext PNG", f"{image.format}", JPEG_REASON)
-    if image.mode != MODES.get(channels):
-        raise ImageError(
-            where, f"a PNG of mode {MODES.get(channels)}", f"mode {image.mode}", "it is not a ciphertext of this model"
-        )
-    return _load(image, where)
+    with _opened(source) as file:
+        image = _parsed(file, where)
+        if image.format != "PNG":
+            raise ImageError(where, "a ciphertext PNG", f"{image.format}", JPEG_REASON)
+        if image.mode != MODES.get(channels):
+            expected, got = f"a PNG of mode {MODES.get(channels)}", f"mode {image.mode}"
+            raise ImageError(where, expected, got, "it is not a ciphertext of this model")
+        _attempt(image.load, where)
+        return image
 
 
 def to_channels(image: Image.Image, channels: int, *, where: str = "image") -> Image.Image:
@@ -70,6 +82,8 @@ def to_channels(image: Image.Image, channels: int, *, where: str = "image") -> I
         raise ImageError(where, "1 or 3 channels", f"{channels}", "encrypt CHW tensors with BlockCipher instead")
     if image.mode == mode:
         return image
+    if image.format is not None:
+        _refuse_32_bit(image, where)
     if image.mode == "I" or image.mode.startswith("I;16"):
         pixels = np.asarray(image).astype(np.int64)
         if pixels.min() < 0 or pixels.max() > 65535:
@@ -87,21 +101,15 @@ def image_suffixes() -> frozenset[str]:
     return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in Image.OPEN)
 
 
-def _open(source: str | os.PathLike[str] | BinaryIO, where: str) -> Image.Image:
-    try:
-        image = Image.open(source)
-    except Image.DecompressionBombError as error:
-        raise ImageError(where, "an image of ordinary size", "a decompression bomb", "scale it down first") from error
-    except UnidentifiedImageError as error:
-        raise ImageError(where, "an image", "no format that Pillow knows", "check the file") from error
-    except FileAccessError:
-        raise
-    except OSError as error:
-        if not isinstance(source, (str, os.PathLike)):  # what is in memory can only be damaged
-            raise ImageError(where, "an image", f"a damaged one ({error})", "take another copy") from error
-        raise file_error(where, "an image to read", error) from error
-    except Exception as error:  # Pillow's parsers raise what they like on damaged headers
-        raise ImageError(where, "an image", f"a damaged one ({error})", "take another copy") from error
+def _opened(source: ImageSource) -> AbstractContextManager[BinaryIO]:
+    if isinstance(source, (str, os.PathLike)):
+        return open_regular(Path(source), action="an image to read")
+    return nullcontext(source)
+
+
+def _parsed(file: BinaryIO, where: str) -> Image.Image:
+    """Read an image's header."""
+    image = _attempt(lambda: Image.open(file), where)
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and image.width * image.height > limit:
         got = f"{image.width} x {image.height} px"
@@ -109,9 +117,24 @@ def _open(source: str | os.PathLike[str] | BinaryIO, where: str) -> Image.Image:
     return image
 
 
-def _load(image: Image.Image, where: str) -> Image.Image:
+def _attempt(read: Callable[[], T], where: str) -> T:
+    """Let Pillow read; its plugins raise what they like on damaged files."""
     try:
-        image.load()
-    except Exception as error:  # Pillow's decoders raise what they like on damaged data
-        raise ImageError(where, "a whole image", f"a damaged one ({error})", "take another copy") from error
-    return image
+        return read()
+    except Image.DecompressionBombError as error:
+        raise ImageError(where, "an image of ordinary size", "a decompression bomb", "scale it down first") from error
+    except UnidentifiedImageError as error:
+        raise ImageError(where, "an image", "no format that Pillow knows", "check the file") from error
+    except EncMixerError:  # of a file of ours that Pillow reads
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the system's, not Pillow's
+            raise file_error(where, "an image to read", error) from error
+        got = f"a damaged one ({str(error) or type(error).__name__})"
+        raise ImageError(where, "a whole image", got, "take another copy") from error
+
+
+def _refuse_32_bit(image: Image.Image, where: str) -> None:
+    """Refuse a file of 32-bit pixels: only the file says whether values as small as those of 16 bits are 16-bit ones."""
+    if image.mode == "I" and image.format not in _I_OF_16_BITS:
+        raise ImageError(where, "8 or 16 bits per pixel", "32-bit pixels", "scale it to 8 or 16 bits first")

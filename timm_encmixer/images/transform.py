@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from timm.data import create_transform as create_timm_transform
@@ -15,6 +16,7 @@ from torchvision.transforms.functional import to_pil_image
 from timm_encmixer.checkpoints.loading import find_scheme
 from timm_encmixer.ciphers import BlockCipher
 from timm_encmixer.errors import ImageError, SchemeError, SchemeMismatchError
+from timm_encmixer.images.image_record import ImageRecord, attach_record, refuse_ciphertext
 from timm_encmixer.images.reading import to_channels
 from timm_encmixer.keys import KeyLike, find_key
 from timm_encmixer.models.stem_algebra import MID_GREY
@@ -35,7 +37,8 @@ def create_transform(
         target: An encrypted model, a Scheme, "hf-hub:owner/name[@revision]" (only config.json is read), or a folder.
         key: The key, its file, or None for the file that TIMM_ENCMIXER_KEY names.
         output: "input": float32 CHW tensor, normalised, for `model(transform(image)[None])`. "image": PIL ciphertext, to
-            save as PNG. "uint8": CHW uint8 ciphertext tensor, for loaders.
+            save as PNG. It carries its record (docs/format.md); `save(path)` writes it with Pillow 11.3 and later,
+            `save(path, pnginfo=te.images.png_info(image))` with any. "uint8": CHW uint8 ciphertext tensor, for loaders.
 
     Raises:
         KeyMismatchError: The record names another key.
@@ -125,10 +128,19 @@ class ClientTransform:
         if self.output == "input":
             return cipher_input(self.cipher, pixels)
         ciphertext = self.cipher.encrypt(pixels)
-        return to_pil_image(ciphertext) if self.output == "image" else ciphertext
+        if self.output == "uint8":
+            return ciphertext
+        picture: Image.Image = to_pil_image(ciphertext)
+        attach_record(picture, ImageRecord.of(np.asarray(picture), self.cipher))
+        return picture
 
     def preprocess(self, image: Image.Image) -> Tensor:
-        """Return the plain uint8 CHW tensor that is about to be encrypted."""
+        """Return the plain uint8 CHW tensor that is about to be encrypted.
+
+        Raises:
+            ImageError: As for the call; or the image carries the record of a ciphertext.
+        """
+        refuse_ciphertext(image)
         converted = to_channels(image, self.cipher.scheme.in_chans)
         tensor: Tensor = MaybePILToTensor()(converted) if self._plain is None else self._plain(converted)
         return tensor

@@ -1,0 +1,155 @@
+"""What a ciphertext PNG says of itself: which cipher and key it was made with, and what its pixels were. docs/format.md.
+
+It says nothing of the plain image. Software that does not know it reads the file as any other PNG.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import zlib
+from typing import Annotated
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from timm_encmixer.checkpoints.record import RECORD_NAME
+from timm_encmixer.ciphers import BlockCipher
+from timm_encmixer.errors import ImageError
+from timm_encmixer.schema import read_as
+
+VERSION = 1
+_IHDR_END = 33  # in every PNG: its signature and its first chunk
+_Hex16 = Annotated[str, Meta(pattern=r"^[0-9a-f]{16}\Z")]
+_Pixels = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+_ORIGINAL = "decrypt the file that encmixer wrote: ciphertext must not be resized, cropped, turned or recompressed"
+
+
+class ImageRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The record of one ciphertext image.
+
+    Args:
+        version: Of this format.
+        cipher: Name of the cipher.
+        patch_size: Side of a block, in pixels.
+        size: Height and width, in pixels.
+        fingerprint: The key's, 16 hex digits.
+        digest: First 16 hex digits of the SHA-256 of the ciphertext's bytes, row by row, channels last.
+    """
+
+    version: Annotated[int, Meta(ge=VERSION, le=VERSION)] = VERSION
+    cipher: Annotated[str, Meta(max_length=64)]
+    patch_size: Annotated[int, Meta(ge=1, le=1024)]
+    size: tuple[_Pixels, _Pixels]
+    fingerprint: _Hex16
+    digest: _Hex16
+
+    @classmethod
+    def of(cls, ciphertext: NDArray[np.uint8], cipher: BlockCipher) -> ImageRecord:
+        """Return the record of a ciphertext, shape (H, W) or (H, W, C), uint8."""
+        height, width = ciphertext.shape[:2]
+        scheme = cipher.scheme
+        return cls(
+            cipher=scheme.cipher,
+            patch_size=scheme.patch_size,
+            size=(height, width),
+            fingerprint=cipher.fingerprint,
+            digest=_digest(ciphertext),
+        )
+
+    @classmethod
+    def found_in(cls, image: Image.Image, *, where: str) -> ImageRecord | None:
+        """Return the record in the text of an image that was read from a file, None where it has none.
+
+        Raises:
+            ImageError: It is malformed, or of another version.
+        """
+        text = image.info.get(RECORD_NAME)
+        if not isinstance(text, str):
+            return None
+        remedy = "upgrade timm-encmixer, or take another copy"
+        return read_as(cls, text, where=f"{where}: record", error=ImageError, remedy=remedy)
+
+    def to_text(self) -> str:
+        """Return the JSON text."""
+        return msgspec.json.encode(self).decode()
+
+    def check(self, image: Image.Image, cipher: BlockCipher, *, where: str) -> None:
+        """Compare with the image that carries it and with the cipher that is about to decrypt it.
+
+        Raises:
+            ImageError: Another key or cipher, or pixels that are not those that were written.
+        """
+        scheme = cipher.scheme
+        if self.fingerprint != cipher.fingerprint:
+            remedy = "decrypt it with that key, or encrypt the plain image again"
+            raise ImageError(where, f"a ciphertext under the key {cipher.fingerprint}", f"the key {self.fingerprint}", remedy)
+        if (self.cipher, self.patch_size) != (scheme.cipher, scheme.patch_size):
+            expected = f"a ciphertext of {scheme.cipher}, blocks of {scheme.patch_size} px"
+            got = f"{self.cipher}, blocks of {self.patch_size} px"
+            raise ImageError(where, expected, got, "name the model that it was encrypted for")
+        if self.size != (image.height, image.width):
+            expected = f"{self.size[0]} x {self.size[1]} px, as it was written"
+            raise ImageError(where, expected, f"{image.height} x {image.width} px", _ORIGINAL)
+        if self.digest != _digest(np.asarray(image)):
+            raise ImageError(where, "the pixels that were written", "others", _ORIGINAL)
+
+
+def check_ciphertext(image: Image.Image, cipher: BlockCipher, *, where: str, strict: bool) -> bool:
+    """Compare a ciphertext with the record that it carries; returns whether it carries one.
+
+    Raises:
+        ImageError: It is not a ciphertext of this cipher, or not whole; or `strict` and it carries no record.
+    """
+    record = ImageRecord.found_in(image, where=where)
+    if record is not None:
+        record.check(image, cipher, where=where)
+    elif strict:
+        remedy = "take the file that encmixer wrote, or leave out --strict (strict=False)"
+        raise ImageError(where, "a ciphertext that says what it is", "no record in the file", remedy)
+    return record is not None
+
+
+def refuse_ciphertext(image: Image.Image, *, where: str = "image") -> None:
+    """Refuse a ciphertext in place of a plain image.
+
+    Raises:
+        ImageError: It carries a record.
+    """
+    record = ImageRecord.found_in(image, where=where)
+    if record is not None:
+        got = f"a ciphertext of {record.cipher} under the key {record.fingerprint}"
+        raise ImageError(where, "a plain image", got, "give the plain image; encmixer images decrypt gets it back")
+
+
+def with_record(png: bytes, record: ImageRecord) -> bytes:
+    """Return the bytes of a PNG file with the record as a text chunk behind its header."""
+    body = b"tEXt" + RECORD_NAME.encode() + b"\0" + record.to_text().encode()
+    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    return png[:_IHDR_END] + chunk + png[_IHDR_END:]
+
+
+def attach_record(image: Image.Image, record: ImageRecord) -> None:
+    """Give a PIL image its record, so that `image.save("x.png")` writes it, with Pillow 11.3 and later.
+
+    In `image.info` it stands as text too. With an earlier Pillow save it with `pnginfo=png_info(image)`.
+    """
+    image.info[RECORD_NAME] = record.to_text()
+    image.encoderinfo = {"pnginfo": png_info(image)}
+
+
+def png_info(image: Image.Image) -> PngInfo:
+    """Return what `image.save("x.png", pnginfo=...)` needs to keep the record of a ciphertext that `create_transform` made."""
+    info = PngInfo()
+    text = image.info.get(RECORD_NAME)
+    if isinstance(text, str):
+        info.add_text(RECORD_NAME, text)
+    return info
+
+
+def _digest(pixels: NDArray[np.uint8]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(pixels).data).hexdigest()[:16]
