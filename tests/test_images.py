@@ -380,7 +380,7 @@ def test_of_a_phones_two_pictures_the_first_is_the_photo(photos, tmp_path):
 
 
 def test_several_pages_are_refused(photos, tmp_path):
-    photos[0].copy().save(tmp_path / "x.tif", save_all=True, append_images=[photos[1]])
+    photos[0].save(tmp_path / "x.tif", save_all=True, append_images=[photos[1].copy()])
     with pytest.raises(ImageError, match="a still image, got 2 frames"):
         open_plain(tmp_path / "x.tif")
 
