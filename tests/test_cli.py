@@ -758,7 +758,7 @@ def test_ctrl_c_and_taking_the_run_up_again(key, key_file, tmp_path, photos):
         assert process.poll() is None
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    assert process.wait() == 2
+    assert process.wait() == 130
     message = "encmixer: error: interrupted; nothing half-written is left, run the command again"
     assert (tmp_path / "said").read_text().splitlines() == [message]
     done = snapshot(tmp_path / "sent")

@@ -1,6 +1,18 @@
-"""`python -m timm_encmixer` is the `encmixer` command."""
+"""The `encmixer` command, also as `python -m timm_encmixer`."""
 
-from timm_encmixer.cli import main
+from __future__ import annotations
+
+import signal
+
+
+def main() -> None:
+    """Run the command line. Until it is imported there is nothing to lose, so Ctrl-C ends the process as it ends any other."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where it is ignored, as in a shell's background
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from timm_encmixer.cli import main as run
+
+    run()
+
 
 if __name__ == "__main__":
     main()

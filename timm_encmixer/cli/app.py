@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -17,18 +18,19 @@ from timm_encmixer.cli.model import model
 from timm_encmixer.cli.model_hub import pull, push
 from timm_encmixer.cli.model_seal import open_, seal
 from timm_encmixer.cli.models import models
-from timm_encmixer.cli.options import BAD_INPUT
+from timm_encmixer.cli.options import BAD_INPUT, CHECK_FAILED
+from timm_encmixer.cli.signals import catch_signals, end_interrupted
 from timm_encmixer.errors import EncMixerError
 
 
 class _Commands(click.Group):
-    """The top group; makes Ctrl-C an error like others, before click prints an empty line of its own for it."""
+    """The top group; ends at Ctrl-C before click prints an empty line of its own for it."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt as error:
-            raise click.ClickException("interrupted; nothing half-written is left, run the command again") from error
+        except (KeyboardInterrupt, click.Abort):  # an Abort is what click makes of either at a question
+            end_interrupted()
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -49,7 +51,8 @@ take_log_options(cli)
 
 
 def main() -> None:
-    """Run the command line: exit code 0 done, 1 a check did not hold, 2 bad input with one line on stderr."""
+    """Run the command line: exit code 0 done, 1 a check did not hold, 2 bad input with one line on stderr, 130 interrupted."""
+    catch_signals()
     start_logging()
     try:
         sys.exit(cli.main(standalone_mode=False) or 0)
@@ -66,6 +69,11 @@ def main() -> None:
             with exit_on_error():
                 raise
         _fail(str(error))
+    except KeyboardInterrupt:
+        end_interrupted()
+    except BrokenPipeError:  # whoever read the output has enough of it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(CHECK_FAILED)
     except OSError as error:
         got = error.strerror or str(error)
         _fail(f"{error.filename or 'output'}: expected a file to use, got {got}; check the path and the free space")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import click
 
 from timm_encmixer.cli.options import force_option, json_option, report
+from timm_encmixer.errors import SealError
 
 PASSPHRASE_VARIABLE = "TIMM_ENCMIXER_PASSPHRASE"  # noqa: S105  # a variable's name
 _passphrase = click.option("--passphrase", is_flag=True, help=f"Ask for a passphrase, or take {PASSPHRASE_VARIABLE}.")
@@ -68,5 +70,17 @@ def open_(src: str, dst: Path, identity: str | None, passphrase: bool, force: bo
 
 def _passphrase_of(*, confirm: bool) -> str:
     given = os.environ.get(PASSPHRASE_VARIABLE)
+    if not given and not _has_terminal():
+        remedy = f"run it on a terminal, or set {PASSPHRASE_VARIABLE}"
+        raise SealError("--passphrase", "a terminal to ask on", "none", remedy)
     text: str = given or click.prompt("Passphrase", hide_input=True, confirmation_prompt=confirm, err=True)
     return text
+
+
+def _has_terminal() -> bool:
+    """Whether somebody can be asked: Python asks for passphrases on the process's terminal, wherever stdin comes from."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return sys.stdin.isatty()
+    return True

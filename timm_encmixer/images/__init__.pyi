@@ -1,14 +1,14 @@
 from .encryption import decrypt_images as decrypt_images
 from .encryption import encrypt_images as encrypt_images
 from .encryption import open_folder as open_folder
+from .image_record import ImageRecord as ImageRecord
+from .image_record import check_ciphertext as check_ciphertext
+from .image_record import png_info as png_info
 from .labelled import LabelledImages as LabelledImages
 from .labelled import MemoryImages as MemoryImages
 from .labelled import PlainPixels as PlainPixels
 from .labelled import open_images as open_images
 from .labelled import open_labelled_images as open_labelled_images
-from .image_record import ImageRecord as ImageRecord
-from .image_record import check_ciphertext as check_ciphertext
-from .image_record import png_info as png_info
 from .reading import open_ciphertext as open_ciphertext
 from .reading import open_plain as open_plain
 from .transform import ClientTransform as ClientTransform
