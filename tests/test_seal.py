@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import pty
 import random
@@ -145,6 +146,52 @@ def test_the_age_command_line_and_passphrases(small, tmp_path):
     age_with_passphrase(["-p", "-o", tmp_path / "theirs.age", small], "battery staple")
     te.open_model(tmp_path / "theirs.age", tmp_path / "opened.safetensors", passphrase="battery staple")
     assert (tmp_path / "opened.safetensors").read_bytes() == small.read_bytes()
+
+
+def armored(content: bytes) -> bytes:
+    """What `age -a` makes of a file."""
+    lines = base64.encodebytes(content).replace(b"\n", b"")
+    body = b"\n".join(lines[at : at + 64] for at in range(0, len(lines), 64))
+    return b"-----BEGIN AGE ENCRYPTED FILE-----\n" + body + b"\n-----END AGE ENCRYPTED FILE-----\n"
+
+
+@pytest.mark.parametrize("ends", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("kind", ["recipient", "passphrase"])
+def test_age_files_in_the_text_form(kind, ends, small, identity, recipient, tmp_path, monkeypatch):
+    monkeypatch.setattr(age_passphrase, "WORK_FACTOR", 10)
+    how = {"recipients": [recipient]} if kind == "recipient" else {"passphrase": "secret"}
+    opening = {"identity": identity} if kind == "recipient" else {"passphrase": "secret"}
+    te.seal_model(small, tmp_path / "m.age", **how)
+    text = armored((tmp_path / "m.age").read_bytes()).replace(b"\n", ends)
+    (tmp_path / "arm.age").write_bytes(text)
+    te.open_model(tmp_path / "arm.age", tmp_path / "opened.safetensors", **opening)
+    assert (tmp_path / "opened.safetensors").read_bytes() == small.read_bytes()
+    for damaged in (
+        text[: len(text) // 2],
+        text.replace(b"A", b"!", 1),
+        text[:-20],
+        text + b"more",
+        text.replace(ends, b"", 3),
+    ):
+        (tmp_path / "bad.age").write_bytes(damaged)
+        with pytest.raises(SealError, match=r"bad\.age: expected a (whole armored age file|file that age sealed)"):
+            te.open_model(tmp_path / "bad.age", tmp_path / "x.safetensors", **opening)
+    assert not (tmp_path / "x.safetensors").exists()
+
+
+def test_what_was_never_sealed(small, tmp_path):
+    for opening in ({"passphrase": "secret"}, {"identity": tmp_path / "none"}):
+        with pytest.raises((SealError, FileAccessError), match=r"a file that age sealed, got something else|an identity file"):
+            te.open_model(small, tmp_path / "x.safetensors", **opening)
+
+
+@pytest.mark.parametrize("how", [["--to", "RECIPIENT"], ["--passphrase"]])
+def test_sealing_into_a_full_disk(how, encmixer, recipient, tmp_path):
+    words = [recipient if word == "RECIPIENT" else word for word in how]
+    result = encmixer("model", "seal", BUNDLED_FOLDER, "m.age", *words, file_bytes=100_000, TIMM_ENCMIXER_PASSPHRASE="secret")
+    assert (result.returncode, len(result.stderr.splitlines())) == (2, 1), result.stderr
+    assert "File too large" in result.stderr
+    assert not [path for path in tmp_path.iterdir() if "age" in path.name or "encmixer" in path.name]
 
 
 def test_several_recipients_and_files_of_them(small, identity, recipient, tmp_path):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 
 import pytest
 from faults import Fault
@@ -96,6 +98,15 @@ def test_push_says_in_one_line_why_not_and_changes_nothing(name, hub, owner, enc
     assert hub.store.repos["me/m"].head.oid == before
 
 
+def test_a_fault_that_lasts_is_one_line_and_no_bar(hub, owner, encrypted):
+    """In a process of its own: huggingface_hub decides about its bars when it is imported."""
+    hub.faults.table.append(Fault(COMMIT, "status", times=None))
+    words = [sys.executable, "-m", "timm_encmixer", "-q", "model", "push", str(encrypted), "me/m"]
+    result = subprocess.run(words, env=owner.environment(), cwd=owner.cwd, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert re.fullmatch(r"encmixer: error: .*500: an error of the Hub's own.*\n", result.stderr), result.stderr
+
+
 def assert_one_line(result, message):
     assert result.returncode == 2, result.stderr
     errors = [line for line in result.stderr.splitlines() if line.startswith("encmixer: error: ")]
@@ -114,6 +125,21 @@ def test_a_commit_made_meanwhile_is_not_overwritten(hub, owner, encrypted):
     result = owner.run("model", "push", encrypted, "me/m")
     assert_one_line(result, "412: a commit that somebody made meanwhile")
     assert repo.head.title == "meanwhile"
+
+
+def test_a_commit_that_cannot_be_read_back_is_called_made(hub, owner, encrypted):
+    hub.faults.table.append(Fault(r"GET .*/revision/[0-9a-f]{40}", "status", times=None))
+    result = owner.run("model", "push", encrypted, "me/m")
+    assert_one_line(result, r"hf-hub:me/m@[0-9a-f]{8}: .*the commit was made, and reading it back failed: 500.*do not push")
+    assert "model.safetensors" in hub.store.repos["me/m"].head.files
+
+
+@pytest.mark.parametrize("offline", ["0", "1"])
+@pytest.mark.parametrize("name", ["hf-hub:", "hf-hub:@x", "hf-hub:a b/c", "hf-hub:a/b/c", "hf_hub:a..b/c"])
+def test_what_no_repository_can_be_called(name, offline, hub, owner):
+    result = owner.run("model", "info", name, HF_HUB_OFFLINE=offline)
+    assert_one_line(result, r"expected owner/name\[@revision\], got")
+    assert not hub.faults.log
 
 
 def test_bytes_that_arrived_differently_are_reported(hub, owner, encrypted):

@@ -34,6 +34,11 @@ class BadFileError(Exception):
     """The passphrase is wrong, or the file is not what was written."""
 
 
+def is_age_file(start: bytes) -> bool:
+    """Whether a file that begins so is an age file."""
+    return start.startswith(_VERSION)
+
+
 def is_passphrase_file(start: bytes) -> bool:
     """Whether a file that begins so was encrypted for a passphrase."""
     return start.startswith(_VERSION + b"-> scrypt ")

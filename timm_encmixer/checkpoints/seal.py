@@ -10,23 +10,32 @@ import errno
 import os
 import shutil
 import tarfile
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
-from timm_encmixer.checkpoints import age_passphrase
+from timm_encmixer.checkpoints import age_armor, age_passphrase
 from timm_encmixer.checkpoints.checkpoint import OWNED_NAMES, Checkpoint
 from timm_encmixer.checkpoints.config_file import CONFIG_NAME, WEIGHTS_NAME
 from timm_encmixer.checkpoints.sources import SourceLike, open_checkpoint
 from timm_encmixer.checkpoints.tensor_file import TensorFile
 from timm_encmixer.errors import CheckpointError, EncMixerError, IntegrityError, SealError, missing_extra
-from timm_encmixer.files import PathLike, file_error, refuse_existing, replacing_file, replacing_folder, scratch_folder
+from timm_encmixer.files import (
+    PathLike,
+    file_error,
+    open_regular,
+    refuse_existing,
+    replacing_file,
+    replacing_folder,
+    scratch_folder,
+)
 
 _BLOCK_BYTES = 512  # of a tar file
 _BUFFER_BYTES = 1 << 20
 _TAR_MAGIC = (257, b"ustar")
 _IDENTITY_PREFIX = "AGE-SECRET-KEY-"
 _LONGEST_PATH = 1024
+T = TypeVar("T")
 
 
 def seal_model(
@@ -69,7 +78,7 @@ def seal_model(
             if passphrase is not None:
                 age_passphrase.encrypt(cast(BinaryIO, reader), out, passphrase)
             else:
-                _pyrage().encrypt_io(reader, out, keys)
+                _encrypt_to(keys, cast(BinaryIO, reader), out)
 
 
 def open_model(
@@ -116,9 +125,62 @@ def open_model(
         raise file_error(error.filename or dst, "a sealed file to read and a place to write", error) from error
 
 
+def _encrypt_to(keys: Sequence[Any], reader: BinaryIO, out: BinaryIO) -> None:
+    """Encrypt a stream with pyrage, which turns every fault of the two files into an error of its own; raise the file's."""
+    reading, writing = _Faults(reader), _Faults(out)
+    try:
+        _pyrage().encrypt_io(reading, writing, keys)
+    except Exception as error:
+        fault = writing.fault or reading.fault
+        if fault is not None:
+            raise fault from error
+        raise SealError("seal", "a file that age can encrypt", str(error), "check the recipients") from error
+
+
+class _Faults:
+    """A file that keeps the error that the operating system gave."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.fault: OSError | None = None
+
+    def read(self, size: int = -1, /) -> bytes:
+        return self._kept(lambda: self._file.read(size))
+
+    def write(self, data: bytes, /) -> int:
+        return self._kept(lambda: self._file.write(data))
+
+    def flush(self) -> None:
+        self._kept(self._file.flush)
+
+    def _kept(self, act: Callable[[], T]) -> T:
+        try:
+            return act()
+        except OSError as error:
+            self.fault = error
+            raise
+
+
 def _decrypt(src: Path, target: Path, identities: Sequence[Any], passphrase: str | None) -> None:
     """Write the plaintext; raises, with `target` in any state, unless the whole file is authentic."""
-    with src.open("rb") as file, target.open("wb") as out:
+    with open_regular(src, action="a sealed file to read") as file:
+        armored = age_armor.is_armored(file.read(64))
+    if armored:
+        binary = target.with_name("binary")
+        age_armor.dearmor(src, binary)
+        _decrypt_binary(src, binary, target, identities, passphrase)
+    else:
+        _decrypt_binary(src, src, target, identities, passphrase)
+
+
+def _decrypt_binary(src: Path, binary: Path, target: Path, identities: Sequence[Any], passphrase: str | None) -> None:
+    with binary.open("rb") as file, target.open("wb") as out:
+        start = file.read(64)
+        if not age_passphrase.is_age_file(start):
+            raise SealError(
+                str(src), "a file that age sealed", "something else", "give the file that encmixer model seal wrote"
+            )
+        file.seek(0)
         for_passphrase = age_passphrase.is_passphrase_file(file.read(64))
         file.seek(0)
         if for_passphrase != (passphrase is not None):

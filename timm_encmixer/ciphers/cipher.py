@@ -30,7 +30,8 @@ class BlockCipher(nn.Module):
 
     `encrypt` and `decrypt` take PIL images, HWC uint8 arrays, CHW and NCHW tensors (uint8, or floats in [0, 1]) and return
     the same type, dtype, device and memory format. uint8 round-trips bit for bit; floats within rounding. As a torch module
-    it encrypts in `forward`, works on any device and under `torch.compile`, and never appears in a state dict.
+    it encrypts in `forward`, works on any device and under `torch.compile`, and never appears in a state dict. It refuses to
+    be pickled and to be exported (`torch.export`, `onnx.export`, `jit.trace`): the file would hold what the key gives.
 
     What it does not do: hide an image from anyone who has many ciphertexts, one image both plain and encrypted, or the plain
     weights (docs/security.md).
@@ -141,6 +142,7 @@ class BlockCipher(nn.Module):
             )
 
     def _transform(self, image: ImageT, mapping: KeyedMap) -> ImageT:
+        _refuse_export()
         batch, restore = as_batch(image, self.scheme.in_chans)
         patch = self.scheme.patch_size
         height, width = batch.shape[-2:]
@@ -189,6 +191,17 @@ class BlockCipher(nn.Module):
             return _restore_signed, (self.scheme, self.fingerprint, self._map.source.cpu(), self._map.negative.cpu(), order)
         assert isinstance(self._map, OrthogonalMap)  # there is no third kind
         return _restore_orthogonal, (self.scheme, self.fingerprint, self._map.matrix, order)
+
+
+def _refuse_export() -> None:
+    """Refuse to be written into an exported program, as pickling is refused: the map in it is as good as the key.
+
+    Raises:
+        SecretLeakError: torch.export, jit.trace or onnx.export runs the cipher.
+    """
+    if torch._C._get_tracing_state() is not None or torch.compiler.is_exporting():
+        remedy = "export the encrypted model, which needs no key, and encrypt with the key on the client"
+        raise SecretLeakError("BlockCipher", "never to be exported", "torch.export, jit.trace or onnx.export", remedy)
 
 
 def _derive(key: SecretKey, scheme: Scheme) -> KeyedMap:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import warnings
 from typing import Any
 
@@ -21,7 +23,9 @@ class _Lines(logging.Handler):
 
 
 def start_logging() -> None:
-    """Send the package's log records, and all warnings of Python's, to stderr as lines."""
+    """Send the package's log records, and all warnings of Python's, to stderr as lines; libraries' bars to terminals only."""
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # huggingface_hub reads it when it is imported
     if not any(isinstance(handler, _Lines) for handler in _PACKAGE.handlers):
         _PACKAGE.addHandler(_Lines())
     _PACKAGE.propagate = False

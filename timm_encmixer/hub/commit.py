@@ -9,7 +9,7 @@ from typing import Any
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import RevisionNotFoundError
 
-from timm_encmixer.errors import IntegrityError, SourceError
+from timm_encmixer.errors import EncMixerError, HubError, IntegrityError, SourceError
 from timm_encmixer.files import git_blob_id, sha256_of
 from timm_encmixer.hub.client import HUB_PREFIX, request
 from timm_encmixer.hub.snapshot import DATASET_PREFIX, MODEL, HubFile, Snapshot, Token, listed_files, repo_info
@@ -71,7 +71,8 @@ def commit_files(
         parent_commit: Commit that the branch must still be at.
 
     Raises:
-        HubError: The Hub refused, somebody committed meanwhile, or it could not be reached.
+        HubError: The Hub refused, somebody committed meanwhile, or it could not be reached; the message says where the commit
+            was made all the same, and only reading it back failed.
         IntegrityError: The Hub lists other bytes than were sent.
     """
     api = HfApi(token=target.token)
@@ -100,11 +101,17 @@ def commit_files(
         return None
 
     result = request(target.where, "a commit", send, settle=look)
-    there = listed_files(repo_info(target.repo_id, result.oid, target.token, target.repo_type))
+    where = f"{target.where}@{result.oid[:8]}"
+    try:
+        there = listed_files(repo_info(target.repo_id, result.oid, target.token, target.repo_type))
+    except EncMixerError as error:
+        remedy = "do not push again: look at the repository, or pull it"
+        got = f"the commit was made, and reading it back failed: {error.got}"
+        raise HubError(where, "a look at what was committed", got, remedy) from error
     differences = _differences(there, sent)
     if differences:
         remedy = "delete or repair the repository, then push again"
-        raise IntegrityError(f"{target.where}@{result.oid[:8]}", "the bytes that were sent", differences[0], remedy)
+        raise IntegrityError(where, "the bytes that were sent", differences[0], remedy)
     return result
 
 

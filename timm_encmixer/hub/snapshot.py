@@ -78,6 +78,7 @@ class Snapshot:
         """
         where = _where(repo_id, repo_type)
         repo_id, named = split_revision(repo_id)
+        refuse_bad_id(repo_id, where=where)
         revision = revision or named or "main"
         folder = os.fspath(cache_dir) if cache_dir is not None else None
         if is_offline():
@@ -161,7 +162,9 @@ class Snapshot:
             with replacing_file(ref, overwrite=True, durable=False) as temporary:
                 temporary.write_text(self.commit, encoding="ascii")
         except OSError as error:
-            logger.warning("%s: %s; offline use will not find this copy", ref, error)
+            remembered = ref.is_file() and ref.read_text(encoding="ascii", errors="replace") == self.commit
+            if not remembered:
+                logger.warning("%s: %s; offline use will not find this copy", ref, error)
 
     def _cached(self, name: str) -> Path | None:
         """Return a cached file that its blob's name verifies, None when the commit is known to have no such file."""
@@ -211,6 +214,22 @@ class Snapshot:
                 return bytes(content[: end - start])
 
         return request(self.where, f"the header of {name}", ask)
+
+
+def refuse_bad_id(repo_id: str, *, where: str) -> None:
+    """Refuse what no repository can be called, before anybody is asked, online or offline.
+
+    Raises:
+        SourceError: It is not "owner/name" of letters, digits, "-", "_" and ".".
+    """
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        remedy = "check the name: letters, digits, '-', '_' and '.', at most 96 characters"
+        raise SourceError(where, "owner/name[@revision]", repr(repo_id), remedy) from error
 
 
 def repo_info(repo_id: str, revision: str | None, token: Token, repo_type: str = MODEL) -> Any:
