@@ -8,12 +8,18 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from numbers import Real
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+from msgspec import Meta
 
 from timm_encmixer.errors import SchemeError
+from timm_encmixer.schema import check_fields
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 RECORD_VERSIONS = (1, 2, 3)
 NOTE_PREFIX = "encmixer:"  # of the note in `pretrained_cfg["notes"]` in which a record rides (docs/adr/0003)
@@ -24,14 +30,26 @@ SCRAMBLING_CIPHERS = (SCRAMBLE, *(f"{cipher}+{SCRAMBLE}" for cipher in CIPHERS))
 DEFAULT_CIPHER = "shuffle+negpos"
 PATCH_PX = range(2, 33)
 _LARGEST_IMAGE = 2**28  # numbers
-_MOST_BLOCKS = 2**20
+_LARGEST_BLOCK = _MOST_BLOCKS = 2**18  # numbers in a block, blocks in an image: some tenths of a second to permute
+_LARGEST_MATRIX = 4096  # rows of an orthogonal matrix: some seconds to make, 128 MiB
+T = TypeVar("T", bound="DataclassInstance")
 _REMEDY = "take the record from an artefact that timm-encmixer wrote"
-_FINGERPRINT = re.compile(r"[0-9a-f]{16}")
 
 
 def parts_of(cipher: str) -> tuple[str, ...]:
     """Return the parts of a cipher's name, in the order in which they are applied: of "shuffle+negpos" both."""
     return tuple(cipher.split("+"))
+
+
+_Side = Annotated[int, Meta(ge=1, le=65536)]
+Size = tuple[_Side, _Side, _Side]
+Numbers = tuple[Annotated[float, Meta(ge=-1e6, le=1e6)], ...]
+Interpolation = Literal["nearest", "bilinear", "bicubic", "box", "hamming", "lanczos"]
+CropMode = Literal["center", "squash", "border"]
+Share = Annotated[float, Meta(ge=0.01, le=2)]  # a few of timm's models are cropped from smaller images, with a border
+_SIZE = Meta(description="channels, height and width, whole numbers from 1 to 65536")
+_SHARE = Meta(description="a share from 0.01 to 2")
+_Name = Annotated[str, Meta(min_length=1, max_length=1024)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,42 +61,37 @@ class Preprocessing:
         mean: Per channel, of pixels in [0, 1].
         std: Per channel, of pixels in [0, 1], greater than 0.
         interpolation: timm's name of the resampling filter.
-        crop_pct: Share of the resized image's side that the centre crop keeps, in (0, 1].
+        crop_pct: Share of the resized image's side that the centre crop keeps; above 1 a border is added.
         crop_mode: timm's name of the crop mode.
         test_input_size: Larger size recommended for evaluation, if the plain model has one.
         test_crop_pct: The crop share that belongs to it.
+
+    Raises:
+        SchemeError: A value is of another type, out of range, or no name of timm's.
     """
 
-    input_size: tuple[int, int, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    interpolation: str = "bicubic"
-    crop_pct: float = 0.875
-    crop_mode: str = "center"
-    test_input_size: tuple[int, int, int] | None = None
-    test_crop_pct: float | None = None
+    input_size: Annotated[Size, _SIZE]
+    mean: Annotated[Numbers, Meta(description="numbers from -1000000 to 1000000")]
+    std: Annotated[Numbers, Meta(description="numbers from -1000000 to 1000000")]
+    interpolation: Annotated[Interpolation, Meta(description="a filter of timm's")] = "bicubic"
+    crop_pct: Annotated[Share, _SHARE] = 0.875
+    crop_mode: Annotated[CropMode, Meta(description="a crop mode of timm's")] = "center"
+    test_input_size: Annotated[Size | None, _SIZE] = None
+    test_crop_pct: Annotated[Share | None, _SHARE] = None
 
     def __post_init__(self) -> None:
-        for name in ("input_size", "test_input_size"):
-            value = getattr(self, name)
-            if value is not None:
-                value = tuple(value)
-                object.__setattr__(self, name, value)
-                if len(value) != 3 or not all(isinstance(side, int) and 0 < side <= 65536 for side in value):
-                    raise SchemeError(f"record: plain.{name}", "channels, height and width", repr(value), _REMEDY)
-        for name, kind in (("interpolation", str), ("crop_mode", str), ("crop_pct", (int, float))):
-            if not isinstance(getattr(self, name), kind):
-                raise SchemeError(f"record: plain.{name}", "timm's value for it", repr(getattr(self, name)), _REMEDY)
-        if not 0 < self.crop_pct <= 1:
-            raise SchemeError("record: plain.crop_pct", "a share in (0, 1]", repr(self.crop_pct), _REMEDY)
+        for name in ("mean", "std"):  # numbers of numpy and torch are numbers too
+            if isinstance(value := getattr(self, name), Iterable):
+                plain = (float(one) if isinstance(one, Real) and not isinstance(one, bool) else one for one in value)
+                object.__setattr__(self, name, tuple(plain))
+        check_fields(self, where="record: plain.", error=SchemeError, remedy=_REMEDY)
         if math.prod(self.input_size) / self.crop_pct**2 > _LARGEST_IMAGE:  # anybody's record may ask for anything
             got = f"{' x '.join(map(str, self.input_size))} / {self.crop_pct}"
             raise SchemeError("record: plain.input_size", f"up to {_LARGEST_IMAGE} values before the crop", got, _REMEDY)
         for name, low in (("mean", -math.inf), ("std", 0.0)):
-            value = tuple(float(number) for number in getattr(self, name))
-            object.__setattr__(self, name, value)
-            if len(value) != self.input_size[0] or not all(math.isfinite(number) and number > low for number in value):
-                expected = f"{self.input_size[0]} finite numbers" + (" above 0" if name == "std" else "")
+            value = getattr(self, name)
+            if len(value) != self.input_size[0] or not all(number > low for number in value):
+                expected = f"{self.input_size[0]} numbers" + (" above 0" if name == "std" else "")
                 raise SchemeError(f"record: plain.{name}", expected, repr(value), f"give one {name} per input channel")
 
     def to_dict(self) -> dict[str, Any]:
@@ -110,39 +123,34 @@ class Scheme:
         SchemeError: A value is out of range or of an unknown version.
     """
 
-    cipher: str = DEFAULT_CIPHER
-    patch_size: int
-    in_chans: int = 3
-    fingerprint: str | None = None
-    stem: str | None = None
-    constant: str | None = None
-    grid: tuple[int, int] | None = None
-    positions: str | None = None
-    base_architecture: str | None = None
-    plain: Preprocessing | None = None
-    version: int | None = None
+    cipher: Annotated[str, Meta(description="a cipher's name")] = DEFAULT_CIPHER
+    patch_size: Annotated[int, Meta(ge=PATCH_PX.start, le=PATCH_PX.stop - 1, description="a whole number from 2 to 32")]
+    in_chans: Annotated[int, Meta(ge=1, le=1024, description="a whole number from 1 to 1024")] = 3
+    fingerprint: Annotated[
+        Annotated[str, Meta(pattern=r"^[0-9a-f]{16}\Z")] | None, Meta(description="16 hexadecimal digits")
+    ] = None
+    stem: Annotated[_Name | None, Meta(description="a module's name")] = None
+    constant: Annotated[_Name | None, Meta(description="a tensor's name")] = None
+    grid: Annotated[tuple[_Side, _Side] | None, Meta(description="two whole numbers from 1 to 65536")] = None
+    positions: Annotated[_Name | None, Meta(description="a tensor's name")] = None
+    base_architecture: Annotated[_Name | None, Meta(description="a name of timm's")] = None
+    plain: Annotated[Preprocessing | None, Meta(description="the plain model's preprocessing")] = None
+    version: Annotated[int | None, Meta(description="a whole number")] = None
 
     def __post_init__(self) -> None:
+        check_fields(self, where="record: ", error=SchemeError, remedy=_REMEDY)
         needed = max((since for name, since in _SINCE.items() if getattr(self, name) is not None), default=1)
         if self.version not in (None, needed):
             raise SchemeError("record: version", f"{needed}, as its fields need", repr(self.version), "upgrade timm-encmixer")
         object.__setattr__(self, "version", needed)
-        for name in ("constant", "positions"):
-            if getattr(self, name) is not None and not isinstance(getattr(self, name), str):
-                raise SchemeError(f"record: {name}", "a tensor's name", repr(getattr(self, name)), _REMEDY)
         if self.cipher not in (*CIPHERS, *SCRAMBLING_CIPHERS):
             expected = f"one of {', '.join((*CIPHERS, *SCRAMBLING_CIPHERS))}"
-            raise SchemeError("cipher", expected, repr(self.cipher), "choose one of these")
+            raise SchemeError("record: cipher", expected, repr(self.cipher)[:100], "choose one of these")
         self._check_grid()
-        if type(self.patch_size) is not int or self.patch_size not in PATCH_PX:
-            expected = f"a whole number from {PATCH_PX.start} to {PATCH_PX.stop - 1}"
-            raise SchemeError("patch_size", expected, repr(self.patch_size), "give the stem kernel's side in pixels")
-        if type(self.in_chans) is not int or not 0 < self.in_chans <= 1024:
-            raise SchemeError("in_chans", "a whole number from 1 to 1024", repr(self.in_chans), "give the image's channels")
-        if self.fingerprint is not None and not (
-            isinstance(self.fingerprint, str) and _FINGERPRINT.fullmatch(self.fingerprint)
-        ):
-            raise SchemeError("record: fingerprint", "16 hex digits", "something else", _REMEDY)
+        largest = _LARGEST_BLOCK if self.exact else _LARGEST_MATRIX
+        if self.block_size > largest:  # anybody's record may ask for anything
+            got = f"{self.in_chans} x {self.patch_size} x {self.patch_size}"
+            raise SchemeError("record: in_chans", f"blocks of up to {largest} numbers for {self.cipher}", got, _REMEDY)
         if self.plain is not None and self.plain.input_size[0] != self.in_chans:
             got = f"{self.plain.input_size[0]}"
             raise SchemeError("record: plain.input_size", f"{self.in_chans} channels as in in_chans", got, _REMEDY)
@@ -154,16 +162,9 @@ class Scheme:
             raise SchemeError("record: grid", f"none for the cipher {self.cipher}", repr(self.grid), _REMEDY)
         if self.grid is None:
             remedy = "give rows and columns of blocks: height / patch_size and width / patch_size"
-            raise SchemeError("grid", f"rows and columns for the cipher {self.cipher}", "none", remedy)
-        grid = tuple(self.grid) if isinstance(self.grid, (tuple, list)) else ()
-        if (
-            len(grid) != 2
-            or not all(type(side) is int and 0 < side <= 65536 for side in grid)
-            or math.prod(grid) > _MOST_BLOCKS
-        ):
-            expected = f"two whole numbers from 1, {_MOST_BLOCKS} blocks at most"
-            raise SchemeError("record: grid", expected, repr(self.grid), _REMEDY)
-        object.__setattr__(self, "grid", grid)
+            raise SchemeError("record: grid", f"rows and columns for the cipher {self.cipher}", "none", remedy)
+        if math.prod(self.grid) > _MOST_BLOCKS:
+            raise SchemeError("record: grid", f"{_MOST_BLOCKS} blocks at most", repr(self.grid), _REMEDY)
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -214,22 +215,19 @@ class Scheme:
         """
         if not isinstance(record, Mapping):
             raise SchemeError(where, "a JSON object", type(record).__name__, _REMEDY)
-        if record.get("version") not in RECORD_VERSIONS:
-            got, expected = repr(record.get("version")), f"{RECORD_VERSIONS[0]} to {RECORD_VERSIONS[-1]}"
-            raise SchemeError(f"{where}: version", expected, got, "upgrade timm-encmixer")
-        known = {field.name for field in dataclasses.fields(cls)}
-        unknown = sorted(set(record) - known)
-        if unknown:
-            raise SchemeError(where, f"the fields {', '.join(sorted(known))}", repr(unknown[0]), _REMEDY)
-        values = dict(record)
+        version = record.get("version")
+        if type(version) is not int or version not in RECORD_VERSIONS:
+            expected = f"{RECORD_VERSIONS[0]} to {RECORD_VERSIONS[-1]}"
+            raise SchemeError(f"{where}: version", expected, repr(version), "upgrade timm-encmixer")
         try:
-            if values.get("plain") is not None:
-                values["plain"] = Preprocessing(**values["plain"])
-            return cls(**values)
-        except SchemeError:
-            raise
-        except (TypeError, ValueError) as error:
-            raise SchemeError(where, "a complete record", "missing, unknown or mistyped fields", _REMEDY) from error
+            plain = record.get("plain")
+            values = {**record, "plain": plain and _from_fields(Preprocessing, plain, where="record: plain")}
+            scheme = _from_fields(cls, values, where="record")
+        except SchemeError as error:
+            raise SchemeError(where + error.where.removeprefix("record"), error.expected, error.got, error.remedy) from error
+        if scheme.fingerprint is None:  # with it a wrong key would go unnoticed
+            raise SchemeError(f"{where}: fingerprint", "the key's fingerprint", "none", _REMEDY)
+        return scheme
 
     @classmethod
     def from_json(cls, text: str, *, where: str = "record") -> Scheme:
@@ -246,13 +244,30 @@ class Scheme:
             raise SchemeError(where, "JSON", "text that is not valid JSON", _REMEDY) from error
 
 
+def _from_fields(kind: type[T], values: Any, *, where: str) -> T:
+    """Make a dataclass of the fields of a JSON object.
+
+    Raises:
+        SchemeError: Unknown or missing fields, or values that the class refuses.
+    """
+    known = {field.name: field.default is dataclasses.MISSING for field in dataclasses.fields(kind)}
+    if not isinstance(values, Mapping) or not all(isinstance(name, str) for name in values):
+        raise SchemeError(where, "a JSON object", type(values).__name__, _REMEDY)
+    unknown = sorted(set(values) - set(known))
+    missing = sorted(name for name, needed in known.items() if needed and name not in values)
+    if unknown or missing:
+        got = f"{unknown[0]!r}" if unknown else f"no {missing[0]}"
+        raise SchemeError(where, f"the fields {', '.join(sorted(known))}", got[:100], _REMEDY)
+    return kind(**values)
+
+
 def scheme_in_notes(notes: Iterable[Any] | None) -> Scheme | None:
     """Return the record among the notes of a timm `pretrained_cfg`, None when there is none.
 
     Raises:
         SchemeError: It is malformed or of an unknown version.
     """
-    for note in notes or ():
+    for note in notes if isinstance(notes, (list, tuple)) else ():
         if isinstance(note, str) and note.startswith(NOTE_PREFIX):
             return Scheme.from_json(note.removeprefix(NOTE_PREFIX), where="pretrained_cfg notes")
     return None

@@ -5,14 +5,47 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
 
 from timm_encmixer.errors import CheckpointError
-from timm_encmixer.files import file_error
+from timm_encmixer.files import open_regular
+from timm_encmixer.schema import read_as
+from timm_encmixer.scheme import CropMode, Interpolation, Numbers, Share, Size
 
 CONFIG_NAME, WEIGHTS_NAME, SEALED_NAME = "config.json", "model.safetensors", "model.age"
 LOCAL_PREFIX = "local-dir:"
 _LONGEST_CONFIG_BYTES = 10_000_000
+Classes = Annotated[int, Meta(ge=0, le=1_000_000)]
+
+
+class _PretrainedCfg(Struct):
+    """What this package reads of timm's `pretrained_cfg`; there may be more."""
+
+    input_size: Size | None = None
+    test_input_size: Size | None = None
+    mean: Numbers | None = None
+    std: Numbers | None = None
+    interpolation: Interpolation | None = None
+    crop_pct: Share | None = None
+    test_crop_pct: Share | None = None
+    crop_mode: CropMode | None = None
+    num_classes: Classes | None = None
+    first_conv: str | list[str] | None = None
+    hf_hub_id: str | None = None
+    url: str | None = None
+    file: str | None = None
+    notes: list[str] | None = None
+
+
+class _Config(Struct):
+    """What this package reads of config.json; there may be more."""
+
+    architecture: Annotated[str, Meta(min_length=1, max_length=1024)]
+    num_classes: Classes | None = None
+    model_args: dict[str, Any] | None = None
+    pretrained_cfg: _PretrainedCfg | None = None
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -25,20 +58,17 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG_NAME
     remedy = "take the folder that timm.models.save_for_hf or encmixer wrote"
     try:
-        with path.open("rb") as file:
+        with open_regular(path, action="a timm config to read") as file:
             text = file.read(_LONGEST_CONFIG_BYTES + 1)
         config = json.loads(text)
-    except OSError as error:
-        raise file_error(path, "a timm config to read", error) from error
     except (ValueError, RecursionError) as error:
         raise CheckpointError(str(path), "JSON", "text that is not valid JSON", remedy) from error
-    if not isinstance(config, dict) or not isinstance(config.get("architecture"), str):
+    if not isinstance(config, dict) or "architecture" not in config:
         raise CheckpointError(str(path), "a JSON object with an architecture", "something else", remedy)
     if "pretrained_cfg" not in config:  # timm's first form had everything on one level
         fields = {name: config.pop(name) for name in ("architecture", "num_classes", "num_features") if name in config}
         config = {**fields, "pretrained_cfg": config}
-    if not isinstance(config["pretrained_cfg"], dict):
-        raise CheckpointError(str(path), "a pretrained_cfg object", type(config["pretrained_cfg"]).__name__, remedy)
+    read_as(_Config, config, where=str(path), error=CheckpointError, remedy=remedy)
     return config
 
 
