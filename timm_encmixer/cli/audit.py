@@ -10,6 +10,7 @@ import click
 
 from timm_encmixer.cli.options import (
     CHECK_FAILED,
+    PATH,
     cipher_option,
     force_option,
     json_option,
@@ -45,7 +46,7 @@ class Threshold(click.ParamType):  # type: ignore[type-arg]  # generic in newer 
 @click.option("--public-images", metavar="SRC", help="Public photos that are not among --images, likewise.")
 @click.option("--public-split", help="Split of --public-images; default: train.")
 @click.option("--base", metavar="MODEL", help="Public plain weights that the model was made from, as for --model.")
-@click.option("--out", type=Path, default=Path("encmixer-audit"), show_default=True, help="Folder for the report.")
+@click.option("--out", type=PATH, default=Path("encmixer-audit"), show_default=True, help="Folder for the report.")
 @click.option(
     "--budget", type=click.Choice(["quick", "full"]), default="quick", show_default=True, help="Two minutes, or an hour."
 )

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from timm_encmixer.cli.options import (
+    PATH,
     force_option,
     images_for_option,
     json_option,
@@ -25,8 +26,8 @@ def images() -> None:
 
 
 @images.command("encrypt")
-@click.argument("src", type=Path)
-@click.argument("dst", type=Path)
+@click.argument("src", type=PATH)
+@click.argument("dst", type=PATH)
 @key_option
 @images_for_option
 @no_resize_option
@@ -48,8 +49,8 @@ def images_encrypt(src: Path, dst: Path, key: str | None, model: str, no_resize:
 
 
 @images.command("decrypt")
-@click.argument("src", type=Path)
-@click.argument("dst", type=Path)
+@click.argument("src", type=PATH)
+@click.argument("dst", type=PATH)
 @key_option
 @images_for_option
 @force_option

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from timm_encmixer.cli.options import json_option, load_key, report
+from timm_encmixer.cli.options import PATH, json_option, load_key, report
 
 
 @click.group()
@@ -15,7 +15,7 @@ def key() -> None:
 
 
 @key.command("new")
-@click.argument("path", type=Path)
+@click.argument("path", type=PATH)
 def key_new(path: Path) -> None:
     """Write a new key to PATH, readable by you alone; an existing file is never overwritten.
 
@@ -30,7 +30,7 @@ def key_new(path: Path) -> None:
 
 
 @key.command("show")
-@click.argument("path", type=Path)
+@click.argument("path", type=PATH)
 @json_option
 def key_show(path: Path, as_json: bool) -> None:
     """Print the fingerprint of the key in PATH, never the key.

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from timm_encmixer.cli.options import (
+    PATH,
     arch_option,
     cipher_option,
     create_pr_option,
@@ -72,7 +73,7 @@ def push(
 
 @click.command("pull")
 @click.argument("repo_id")
-@click.argument("dst", type=Path)
+@click.argument("dst", type=PATH)
 @revision_option
 @token_option
 @force_option

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from timm_encmixer.cli.options import force_option, json_option, report
+from timm_encmixer.cli.options import PATH, force_option, json_option, report
 from timm_encmixer.errors import SealError
 
 PASSPHRASE_VARIABLE = "TIMM_ENCMIXER_PASSPHRASE"  # noqa: S105  # a variable's name
@@ -17,7 +17,7 @@ _passphrase = click.option("--passphrase", is_flag=True, help=f"Ask for a passph
 
 @click.command("seal")
 @click.argument("src")
-@click.argument("dst", type=Path)
+@click.argument("dst", type=PATH)
 @click.option(
     "--to", "recipients", multiple=True, metavar="RECIPIENT", help="age or ssh public key, or a file of them; repeatable."
 )
@@ -43,7 +43,7 @@ def seal(src: str, dst: Path, recipients: tuple[str, ...], passphrase: bool, for
 
 @click.command("open")
 @click.argument("src")
-@click.argument("dst", type=Path)
+@click.argument("dst", type=PATH)
 @click.option("--identity", "-i", metavar="FILE", help="age identity file, or ssh private key.")
 @_passphrase
 @force_option

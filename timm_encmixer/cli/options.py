@@ -10,7 +10,8 @@ from typing import Any
 
 import click
 
-from timm_encmixer.errors import KeyFormatError, KeyPermissionWarning
+from timm_encmixer.errors import FileAccessError, KeyFormatError, KeyPermissionWarning
+from timm_encmixer.files import as_path
 from timm_encmixer.keys import KEY_VARIABLE
 from timm_encmixer.scheme import CIPHERS, DEFAULT_CIPHER, SCRAMBLING_CIPHERS
 
@@ -26,6 +27,18 @@ def numbers(context: click.Context, parameter: click.Parameter, value: str | Non
         raise click.BadParameter(f"{value!r} is not a comma-separated list of numbers") from error
 
 
+class _PathType(click.Path):
+    """A path; unlike click's own type it refuses the empty text, which pathlib takes for the current folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path."""
+        try:
+            return as_path(value, where="path")
+        except FileAccessError as error:
+            self.fail(f"expected {error.expected}, got {error.got}; {error.remedy}", param, ctx)
+
+
+PATH = _PathType()
 key_option = click.option("--key", "-k", metavar="FILE", envvar=KEY_VARIABLE, show_envvar=True, help="Key file.")
 cipher_option = click.option(
     "--cipher", type=click.Choice((*CIPHERS, *SCRAMBLING_CIPHERS)), default=DEFAULT_CIPHER, show_default=True
