@@ -182,7 +182,7 @@ def test_ciphertext_without_a_record_is_told_of_once_or_refused(album, encrypted
         image = Image.open(path).copy()
         image.info.clear()
         image.save(path)
-    with pytest.warns(UserWarning, match=r"a\.png: 5 of these ciphertexts carry no record") as told:
+    with pytest.warns(UserWarning, match=r"a\.png: this ciphertext carries no record.*; there are 5") as told:
         counts = te.decrypt_images(tmp_path / "c", tmp_path / "d", key, encrypted_folder)
     assert (len(told), counts.unmarked) == (1, 5)
     with pytest.raises(ImageError, match=r"5 that failed.*no record in the file"):
@@ -237,7 +237,7 @@ def test_old_ciphertext_keeps_decrypting(photos, encrypted_folder, key, tmp_path
     """Before there were records, files held pixels only."""
     cipher = te.create_transform(encrypted_folder, key=key).cipher
     cipher.encrypt(photos[0]).save(tmp_path / "old.png")
-    with pytest.warns(UserWarning, match="carry no record"):
+    with pytest.warns(UserWarning, match="carries no record"):
         te.decrypt_images(tmp_path / "old.png", tmp_path / "d.png", key, encrypted_folder)
     assert np.array_equal(np.asarray(Image.open(tmp_path / "d.png")), np.asarray(photos[0]))
 

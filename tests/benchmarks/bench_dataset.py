@@ -6,6 +6,7 @@ Needs `pip install -e ".[test]"`. The images are mosaics of the bundled photos a
 512 x 384 px, of which a 768/32 takes 224 x 224 px. All ratios are measured side by side in this run:
 - cipher: the whole conversion of one parquet shard (read, decode, resize, encrypt, PNG, write) against the same with the
   cipher taken out, alternating on one thread, median of the rounds' ratios;
+- records: the same against a conversion that does not write each image's own record;
 - processes: `encrypt_dataset` on 1 and 2 processes, alternating, without the seconds that importing torch takes;
 - memory: how far the resident set of a fresh process rises above its start, for data sets of growing size and shards.
 """
@@ -35,7 +36,7 @@ from peak_memory import grown_bytes
 
 import timm_encmixer as te
 from timm_encmixer.bundled import BUNDLED_FOLDER, bundled_images
-from timm_encmixer.datasets.cells import ENCRYPT, PLAIN_LEVEL, CellCodec, make_codec, png_encoder
+from timm_encmixer.datasets.cells import CIPHERTEXT_LEVEL, ENCRYPT, PLAIN_LEVEL, CellCodec, make_codec, png_encoder
 from timm_encmixer.datasets.samples import ShardWork
 from timm_encmixer.datasets.tables import convert_parquet
 from timm_encmixer.distributed import leave
@@ -92,10 +93,11 @@ def ratio(seconds: dict[str, list[float]], one: str, other: str) -> float:
 
 
 def cipher_cost(name: str, shard: Path, rows: int, codec: CellCodec, scratch: Path) -> None:
-    with_cipher, without, compressed = "encrypted", "cipher taken out", "PNG at level 1"
+    with_cipher, without, compressed, bare = "encrypted", "cipher taken out", "PNG at level 1", "images without their records"
     codecs = {
         with_cipher: codec,
         without: dataclasses.replace(codec, transform=lambda batch: batch),
+        bare: dataclasses.replace(codec, encode=png_encoder(CIPHERTEXT_LEVEL)),
         compressed: dataclasses.replace(codec, encode=png_encoder(PLAIN_LEVEL)),
     }
 
@@ -106,6 +108,8 @@ def cipher_cost(name: str, shard: Path, rows: int, codec: CellCodec, scratch: Pa
     rates = {label: rows / statistics.median(took) for label, took in seconds.items()}
     print(f"{name}: {rates[with_cipher]:.0f} images/s, cipher taken out {rates[without]:.0f} images/s (one process, median)")
     print(f"  throughput with / without cipher {ratio(seconds, without, with_cipher):.3f}   (limit 0.95)")
+    seconds = seconds_of({label: convert(label) for label in (with_cipher, bare)}, ROUNDS)
+    print(f"  throughput with / without the images' records {ratio(seconds, bare, with_cipher):.3f}")
     seconds = seconds_of({label: convert(label) for label in (with_cipher, compressed)}, ROUNDS // 3)
     sizes = {label: (scratch / f"{label}.parquet").stat().st_size for label in (with_cipher, compressed)}
     print(

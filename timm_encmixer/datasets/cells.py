@@ -16,7 +16,8 @@ from torchvision.transforms.functional import pil_to_tensor
 
 from timm_encmixer.ciphers import BlockCipher
 from timm_encmixer.ciphers.formats import MODES
-from timm_encmixer.errors import ImageError, SchemeError, missing_extra
+from timm_encmixer.errors import ImageError, SchemeError, missing_extra, warn_caller
+from timm_encmixer.images.image_record import UNMARKED, ImageRecord, check_ciphertext, with_record
 from timm_encmixer.images.reading import open_ciphertext, open_plain
 from timm_encmixer.images.transform import ClientTransform
 from timm_encmixer.keys import SecretKey
@@ -78,7 +79,9 @@ class CellCodec:
             results[index] = self.encode(pixels)
 
 
-def make_codec(action: str, key: SecretKey, scheme: Scheme, *, resize: bool, level: int | None = None) -> CellCodec:
+def make_codec(
+    action: str, key: SecretKey, scheme: Scheme, *, resize: bool, level: int | None = None, strict: bool = False
+) -> CellCodec:
     """Return the codec that encrypts or decrypts for a record.
 
     Args:
@@ -87,6 +90,7 @@ def make_codec(action: str, key: SecretKey, scheme: Scheme, *, resize: bool, lev
         scheme: The model's record, with the plain preprocessing.
         resize: Bring plain images to the model's input; False keeps sizes that are multiples of the patch side.
         level: PNG's compression level; None takes 0 for ciphertext, 1 for plain images.
+        strict: Refuse ciphertexts that carry no record of their own; otherwise the codec warns of them once.
 
     Raises:
         KeyMismatchError: The record names another key.
@@ -105,12 +109,20 @@ def make_codec(action: str, key: SecretKey, scheme: Scheme, *, resize: bool, lev
         except ImageError as error:
             raise ImageError(name, error.expected, error.got, error.remedy) from error
 
-    def ciphertext(cell: Cell, name: str) -> Tensor:
-        return pil_to_tensor(open_ciphertext(io.BytesIO(cell), scheme.in_chans, where=name))  # type: ignore[no-any-return]
+    warned = False
 
-    if action == ENCRYPT:
-        return CellCodec(plain, cipher.encrypt, png_encoder(CIPHERTEXT_LEVEL if level is None else level))
-    return CellCodec(ciphertext, cipher.decrypt, png_encoder(PLAIN_LEVEL if level is None else level))
+    def ciphertext(cell: Cell, name: str) -> Tensor:
+        nonlocal warned
+        image = open_ciphertext(io.BytesIO(cell), scheme.in_chans, where=name)
+        if not check_ciphertext(image, cipher, where=name, strict=strict) and not warned:
+            warned = True
+            warn_caller(f"{name}: {UNMARKED}")
+        return pil_to_tensor(image)  # type: ignore[no-any-return]
+
+    if action == DECRYPT:
+        return CellCodec(ciphertext, cipher.decrypt, png_encoder(PLAIN_LEVEL if level is None else level))
+    encode = png_encoder(CIPHERTEXT_LEVEL if level is None else level)
+    return CellCodec(plain, cipher.encrypt, lambda pixels: with_record(encode(pixels), ImageRecord.of(pixels, cipher)))
 
 
 def png_encoder(level: int) -> Callable[[NDArray[np.uint8]], bytes]:

@@ -22,7 +22,7 @@ from timm_encmixer.ciphers import BlockCipher
 from timm_encmixer.errors import EncMixerError, ImageError, SchemeError, SourceError, TargetExistsError, warn_caller
 from timm_encmixer.files import PathLike, as_path, file_error, refuse_existing, remove_leftovers, replacing_file
 from timm_encmixer.images.folders import SUFFIX, walk
-from timm_encmixer.images.image_record import check_ciphertext, png_info
+from timm_encmixer.images.image_record import UNMARKED, check_ciphertext, png_info
 from timm_encmixer.images.reading import JPEG_REASON, JPEG_SUFFIXES, image_suffixes, open_ciphertext, open_plain
 from timm_encmixer.images.transform import ClientTransform
 from timm_encmixer.keys import KeyLike, find_key
@@ -130,10 +130,7 @@ def decrypt_images(
 
     counts = _convert(src, dst, decrypt, force=force, label="decrypting")
     if unmarked:
-        warn_caller(
-            f"{min(unmarked)}: {len(unmarked)} of these ciphertexts carry no record: nobody can say whether they are whole, of "
-            "this key, or plain images; --strict (strict=True) refuses them"
-        )
+        warn_caller(f"{min(unmarked)}: {UNMARKED}; there are {len(unmarked)}")
     return ImageCounts(**counts, unmarked=len(unmarked))
 
 

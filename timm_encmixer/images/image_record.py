@@ -26,6 +26,10 @@ VERSION = 1
 _IHDR_END = 33  # in every PNG: its signature and its first chunk
 _Hex16 = Annotated[str, Meta(pattern=r"^[0-9a-f]{16}\Z")]
 _Pixels = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+UNMARKED = (
+    "this ciphertext carries no record, so nobody can say whether it is whole, of this key, or a plain image; "
+    "--strict (strict=True) refuses such files"
+)
 _ORIGINAL = "decrypt the file that encmixer wrote: ciphertext must not be resized, cropped, turned or recompressed"
 
 
