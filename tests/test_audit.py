@@ -368,7 +368,14 @@ class Wishing(Nothing):
     material = ("ciphertexts", "the key")
 
 
-@pytest.mark.parametrize("attack", [Escaping(), Wishing(), Nothing, 3], ids=["name", "material", "class", "number"])
+class Silent(Nothing):
+    def attack(self, held, effort):
+        pass
+
+
+@pytest.mark.parametrize(
+    "attack", [Escaping(), Wishing(), Silent(), Nothing, 3], ids=["name", "material", "no result", "class", "number"]
+)
 def test_an_attack_that_is_none_is_refused(attack):
     with pytest.raises(AuditError):
         te.audit.run(attacks=[attack], progress=False)
@@ -594,3 +601,21 @@ def test_bad_input(plain_model, key, photos, tmp_path):
     assert report.results["known_plaintext"].accuracy is None
     assert report.results["random_key"].verdict == NOT_RUN
     assert audit_key(0) != audit_key(1)
+
+
+@pytest.mark.parametrize("name", ["ciphertext_only_shuffle", "random_key", "weights_only"])
+@pytest.mark.parametrize("points", [2, "2", (), (-1,), ("1",), (float("nan"),), (float("inf"),), (True,)])
+def test_points_that_no_run_can_have(name, points):
+    with pytest.raises(AuditError, match=r"points: expected a tuple of numbers from"):
+        ATTACKS[name](points=points)
+
+
+@pytest.mark.parametrize("starts", [0, -1, 2.5, "4", True])
+def test_starts_that_no_run_can_have(starts):
+    with pytest.raises(AuditError, match=r"starts: expected a whole number from 1"):
+        ATTACKS["weights_only"](starts=starts)
+
+
+def test_an_amount_of_nothing_is_no_point():
+    with pytest.raises(AuditError, match=r"points: expected a tuple of numbers from 1"):
+        ATTACKS["ciphertext_only_shuffle"](points=(0,))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ from timm_encmixer.audit.material import MATERIAL, Held
 from timm_encmixer.audit.measures import Measurement, measure
 from timm_encmixer.audit.recovery import Recovery
 from timm_encmixer.audit.target import Target, Truth
+from timm_encmixer.errors import AuditError
 
 BUDGETS = ("quick", "full")
 BROKEN, PARTLY, HOLDS, NOT_RUN = "broken", "partly broken", "holds", "not run"
@@ -114,6 +116,20 @@ class Attack(ABC):
     advice: ClassVar[str]  # what the owner can do about it
     ciphers: ClassVar[tuple[str, ...] | None] = None  # parts of ciphers that it is about; None for all
 
+    def __post_init__(self) -> None:
+        """Refuse parameters that no run can have.
+
+        Raises:
+            AuditError: Points that are no numbers, below 0 or, where they are amounts, below 1; or starts below 1.
+        """
+        least = 1 if self.curve is not None and self.curve.amount else 0
+        if self.points is not None and not (_are_numbers(self.points, least) and self.points):
+            expected = f"a tuple of numbers from {least}, such as ({least}, {least + 1})"
+            raise AuditError(f"{type(self).__name__}: points", expected, repr(self.points)[:100], "see docs/audit.md")
+        starts = getattr(self, "starts", None)
+        if starts is not None and not (isinstance(starts, int) and _are_numbers((starts,), 1)):
+            raise AuditError(f"{type(self).__name__}: starts", "a whole number from 1", repr(starts)[:100], "see docs/audit.md")
+
     @abstractmethod
     def attack(self, held: Held, effort: Effort) -> Recovery:
         """Do it, with what the attacker holds."""
@@ -146,6 +162,9 @@ class Attack(ABC):
                 torch.manual_seed(effort.seed)
                 held = target.hold(self.material, setting)
                 recovery = self.attack(held, effort)
+            if not isinstance(recovery, Recovery):
+                remedy = "return what `attack` has found"
+                raise AuditError(f"{type(self).__name__}.attack", "a Recovery", type(recovery).__name__, remedy)
             measured = measure(recovery, truth, target)
             measured.details.update(self.details(held))
             points.append((value, measured))
@@ -179,6 +198,13 @@ class Attack(ABC):
         values = self.points or (self.curve.full if effort.budget == "full" else self.curve.quick)
         there = target.available(self.curve.setting)
         return list(dict.fromkeys(min(value, there) for value in values))
+
+
+def _are_numbers(values: object, least: float) -> bool:
+    """Whether this is a tuple or list of finite numbers, none of them below a bound."""
+    return isinstance(values, (tuple, list)) and all(
+        isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value < math.inf for value in values
+    )
 
 
 def verdict_of(measured: Measurement) -> str:

@@ -19,7 +19,15 @@ from tqdm import tqdm
 from timm_encmixer.checkpoints.loading import find_scheme
 from timm_encmixer.checkpoints.record import RECORD_NAME
 from timm_encmixer.ciphers import BlockCipher
-from timm_encmixer.errors import EncMixerError, ImageError, SchemeError, SourceError, TargetExistsError, warn_caller
+from timm_encmixer.errors import (
+    EncMixerError,
+    FileAccessError,
+    ImageError,
+    SchemeError,
+    SourceError,
+    TargetExistsError,
+    warn_caller,
+)
 from timm_encmixer.files import PathLike, as_path, file_error, refuse_existing, remove_leftovers, replacing_file
 from timm_encmixer.images.folders import SUFFIX, walk
 from timm_encmixer.images.image_record import UNMARKED, check_ciphertext, png_info
@@ -240,6 +248,8 @@ class _Plan:
 
 
 def _plan(src: Path, dst: Path) -> _Plan:
+    if not os.path.lexists(src):
+        raise FileAccessError(str(src), "an image or a folder of images", "no such path", "check the path")
     if not src.is_dir():
         target = dst / f"{src.stem}.png" if dst.is_dir() else dst
         if target.suffix.lower() in JPEG_SUFFIXES:
