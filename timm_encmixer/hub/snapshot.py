@@ -154,7 +154,10 @@ class Snapshot:
         folder = _repo_folder(self.repo_id, self.repo_type, self.cache_dir)
         ref = folder / "refs" / self.revision
         try:
-            before = folder / "snapshots" / ref.read_text(encoding="ascii") if ref.is_file() else None
+            remembered = ref.read_text(encoding="ascii") if ref.is_file() else None
+            if remembered == self.commit:
+                return
+            before = folder / "snapshots" / remembered if remembered is not None else None
             here = {file.name for file in (folder / "snapshots" / self.commit).iterdir()}
             if before is not None and before.is_dir() and not {file.name for file in before.iterdir()} <= here:
                 return
@@ -162,9 +165,7 @@ class Snapshot:
             with replacing_file(ref, overwrite=True, durable=False) as temporary:
                 temporary.write_text(self.commit, encoding="ascii")
         except OSError as error:
-            remembered = ref.is_file() and ref.read_text(encoding="ascii", errors="replace") == self.commit
-            if not remembered:
-                logger.warning("%s: %s; offline use will not find this copy", ref, error)
+            logger.warning("%s: %s; offline use will not find this copy", ref, error)
 
     def _cached(self, name: str) -> Path | None:
         """Return a cached file that its blob's name verifies, None when the commit is known to have no such file."""
