@@ -68,7 +68,7 @@ def test_untrusted_repositories(hub, owner, encrypted, tmp_path):
         "no-architecture": (changed(architecture="../../evil"), None, "architecture"),
         "deep": (changed(model_args={"depth": 10**9}), None, "numbers up to 1000000"),
         "wide": (changed(model_args={"dim": 999_999}), None, "shape"),
-        "long": (changed(model_args={"depth": 900_000}), None, "more than 100000 tensors"),
+        "long": (changed(model_args={"depth": 900_000}), None, "more than 10000 tensors"),
         "classes": (changed(num_classes=10**12), None, "numbers up to 1000000"),
         "pickle-by-argument": (changed(model_args={"checkpoint_path": "/tmp/evil.bin"}), None, "got checkpoint_path"),
         "another-loader": (changed(model_args={"pretrained_cfg": {"url": "http://evil"}}), None, "got pretrained_cfg"),
