@@ -1,9 +1,11 @@
 """What has been done: one small file per finished shard while a run lasts, one manifest when it is over.
 
-    DST/.encmixer/job.json       what is being made: record, source, options; written first
-    DST/.encmixer/shards/*.json  one per finished shard, written after the shard itself has its name
-    DST/.encmixer/tmp/           files that are being written
-    DST/.encmixer/manifest.json  all of it, written last, when the rest goes away
+    DST/.encmixer/job.json              what is being made: record, source, options; written first
+    DST/.encmixer/listing.jsonl         the source's files, one line per shard: what this run encrypts
+    DST/.encmixer/shards/*.json         one per finished shard, written after the shard itself has its name
+    DST/.encmixer/tmp/                  files that are being written
+    DST/.encmixer/manifest.json         all of it that may be published, written last, when the rest goes away
+    DST/.encmixer/private/source.jsonl  what the shards were made from: digests of plain files, which are never pushed
 
 `datasets` and timm do not look into hidden folders. Source of the idea: write-ahead journals; docs/datasets.md.
 """
@@ -13,24 +15,39 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, BinaryIO, Literal
 
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from timm_encmixer.datasets.listing import SIDE_FILES, Listed, SourceFile, read_listing
 from timm_encmixer.errors import FileAccessError, SourceError, TargetExistsError
 from timm_encmixer.files import file_error, place_file, replacing_file, sha256_of
+from timm_encmixer.schema import Count, Sha256, read_as
 
 FOLDER = ".encmixer"
 MANIFEST = f"{FOLDER}/manifest.json"
+JOB = f"{FOLDER}/job.json"
+PRIVATE = f"{FOLDER}/private"  # never pushed: a digest of a plain file lets anybody test a guess at it
 MANIFEST_VERSION = 1
+_REMEDY = "upgrade timm-encmixer, or make the data set again in another folder"
+_Name = Annotated[str, Meta(min_length=1, max_length=4096)]
+_Text = Annotated[str, Meta(max_length=65536)]
 
 
-@dataclass(frozen=True)
-class Entry:
+class Bad(Struct, frozen=True, forbid_unknown_fields=True):
+    """A sample that was left out, and why."""
+
+    sample: _Text
+    reason: _Text
+
+
+class Entry(Struct, frozen=True, forbid_unknown_fields=True):
     """A finished shard.
 
     Args:
@@ -42,16 +59,96 @@ class Entry:
         bad: What was left out: the sample's name and the reason.
         files: Number of files.
         is_run: It is a run of image files.
+        plain: Columns or fields that hold images and were not converted; absent if there are none.
     """
 
-    name: str
-    bytes: int
-    sha256: str
-    samples: int
-    images: int
-    bad: Sequence[Mapping[str, str]] = field(default_factory=list)
-    files: int = 1
+    name: _Name
+    bytes: Count
+    sha256: Sha256
+    samples: Count
+    images: Count
+    bad: tuple[Bad, ...] = ()
+    files: Count = 1
     is_run: bool = False
+    plain: tuple[_Text, ...] | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        path = PurePosixPath(self.name)
+        if path.is_absolute() or ".." in path.parts or "\0" in self.name:
+            raise ValueError("a shard's name that leads out of the data set")
+
+
+class _Done(Entry, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the journal holds of a finished shard: also what it was made from, which older versions did not note."""
+
+    source: tuple[SourceFile, ...] | None = None
+
+    @property
+    def entry(self) -> Entry:
+        """What may be published of it."""
+        return Entry(**{name: getattr(self, name) for name in Entry.__struct_fields__})
+
+
+class Options(Struct, frozen=True, forbid_unknown_fields=True):
+    """The options that shape the result, and must be the same when a run is taken up again."""
+
+    resize: bool = True
+    image_columns: tuple[_Text, ...] = ()
+    include: tuple[_Text, ...] = ()
+    png_level: Annotated[int, Meta(ge=0, le=9)] | None = None
+
+
+class Job(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What is being made: the fields of docs/format.md; the record stands in `encmixer` or in `decrypted`."""
+
+    version: Literal[1]
+    action: Literal["encrypt", "decrypt"]
+    kind: Literal["parquet", "arrow", "webdataset", "imagefolder"]
+    source: _Text
+    source_commit: _Text | None = None
+    source_digest: Sha256
+    options: Options
+    encmixer: dict[str, Any] | UnsetType = UNSET
+    decrypted: dict[str, Any] | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        if (self.encmixer is UNSET) == (self.decrypted is UNSET):
+            raise ValueError("a record in both or none of `encmixer` and `decrypted`")
+
+    @property
+    def record(self) -> dict[str, Any] | None:
+        """The record of ciphertext; None for a decrypted data set."""
+        return None if self.encmixer is UNSET else self.encmixer
+
+
+class Totals(Struct, frozen=True, forbid_unknown_fields=True):
+    """Sums over all shards."""
+
+    samples: Count
+    images: Count
+    bytes: Count
+    files: Count
+    bad: Count
+
+
+class Manifest(Job, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A finished job."""
+
+    totals: Totals
+    shards: tuple[Entry, ...]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if _sums(self.shards) != self.totals:
+            raise ValueError("totals that are not the shards' sums")
+        if len({entry.name for entry in self.shards}) != len(self.shards):
+            raise ValueError("two shards of one name")
+
+
+class Origin(Struct, frozen=True, forbid_unknown_fields=True):
+    """First line of the private list: where the source was when the data set was finished."""
+
+    source: _Text
 
 
 @dataclass(frozen=True)
@@ -75,8 +172,22 @@ class Ledger:
         """It is there when a process has failed and the others are to stop."""
         return self.folder / "stop"
 
-    def begin(self, job: Mapping[str, Any]) -> bool:
+    @property
+    def listing(self) -> Path:
+        """The source's files, one line per shard, while a run lasts."""
+        return self.folder / "listing.jsonl"
+
+    @property
+    def private(self) -> Path:
+        """What the shards of a finished data set were made from."""
+        return self.root / PRIVATE / "source.jsonl"
+
+    def begin(self, job: Job, listing: BinaryIO) -> bool:
         """Start or take up a job; clear away what a killed run was writing.
+
+        Args:
+            job: What is to be made.
+            listing: The source's files as they are now.
 
         Returns:
             Whether it is finished already.
@@ -86,27 +197,34 @@ class Ledger:
             FileAccessError: It cannot be written.
         """
         try:
-            return self._begin(job)
+            return self._begin(job, listing)
         except OSError as error:
             if isinstance(error, FileAccessError):
                 raise
             raise file_error(self.root, "a folder to write", error) from error
 
-    def _begin(self, job: Mapping[str, Any]) -> bool:
+    def _begin(self, job: Job, listing: BinaryIO) -> bool:
         finished, known = (self.root / MANIFEST).is_file(), self.known()
         if known is not None:
-            differing = [name for name, value in job.items() if known.get(name) != value]
-            if differing and (finished or self.done()):
+            # What the files hold is compared shard by shard; an older version's finished data set has this digest alone.
+            ignored = () if finished and not self.private.is_file() else ("source_digest",)
+            names = [name for name in Job.__struct_fields__ if name not in ignored]
+            differing = [name for name in names if getattr(known, name) != getattr(job, name)]
+            if differing and (finished or any((self.folder / "shards").glob("*.json"))):
                 got = f"different {' and different '.join(differing)}"
                 raise SourceError(str(self.root), "the job that it was begun with", got, "choose another target, or delete it")
         (self.folder / "shards").mkdir(parents=True, exist_ok=True)
         self._tidy()
         if finished:
             self._remove_journal()
-        else:
-            with replacing_file(self.folder / "job.json", overwrite=True) as temporary:
-                temporary.write_text(_json(job), encoding="utf-8")
-        return finished
+            return True
+        for path, write in (
+            (self.listing, lambda new: _copy(listing, new)),
+            (self.root / JOB, lambda new: new.write_bytes(_json(job))),
+        ):
+            with replacing_file(path, overwrite=True) as temporary:
+                write(temporary)
+        return False
 
     def _tidy(self) -> None:
         shutil.rmtree(self.scratch, ignore_errors=True)
@@ -138,19 +256,42 @@ class Ledger:
             yield
 
     def done(self) -> dict[str, Entry]:
-        """Return the finished shards; one whose file is gone or cut short (a power failure, say) is not finished."""
-        entries = {}
-        for path in sorted((self.folder / "shards").glob("*.json")):
-            entry = Entry(**_read(path))
-            file = self.root / entry.name
-            if entry.is_run or (file.is_file() and file.stat().st_size == entry.bytes):
-                entries[entry.name] = entry
-        return entries
+        """Return the finished shards; one whose files are gone or cut short (a power failure, say) is not finished."""
+        return {done.name: done.entry for done in self._journal() if self._is_whole(done)}
 
-    def record(self, entry: Entry) -> None:
-        """Note a finished shard, after its files have got their names."""
+    def keep(self, still: Callable[[Entry, Sequence[SourceFile] | None], bool]) -> dict[str, Entry]:
+        """Return the finished shards that are to be kept, and forget the others and what was written for them.
+
+        Args:
+            still: Whether a shard's source is what it was made from; None stands for journals that do not say.
+        """
+        kept = {}
+        for done in self._journal():
+            if self._is_whole(done) and still(done.entry, done.source):
+                kept[done.name] = done.entry
+                continue
+            self._entry_file(done.name).unlink(missing_ok=True)
+            for name in _written(done, done.source):
+                (self.root / name).unlink(missing_ok=True)
+        return kept
+
+    def _journal(self) -> Iterator[_Done]:
+        for path in sorted((self.folder / "shards").glob("*.json")):
+            yield _read_done(path)
+
+    def _is_whole(self, done: _Done) -> bool:
+        try:
+            sizes = [(self.root / name).stat().st_size for name in _written(done, done.source)]
+        except OSError:
+            return False
+        return sum(sizes) == done.bytes or (done.is_run and done.source is None)
+
+    def record(self, entry: Entry, source: Sequence[SourceFile]) -> None:
+        """Note a finished shard and what it was made from, after its files have got their names."""
         with replacing_file(self._entry_file(entry.name), overwrite=True) as temporary:
-            temporary.write_text(_json(asdict(entry)), encoding="utf-8")
+            temporary.write_bytes(
+                _json(_Done(**{name: getattr(entry, name) for name in Entry.__struct_fields__}, source=tuple(source)))
+            )
 
     @contextlib.contextmanager
     def writing(self, name: str) -> Iterator[Path]:
@@ -166,44 +307,76 @@ class Ledger:
         finally:
             new.unlink(missing_ok=True)
 
-    def summary(self, job: Mapping[str, Any], shards: Sequence[str]) -> dict[str, Any]:
+    def summary(self, job: Job, shards: Sequence[str]) -> Manifest:
         """Return the manifest: the job, its shards in the source's order, and their sums."""
-        done = self.done()
-        entries = [asdict(done[name]) for name in shards]
-        totals = {name: sum(entry[name] for entry in entries) for name in ("samples", "images", "bytes", "files")}
-        totals["bad"] = sum(len(entry["bad"]) for entry in entries)
-        return {**job, "totals": totals, "shards": entries}
+        done = {done.name: done.entry for done in self._journal()}
+        entries = [done[name] for name in shards]
+        fields = {name: getattr(job, name) for name in Job.__struct_fields__}
+        return Manifest(**fields, totals=_sums(entries), shards=tuple(entries))
 
-    def finish(self, manifest: Mapping[str, Any]) -> None:
-        """Write the manifest and clear the journal away."""
-        with replacing_file(self.folder / "manifest.json", overwrite=True) as temporary:
-            temporary.write_text(_json(manifest), encoding="utf-8")
+    def finish(self, manifest: Manifest, origin: str, side_files: Sequence[SourceFile]) -> None:
+        """Write what all was made from, then the manifest, and clear the journal away.
+
+        Args:
+            manifest: What may be published.
+            origin: Where the source is.
+            side_files: Files of the source that are in no shard, with their digests.
+        """
+        self.private.parent.mkdir(exist_ok=True)
+        with replacing_file(self.private, overwrite=True) as temporary, temporary.open("wb") as file:
+            file.write(msgspec.json.encode(Origin(origin)) + b"\n")
+            for entry in manifest.shards:
+                done = _read_done(self._entry_file(entry.name))
+                file.write(msgspec.json.encode(Listed(entry.name, done.source or ())) + b"\n")
+            file.write(msgspec.json.encode(Listed(SIDE_FILES, tuple(side_files))) + b"\n")
+        with replacing_file(self.root / MANIFEST, overwrite=True) as temporary:
+            temporary.write_bytes(_json(manifest))
         self._remove_journal()
 
     def _remove_journal(self) -> None:
         for name in ("shards", "tmp"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
-        for path in (self.folder / "job.json", self.folder / "lock", self.stop_file, *self.folder.glob("progress-*")):
+        paths = (self.root / JOB, self.listing, self.folder / "lock", self.stop_file, *self.folder.glob("progress-*"))
+        for path in paths:
             path.unlink(missing_ok=True)
 
-    def known(self) -> dict[str, Any] | None:
+    def known(self) -> Job | None:
         """Return the job that was finished or begun here, None when there is none.
 
         Raises:
-            SourceError: The manifest is of another version.
+            SourceError: The manifest is not one that this version reads.
         """
         return read_manifest(self.root / MANIFEST, where=str(self.root)) if (self.root / MANIFEST).is_file() else self.job()
 
-    def job(self) -> dict[str, Any] | None:
+    def job(self) -> Job | None:
         """Return the job of a run that has begun here, None when there is none or it is over."""
-        path = self.folder / "job.json"
-        return _read(path) if path.is_file() else None
+        path = self.root / JOB
+        return _read(Job, path) if path.is_file() else None
+
+    def origin(self) -> str | None:
+        """Return where the source of a finished data set was, None when nobody noted it."""
+        if not self.private.is_file():
+            return None
+        with self.private.open("rb") as file:
+            line = file.readline()
+        return read_as(Origin, line, where=str(self.private), error=SourceError, remedy=_REMEDY).source
+
+    def made_from(self) -> Iterator[Listed]:
+        """Yield what each shard of a finished data set was made from, in the manifest's order."""
+        with self.private.open("rb") as file:
+            file.readline()
+            yield from read_listing(file, where=str(self.private))
+
+    def written(self, manifest: Manifest) -> list[str]:
+        """Return the names of all files of a finished data set's shards; of runs of images only where its private list is."""
+        sources = {listed.shard: listed.files for listed in self.made_from()} if self.private.is_file() else {}
+        return [name for entry in manifest.shards for name in _written(entry, sources.get(entry.name))]
 
     def _entry_file(self, name: str) -> Path:
         return self.folder / "shards" / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.json"
 
 
-def read_manifest(path: Path, *, where: str) -> dict[str, Any]:
+def read_manifest(path: Path, *, where: str) -> Manifest:
     """Read a finished data set's manifest.
 
     Raises:
@@ -211,11 +384,13 @@ def read_manifest(path: Path, *, where: str) -> dict[str, Any]:
     """
     if not path.is_file():
         raise SourceError(where, f"a finished data set with {MANIFEST}", "none", "make it: encmixer dataset encrypt")
-    manifest = _read(path)
-    if manifest.get("version") != MANIFEST_VERSION:
-        got = repr(manifest.get("version"))
-        raise SourceError(f"{where}: {MANIFEST}: version", f"{MANIFEST_VERSION}", got, "upgrade timm-encmixer")
+    manifest: Manifest = _read(Manifest, path)
     return manifest
+
+
+def target_name(name: str) -> str:
+    """Return what a converted image file is called."""
+    return str(PurePosixPath(name).with_suffix(".png"))
 
 
 def digest_of_run(files: Sequence[tuple[str, Path]]) -> str:
@@ -224,15 +399,37 @@ def digest_of_run(files: Sequence[tuple[str, Path]]) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _written(entry: Entry, source: Sequence[SourceFile] | None) -> list[str]:
+    """Return the names of a finished shard's files; none for a run of which nobody noted what it was made from."""
+    if not entry.is_run:
+        return [entry.name]
+    bad = {bad.sample for bad in entry.bad}
+    return [target_name(file.name) for file in source or () if file.name not in bad]
+
+
+def _sums(entries: Sequence[Entry]) -> Totals:
+    sums = {name: sum(getattr(entry, name) for entry in entries) for name in ("samples", "images", "bytes", "files")}
+    return Totals(**sums, bad=sum(len(entry.bad) for entry in entries))
+
+
+def _read(kind: Any, path: Path) -> Any:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SourceError(str(path), "JSON that this command wrote", "something else", "delete the data set") from error
-    if not isinstance(value, dict):
-        raise SourceError(str(path), "a JSON object", type(value).__name__, "delete the data set")
-    return value
+        content = path.read_bytes()
+    except OSError as error:
+        raise file_error(path, "a file to read", error) from error
+    return read_as(kind, content, where=str(path), error=SourceError, remedy=_REMEDY)
 
 
-def _json(value: Any) -> str:
-    return json.dumps(value, indent=1, sort_keys=False, default=list) + os.linesep
+def _read_done(path: Path) -> _Done:
+    done: _Done = _read(_Done, path)
+    return done
+
+
+def _copy(source: BinaryIO, target: Path) -> None:
+    source.seek(0)
+    with target.open("wb") as file:
+        shutil.copyfileobj(source, file)
+
+
+def _json(value: Struct) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(value), indent=1) + os.linesep.encode()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import heapq
 import importlib.util
+import json
 import os
 import shutil
 import tarfile
+import tempfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,22 +20,37 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
+from msgspec import UNSET
+from msgspec.structs import replace
 
 from timm_encmixer.checkpoints.record import RECORD_NAME
 from timm_encmixer.datasets.card import write_card
-from timm_encmixer.datasets.cells import ENCRYPT, CellCodec, make_codec
+from timm_encmixer.datasets.cells import DECRYPT, ENCRYPT, CellCodec, make_codec
 from timm_encmixer.datasets.image_runs import convert_images
-from timm_encmixer.datasets.layout import ARROW, IMAGES, PARQUET, WEBDATASET, Layout, Shard, files_of, read_layout
-from timm_encmixer.datasets.ledger import MANIFEST, MANIFEST_VERSION, Entry, Ledger, digest_of_run, read_manifest
+from timm_encmixer.datasets.inspection import manifest_in, same_content
+from timm_encmixer.datasets.layout import ARROW, IMAGES, PARQUET, WEBDATASET, Layout, Shard, differences, folder_of, read_layout
+from timm_encmixer.datasets.ledger import (
+    MANIFEST,
+    MANIFEST_VERSION,
+    Entry,
+    Job,
+    Ledger,
+    Manifest,
+    Options,
+    digest_of_run,
+    read_manifest,
+)
+from timm_encmixer.datasets.listing import Listed, Listing, SourceFile, changes, line_at, same_times
+from timm_encmixer.datasets.preparation import prepare
 from timm_encmixer.datasets.progress import Progress, bar_of_all
 from timm_encmixer.datasets.samples import ON_ERROR, QUARANTINE, ShardWork, StoppedError
-from timm_encmixer.datasets.side_files import copy_side_file
-from timm_encmixer.datasets.sources import DatasetSource, open_source
+from timm_encmixer.datasets.side_files import SideFiles, bad_files
+from timm_encmixer.datasets.sources import RUN_AGAIN, DatasetSource, LocalFolder, open_source, unchanged
 from timm_encmixer.datasets.tables import convert_arrow, convert_parquet
 from timm_encmixer.datasets.tars import convert_tar
 from timm_encmixer.distributed import on_every_process, share_key
 from timm_encmixer.distributed.processes import check_launch, from_main, joined_state
-from timm_encmixer.errors import DataError, EncMixerError, SourceError, missing_extra
+from timm_encmixer.errors import DataError, EncMixerError, IntegrityError, SourceError, missing_extra
 from timm_encmixer.files import PathLike, file_error, place_file, sha256_of, sync_folder
 from timm_encmixer.hub.snapshot import Token
 from timm_encmixer.keys import KeyLike
@@ -45,6 +62,7 @@ _CONVERT: dict[str, Callable[[Path, Path, ShardWork, Sequence[str]], None]] = {
     WEBDATASET: convert_tar,
 }
 _LONGEST_WAIT = timedelta(days=30)  # until the last shard of the slowest process; one that dies is noticed by the launcher
+_NAMED = 5  # files in a message
 _WRITE_ERRORS = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM))
 
 
@@ -61,6 +79,8 @@ class DatasetCounts:
     bytes: int
     bad: int  # samples that were left out; the manifest lists them
     passed_over: tuple[str, ...]  # source files that are no part of the target
+    left_out: Mapping[str, tuple[str, ...]]  # the same, by reason: suffix, include, hidden, linked, special
+    plain: tuple[str, ...]  # columns or fields that hold images and were not converted
 
 
 def join_processes() -> PartialState:
@@ -80,7 +100,8 @@ class _Plan:
 
     commit: str | None
     layout: Layout
-    job: dict[str, Any]
+    job: Job
+    configs: list[dict[str, Any]]  # of the target's README.md
     todo: list[list[Shard]]  # per process
     finished: bool
     done_bytes: int  # of the source
@@ -115,8 +136,10 @@ class _Run:
         work = ShardWork(shard.name, self.codec, self.on_error, quarantine, advance)
         try:
             (scratch / "new").mkdir(parents=True)
+            with self.ledger.listing.open("rb") as listing:
+                files = line_at(listing, shard.line, where=str(self.ledger.listing))
             place = self._place_images if self.plan.layout.kind == IMAGES else self._place_file
-            self.ledger.record(place(shard, scratch, work))
+            self.ledger.record(*place(shard, files, scratch, work))
         except EncMixerError:
             raise
         except Exception as error:
@@ -125,17 +148,21 @@ class _Run:
             shutil.rmtree(scratch, ignore_errors=True)
         self.progress.add(shard.size - counted, 0)
 
-    def _place_file(self, shard: Shard, scratch: Path, work: ShardWork) -> Entry:
+    def _place_file(
+        self, shard: Shard, files: Sequence[SourceFile], scratch: Path, work: ShardWork
+    ) -> tuple[Entry, Sequence[SourceFile]]:
         new, target = scratch / "new" / "shard", self.ledger.root / shard.name
-        with self.source.local(shard.name, scratch) as path:
-            _CONVERT[self.plan.layout.kind](path, new, work, self.plan.job["options"]["image_columns"])
-        entry = Entry(shard.name, new.stat().st_size, sha256_of(new), work.samples, work.images, work.bad)
+        with unchanged(self.source, files[0], scratch) as path:
+            read = [replace(files[0], sha256=_digest(path, f"{self.source.where}/{shard.name}"))]
+            _CONVERT[self.plan.layout.kind](path, new, work, self.plan.job.options.image_columns)
+        entry = self._entry(shard, new.stat().st_size, sha256_of(new), work)
         place_file(new, target)
-        return entry
+        return entry, read
 
-    def _place_images(self, shard: Shard, scratch: Path, work: ShardWork) -> Entry:
-        files = files_of(shard, self.source, self.plan.job["options"]["include"])
-        names = convert_images(self.source, files, scratch / "new", scratch, work)
+    def _place_images(
+        self, shard: Shard, files: Sequence[SourceFile], scratch: Path, work: ShardWork
+    ) -> tuple[Entry, Sequence[SourceFile]]:
+        names, read = convert_images(self.source, files, scratch / "new", scratch, work)
         new = [(name, scratch / "new" / Path(name).name) for name in names]
         size, digest = sum(path.stat().st_size for _, path in new), digest_of_run(new)
         os.sync()  # once for the run: a sync for each of many small files would take longer than encrypting them
@@ -144,7 +171,11 @@ class _Run:
         for _, path in new:
             path.replace(target / path.name)
         sync_folder(target)
-        return Entry(shard.name, size, digest, work.samples, work.images, work.bad, len(new), is_run=True)
+        return self._entry(shard, size, digest, work, len(new), is_run=True), read
+
+    def _entry(self, shard: Shard, size: int, digest: str, work: ShardWork, files: int = 1, *, is_run: bool = False) -> Entry:
+        plain = tuple(sorted(work.plain)) or UNSET
+        return Entry(shard.name, size, digest, work.samples, work.images, tuple(work.bad), files, is_run, plain)
 
 
 def convert_dataset(
@@ -175,16 +206,17 @@ def convert_dataset(
     state = joined_state()
     if on_error not in ON_ERROR:
         raise DataError("on_error", f"one of {', '.join(ON_ERROR)}", repr(on_error), "choose one of these")
-    options = {name: list(value) if isinstance(value, (list, tuple)) else value for name, value in options.items()}
+    chosen: dict[str, Any] = {n: tuple(value) if isinstance(value, (list, tuple)) else value for n, value in options.items()}
+    asked = Options(**chosen)
     secret = share_key(state, key)
-    levels: dict[str, Any] = {"resize": options["resize"], "level": options["png_level"]}
+    levels: dict[str, Any] = {"resize": asked.resize, "level": asked.png_level}
     codec = on_every_process(lambda: make_codec(action, secret, scheme, **levels))
     ledger = Ledger(Path(dst))
     threads = torch.get_num_threads()
     with ExitStack() as stack:
         stack.callback(torch.set_num_threads, threads)
         torch.set_num_threads(1)  # one process, one core
-        plan = from_main(lambda: _plan(stack, action, os.fspath(src), ledger, scheme, options, token, state.num_processes))
+        plan = from_main(lambda: _plan(stack, action, os.fspath(src), ledger, scheme, asked, token, state.num_processes))
         if not plan.finished:
             source = on_every_process(lambda: open_source(os.fspath(src), commit=plan.commit, token=token))
             mine = plan.todo[state.process_index]
@@ -193,12 +225,23 @@ def convert_dataset(
             label = f"{action}ing"
             with bar_of_all(ledger.folder, total, plan.done_bytes, label=label, show=progress and state.is_main_process):
                 on_every_process(lambda: _work(run, mine))
-            on_every_process(lambda: _finish(plan, source, ledger, scheme, action) if state.is_main_process else None)
+            on_every_process(lambda: _finish(plan, source, ledger) if state.is_main_process else None)
         manifest = from_main(lambda: read_manifest(ledger.root / MANIFEST, where=str(ledger.root)))
     written = sum(map(len, plan.todo))
-    totals = {name: manifest["totals"][name] for name in ("samples", "images", "bytes", "bad")}
-    shards = len(plan.layout.shards)
-    return DatasetCounts(plan.layout.kind, shards, written, shards - written, **totals, passed_over=plan.layout.passed_over)
+    totals, layout = manifest.totals, plan.layout
+    return DatasetCounts(
+        layout.kind,
+        len(layout.shards),
+        written,
+        len(layout.shards) - written,
+        totals.samples,
+        totals.images,
+        totals.bytes,
+        totals.bad,
+        passed_over=layout.passed_over,
+        left_out=layout.left_out,
+        plain=tuple(sorted({name for entry in manifest.shards if entry.plain is not UNSET for name in entry.plain})),
+    )
 
 
 def _plan(
@@ -207,18 +250,21 @@ def _plan(
     src: str,
     ledger: Ledger,
     scheme: Scheme,
-    options: dict[str, Any],
+    options: Options,
     token: Token,
     processes: int,
 ) -> _Plan:
     """Look at the source and at what is done, and deal the rest out."""
     _refuse_inside(src, ledger.root)
     known = ledger.known()
-    source = open_source(src, commit=known.get("source_commit") if known is not None else None, token=token)
-    layout = read_layout(source, options["include"])
+    source = open_source(src, commit=known.source_commit if known is not None else None, token=token)
+    listing = Listing(stack.enter_context(tempfile.TemporaryFile()))  # noqa: SIM115  # the stack closes it
+    layout = read_layout(source, options.include, listing)
+    if action == DECRYPT:
+        _refuse_incomplete(source, layout, options)
     if layout.kind in (PARQUET, ARROW) and importlib.util.find_spec("pyarrow") is None:
         raise missing_extra(src, "pyarrow for parquet and Arrow files", "data")
-    job = {
+    fields: dict[str, Any] = {
         "version": MANIFEST_VERSION,
         "action": action,
         "kind": layout.kind,
@@ -228,12 +274,76 @@ def _plan(
         "options": options,
         RECORD_NAME if action == ENCRYPT else "decrypted": scheme.to_dict(),
     }
+    job = Job(**fields)
     stack.enter_context(ledger.locked())
-    finished = ledger.begin(job)
-    done = {shard.name for shard in layout.shards} if finished else set(ledger.done())
+    finished = ledger.begin(job, listing.file)
+    if finished:
+        _refuse_changed(ledger, source, layout, listing)
+        return _Plan(source.commit, layout, job, [], [[]], finished, 0)
+    configs = prepare(_side_files(source, layout, job), listing.file)
+    shards = {shard.name: shard for shard in layout.shards}
+    same_digest = known is not None and known.source_digest == job.source_digest
+
+    def still(entry: Entry, made_from: Sequence[SourceFile] | None) -> bool:
+        if entry.name not in shards or made_from is None:
+            return entry.name in shards and same_digest
+        line = {entry.name: shards[entry.name].line}
+        return not changes([Listed(entry.name, tuple(made_from))], line, listing.file, same_content(source))
+
+    done = ledger.keep(still)
     rest = [shard for shard in layout.shards if shard.name not in done]
     done_bytes = sum(shard.size for shard in layout.shards if shard.name in done)
-    return _Plan(source.commit, layout, job, deal(rest, processes), finished, done_bytes)
+    return _Plan(source.commit, layout, job, configs, deal(rest, processes), finished, done_bytes)
+
+
+def _refuse_incomplete(source: DatasetSource, layout: Layout, options: Options) -> None:
+    """Raise when an encrypted data set is not all that its manifest says."""
+    manifest = manifest_in(source)
+    if manifest is None:
+        return
+    missing, more = differences(manifest, layout, options.include)
+    if missing or more:
+        names = _missing_names(source, manifest, layout) or missing
+        got = f"none of {_few(names)}" if missing else f"{_few(more)} beyond it"
+        remedy = "take the whole data set, or say with --include what you have"
+        raise IntegrityError(source.where, f"what {MANIFEST} lists", got, remedy)
+
+
+def _missing_names(source: DatasetSource, manifest: Manifest, layout: Layout) -> list[str]:
+    """Return the names of images that are not there, where the private list of the data set is at hand."""
+    if not isinstance(source, LocalFolder) or layout.kind != IMAGES:
+        return []
+    return [name for name in Ledger(source.root).written(manifest) if not source.has(name)]
+
+
+def _refuse_changed(ledger: Ledger, source: DatasetSource, layout: Layout, listing: Listing) -> None:
+    """Raise when a finished data set, or the source that it was made from, is not what it was."""
+    manifest = read_manifest(ledger.root / MANIFEST, where=str(ledger.root))
+    if ledger.private.is_file():
+        changed = changes(ledger.made_from(), layout.lines, listing.file, same_content(source))
+        if changed:
+            got = f"one in which {_few(changed)}"
+            remedy = "choose another target, or delete it"
+            raise SourceError(source.where, f"the source that {ledger.root} was made from", got, remedy)
+    target = LocalFolder(ledger.root)
+    found = read_layout(target)
+    missing, _ = differences(manifest, found)
+    names = _missing_names(target, manifest, found) or missing
+    if not missing and sum(shard.size for shard in found.shards) != manifest.totals.bytes:
+        sizes = {shard.name: shard.size for shard in found.shards}
+        names = [e.name for e in manifest.shards if not e.is_run and sizes[e.name] != e.bytes] or ["images of other sizes"]
+    if names:
+        remedy = f"see encmixer dataset info --verify; delete {ledger.root} and run the command again"
+        raise IntegrityError(str(ledger.root), "the data set that was finished there", f"not {_few(names)}", remedy)
+
+
+def _side_files(source: DatasetSource, layout: Layout, job: Job, bad: frozenset[str] = frozenset()) -> SideFiles:
+    record = job.encmixer if job.encmixer is not UNSET else job.decrypted
+    return SideFiles(source, layout, f"{job.action} {json.dumps(record, separators=(',', ':'))}", bad)
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
 
 
 def deal(shards: Sequence[Shard], processes: int) -> list[list[Shard]]:
@@ -261,18 +371,53 @@ def _work(run: _Run, shards: Sequence[Shard]) -> None:
         run.progress.write()
 
 
-def _finish(plan: _Plan, source: DatasetSource, ledger: Ledger, scheme: Scheme, action: str) -> None:
+def _finish(plan: _Plan, source: DatasetSource, ledger: Ledger) -> None:
     """Carry over what is no shard, write the card, and last of all the manifest."""
     try:
-        for name in plan.layout.side_files:
-            copy_side_file(source, name, ledger, kind=plan.layout.kind, salt=f"{action} {scheme.to_json()}")
         manifest = ledger.summary(plan.job, [shard.name for shard in plan.layout.shards])
-        write_card(source, plan.layout, ledger, manifest)
-        ledger.finish(manifest)
+        _refuse_empty_folders(manifest)
+        side_files = _side_files(source, plan.layout, plan.job, bad_files(manifest.shards))
+        for name in side_files.names():
+            with ledger.writing(name) as new:
+                side_files.write(name, new, ledger.scratch)
+        write_card(source, ledger, manifest, plan.configs)
+        ledger.finish(manifest, _origin(source), _refuse_moving(plan, source, ledger))
     except OSError as error:
         if isinstance(error, EncMixerError):
             raise
         raise file_error(ledger.root, "a folder to write", error) from error
+
+
+def _refuse_moving(plan: _Plan, source: DatasetSource, ledger: Ledger) -> list[SourceFile]:
+    """Raise when the source is not what the run began with; return the files that are in no shard, with their digests."""
+    with tempfile.TemporaryFile() as file, ledger.listing.open("rb") as before:
+        listing = Listing(file)
+        now = read_layout(source, plan.job.options.include, listing)
+        listed = (Listed(name, line_at(before, line, where=str(ledger.listing))) for name, line in plan.layout.lines.items())
+        changed = changes(listed, now.lines, file, same_times)
+        if changed:
+            got = f"one in which {_few(changed)} meanwhile"
+            raise SourceError(source.where, "the source that this run began with", got, RUN_AGAIN)
+        side_files = []
+        for beside in line_at(file, now.side_line, where="listing"):
+            with unchanged(source, beside, ledger.scratch) as path:
+                side_files.append(replace(beside, sha256=sha256_of(path)))
+        return side_files
+
+
+def _refuse_empty_folders(manifest: Manifest) -> None:
+    """Raise when a folder has lost all its images: labels are numbered by folders, so those of others would change."""
+    if manifest.kind != IMAGES:
+        return
+    there = {folder_of(entry.name) for entry in manifest.shards if entry.files}
+    empty = sorted({folder_of(entry.name) for entry in manifest.shards} - there)
+    if empty:
+        remedy = "correct its images, or leave it out with --include, in a new target: other classes may get other numbers"
+        raise DataError(_few(empty), "an image that can be used in each folder", "none", remedy)
+
+
+def _origin(source: DatasetSource) -> str:
+    return str(source.root.resolve()) if isinstance(source, LocalFolder) else source.where
 
 
 def quarantine_of(dst: Path) -> Path:
@@ -288,6 +433,13 @@ def name_of(src: str) -> str:
 def _refuse_inside(src: str, dst: Path) -> None:
     if Path(src).is_dir() and dst.resolve().is_relative_to(Path(src).resolve()):
         raise SourceError(str(dst), f"a target outside of {src}", "one inside", "choose another folder")
+
+
+def _digest(path: Path, where: str) -> str:
+    try:
+        return sha256_of(path)
+    except OSError as error:
+        raise file_error(where, "a file to read", error) from error
 
 
 def _explained(error: Exception, shard: Shard, source: DatasetSource, dst: Path) -> Exception:
