@@ -83,7 +83,7 @@ def test_a_second_run_keeps_everything_and_another_job_is_refused(model, key, ke
     with pytest.raises(SourceError, match="different options"):
         te.encrypt_dataset(src, tmp_path / "ct", key_file, model, resize=False, progress=False)
     (src / "train-00007.parquet").write_bytes((src / "test-00000-of-00001.parquet").read_bytes())
-    with pytest.raises(SourceError, match="train-00007.parquet appeared"):
+    with pytest.raises(SourceError, match=r"train-00007.parquet appeared"):
         te.encrypt_dataset(src, tmp_path / "ct", key_file, model, progress=False)
     with pytest.raises(KeyMismatchError):
         te.encrypt_dataset(src, tmp_path / "ct2", other_key, model, progress=False)

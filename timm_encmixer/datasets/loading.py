@@ -70,6 +70,26 @@ def read(folder: Path, *, rows: bool) -> Reading:
     return Reading(files, tables)
 
 
+def empty_splits(folder: Path, rows: Mapping[str, int]) -> list[str]:
+    """Return the splits of a data set that the library cannot read, as they have no row, or none to take columns from.
+
+    Args:
+        folder: The data set.
+        rows: Number of rows of each data file.
+    """
+    import datasets
+
+    found = []
+    for config, splits in read(folder, rows=False).files.items():
+        found += [f"{config}, split {split}" for split, names in splits.items() if not sum(rows.get(name, 1) for name in names)]
+        with quiet(), tempfile.TemporaryDirectory(prefix="encmixer-") as cache:
+            try:
+                datasets.load_dataset(str(folder), config, streaming=True, cache_dir=cache)
+            except Exception:  # of WebDataset, whose columns are those of the first samples
+                found += [config] if not found else []
+    return found
+
+
 def rows_of(folder: Path, *, tables: bool) -> Iterator[tuple[str, int, frozenset[str]]]:
     """Read a whole data set, without decoding images; yield each split's name, its rows and the names of its data files.
 

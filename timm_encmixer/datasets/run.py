@@ -24,6 +24,7 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from timm_encmixer.checkpoints.record import RECORD_NAME
+from timm_encmixer.datasets import loading
 from timm_encmixer.datasets.card import write_card
 from timm_encmixer.datasets.cells import DECRYPT, ENCRYPT, CellCodec, make_codec
 from timm_encmixer.datasets.image_runs import convert_images
@@ -381,6 +382,7 @@ def _finish(plan: _Plan, source: DatasetSource, ledger: Ledger) -> None:
             with ledger.writing(name) as new:
                 side_files.write(name, new, ledger.scratch)
         write_card(source, ledger, manifest, plan.configs)
+        _refuse_empty_splits(manifest, ledger.root)
         ledger.finish(manifest, _origin(source), _refuse_moving(plan, source, ledger))
     except OSError as error:
         if isinstance(error, EncMixerError):
@@ -414,6 +416,17 @@ def _refuse_empty_folders(manifest: Manifest) -> None:
     if empty:
         remedy = "correct its images, or leave it out with --include, in a new target: other classes may get other numbers"
         raise DataError(_few(empty), "an image that can be used in each folder", "none", remedy)
+
+
+def _refuse_empty_splits(manifest: Manifest, root: Path) -> None:
+    """Raise when a split has lost all its rows: the library `datasets` does not read one without any."""
+    rows = {entry.name: entry.samples for entry in manifest.shards}
+    if manifest.kind not in (PARQUET, WEBDATASET) or all(rows.values()) or not loading.is_installed():
+        return
+    empty = loading.empty_splits(root, rows)
+    if empty:
+        remedy = "correct the images, or leave the shards out with --include, in a new target"
+        raise DataError(_few(empty), "a sample that can be used in each split", "none", remedy)
 
 
 def _origin(source: DatasetSource) -> str:

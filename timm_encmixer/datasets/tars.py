@@ -33,11 +33,11 @@ def convert_tar(src: Path, dst: Path, work: ShardWork, columns: Sequence[str]) -
         columns: Fields (a name's part after the first dot, in any case) to take; none takes all with an image's suffix.
 
     Raises:
-        DataError: It has no images, none that can be used, compressed members that may hold some, or members that would
-            be unpacked to another place.
+        DataError: It has no images, compressed members that may hold some, or members that would be unpacked to another
+            place.
         OSError, tarfile.TarError: It is damaged, or the target cannot be written.
     """
-    found = kept = False
+    found = False
     chosen_fields = {name.lower() for name in columns}
     with tarfile.open(src, "r:") as source, tarfile.open(dst, "w", format=tarfile.PAX_FORMAT) as target:
         for samples in _batched(_samples(source, work.shard)):
@@ -50,14 +50,10 @@ def convert_tar(src: Path, dst: Path, work: ShardWork, columns: Sequence[str]) -
             )
             for sample, chosen, cells in zip(samples, places, converted, strict=True):
                 if cells is not None:
-                    kept = True
                     _note_plain(work, sample, chosen)
                     _write(target, sample, dict(zip(chosen, cells, strict=True)))
     if not found:
         raise DataError(work.shard, "images in it", "none", "name their fields with --image-column, or leave the shard out")
-    if not kept:  # readers take a tar's columns from its first samples
-        remedy = "correct its images, or leave the shard out with --include"
-        raise DataError(work.shard, "a sample that can be used", "none", remedy)
 
 
 def key_and_field(name: str) -> tuple[str, str]:
