@@ -25,7 +25,7 @@ from typing import Annotated, Any, BinaryIO, Literal
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from timm_encmixer.datasets.listing import SIDE_FILES, Listed, SourceFile, read_listing
+from timm_encmixer.datasets.listing import SIDE_FILES, Listed, SourceFile, read_listing, refuse_outside
 from timm_encmixer.errors import FileAccessError, SourceError, TargetExistsError
 from timm_encmixer.files import file_error, place_file, replacing_file, sha256_of
 from timm_encmixer.schema import Count, Sha256, read_as
@@ -73,9 +73,7 @@ class Entry(Struct, frozen=True, forbid_unknown_fields=True):
     plain: tuple[_Text, ...] | UnsetType = UNSET
 
     def __post_init__(self) -> None:
-        path = PurePosixPath(self.name)
-        if path.is_absolute() or ".." in path.parts or "\0" in self.name:
-            raise ValueError("a shard's name that leads out of the data set")
+        refuse_outside(self.name)
 
 
 class _Done(Entry, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -270,10 +268,19 @@ class Ledger:
             if self._is_whole(done) and still(done.entry, done.source):
                 kept[done.name] = done.entry
                 continue
-            self._entry_file(done.name).unlink(missing_ok=True)
-            for name in _written(done, done.source):
-                (self.root / name).unlink(missing_ok=True)
+            self._forget(done)
         return kept
+
+    def _forget(self, done: _Done) -> None:
+        """Remove what was written for a shard, as long as it lies in this folder and not behind a link, and its entry."""
+        here = self.root.resolve()
+        try:
+            for name in _written(done, done.source):
+                if (self.root / name).parent.resolve().is_relative_to(here):
+                    (self.root / name).unlink(missing_ok=True)
+            self._entry_file(done.name).unlink(missing_ok=True)
+        except OSError as error:
+            raise file_error(self.root / done.name, "a file to replace", error) from error
 
     def _journal(self) -> Iterator[_Done]:
         for path in sorted((self.folder / "shards").glob("*.json")):

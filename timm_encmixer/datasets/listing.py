@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import Annotated, BinaryIO
 
 import msgspec
@@ -14,6 +15,13 @@ from timm_encmixer.schema import Count, Sha256, read_as
 _Name = Annotated[str, Meta(min_length=1, max_length=4096)]
 _REMEDY = "start over in another folder"
 SIDE_FILES = "#side files"  # the line of the files that are in no shard
+
+
+def refuse_outside(name: str) -> None:
+    """Raise ValueError for a name that leads out of a data set, or into our own folder: files of these names are removed."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or ".encmixer" in path.parts or "\0" in name:
+        raise ValueError("a name that leads out of the data set")
 
 
 class SourceFile(Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
@@ -30,6 +38,9 @@ class SourceFile(Struct, frozen=True, forbid_unknown_fields=True, array_like=Tru
     size: Count
     stamp: Annotated[str, Meta(max_length=256)] = ""
     sha256: Sha256 | None = None
+
+    def __post_init__(self) -> None:
+        refuse_outside(self.name)
 
 
 class Listed(Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
