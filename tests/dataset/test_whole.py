@@ -37,6 +37,8 @@ from pyarrow import parquet  # noqa: E402
 from sources import jpeg, tree, webdataset  # noqa: E402
 from sources import parquet as parquet_folder  # noqa: E402
 
+COMPAT = Path(__file__).parent.parent / "compat"  # what earlier versions wrote; its key is public and protects nothing
+
 
 @pytest.fixture
 def model(encrypted) -> Path:
@@ -380,18 +382,22 @@ def test_books_that_anybody_may_have_written_are_read_or_refused_in_one_line(enc
     assert result["refused"] > 200
 
 
-def test_a_begun_data_set_of_an_older_version_is_taken_up(encrypt, tmp_path):
-    """Its journal does not say what the shards were made from."""
-    src = parquet_folder(tmp_path / "src")
-    stopped(encrypt, src, tmp_path / "ct")
-    for path in (tmp_path / "ct" / ".encmixer" / "shards").glob("*.json"):
-        entry = json.loads(path.read_text())
-        del entry["source"]
-        path.write_text(json.dumps(entry))
-    job = tmp_path / "ct" / ".encmixer" / "job.json"
-    encrypt(src, tmp_path / "whole")
-    digest = json.loads((tmp_path / "whole" / ".encmixer" / "manifest.json").read_text())["source_digest"]
-    job.write_text(json.dumps(json.loads(job.read_text()) | {"source_digest": digest}))
-    (tmp_path / "ct" / ".encmixer" / "listing.jsonl").unlink()
-    assert encrypt(src, tmp_path / "ct").kept >= 1
-    assert verify_dataset(str(tmp_path / "ct"), progress=False).differing == ()
+def test_data_sets_of_an_older_version_are_read_and_taken_up(key, tmp_path):
+    """Their journals do not say what the shards were made from."""
+    for part in ("source", "finished", "begun"):
+        shutil.copytree(COMPAT / f"dataset-1-{part}", tmp_path / f"dataset-1-{part}")
+    src, finished, begun = (tmp_path / f"dataset-1-{part}" for part in ("source", "finished", "begun"))
+    options = {"resize": False, "progress": False}
+    model = COMPAT / "encrypted-1-shuffle"
+    assert verify_dataset(str(finished), progress=False).holds
+    assert describe_dataset(str(begun))["shards_done"] == 1
+    counts = te.encrypt_dataset(src, begun, key, model, **options)
+    assert (counts.kept, counts.written) == (1, 1)
+    new = {name: content for name, content in tree(begun).items() if name != ".encmixer/private/source.jsonl"}
+    assert new == tree(finished)
+    assert te.encrypt_dataset(src, finished, key, model, **options).written == 0
+    (src / "b" / "2.png").write_bytes((src / "b" / "1.png").read_bytes())
+    with pytest.raises(SourceError, match="different source_digest"):
+        te.encrypt_dataset(src, finished, key, model, **options)
+    te.decrypt_dataset(finished, tmp_path / "back", key, progress=False)
+    assert np.array_equal(np.array(Image.open(tmp_path / "back/b/1.png")), np.array(Image.open(src / "b/1.png")))

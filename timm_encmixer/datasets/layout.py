@@ -105,7 +105,7 @@ def read_layout(source: DatasetSource, include: Sequence[str] = (), listing: Lis
             left_out.setdefault(file[0], []).append(printable(file[1]))
             continue
         digest.update(f"{file.name}\0{file.size}\n".encode(errors="surrogateescape"))
-        role = _role(file.name, suffixes, tables, where=source.where)
+        role = _role(file.name, suffixes, tables)
         if role == SUFFIX or (include and role not in others and not _included(file.name, include)):
             left_out.setdefault(SUFFIX if role == SUFFIX else NOT_INCLUDED, []).append(printable(file.name))
             continue
@@ -182,15 +182,9 @@ def _included(name: str, patterns: Iterable[str]) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _role(name: str, image_suffixes: frozenset[str], metadata: frozenset[str], *, where: str) -> str:
-    """Return what becomes of a file: the kind of its shards, _CARD, _SIDE_FILE, _METADATA, or SUFFIX if it is left out.
-
-    Raises:
-        SourceError: The name leads out of the data set; a server may list what it likes.
-    """
+def _role(name: str, image_suffixes: frozenset[str], metadata: frozenset[str]) -> str:
+    """Return what becomes of a file: the kind of its shards, _CARD, _SIDE_FILE, _METADATA, or SUFFIX if it is left out."""
     path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts:
-        raise SourceError(f"{where}: {printable(name)}", "files below the data set", "one outside", "do not use this source")
     if name == CARD_NAME:
         return _CARD
     if path.name in metadata and path.suffix in METADATA:

@@ -329,8 +329,7 @@ class Ledger:
             origin: Where the source is.
             side_files: Files of the source that are in no shard, with their digests.
         """
-        self.private.parent.mkdir(exist_ok=True)
-        with replacing_file(self.private, overwrite=True) as temporary, temporary.open("wb") as file:
+        with self.writing(f"{PRIVATE}/source.jsonl") as new, new.open("wb") as file:
             file.write(msgspec.json.encode(Origin(origin)) + b"\n")
             for entry in manifest.shards:
                 done = _read_done(self._entry_file(entry.name))

@@ -28,6 +28,8 @@ def source_card(source: DatasetSource) -> DatasetCard | None:
         return None
     with tempfile.TemporaryDirectory(prefix="encmixer-") as scratch, source.local(CARD_NAME, Path(scratch)) as path:
         text = path.read_text(encoding="utf-8", errors="replace")
+    if not text.lstrip().startswith("---"):  # no metadata, which huggingface_hub would warn of
+        text = f"---\n{{}}\n---\n{text}"
     where = f"{source.where}/{CARD_NAME}"
     card = read_card(DatasetCard, text, where=where)
     configs = getattr(card.data, "configs", None)

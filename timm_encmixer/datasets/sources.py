@@ -136,7 +136,7 @@ class HubDataset:
     def files(self) -> Iterator[SourceFile | LeftOut]:
         """Yield the files of the commit."""
         for name, file in sorted(self.snapshot.files.items(), key=lambda item: _folder_first(item[0])):
-            yield from _listed(SourceFile(name, file.size or 0, file.digest))
+            yield from _listed(name, file.size or 0, file.digest, where=self.where)
 
     def has(self, name: str) -> bool:
         """Whether the commit has such a file."""
@@ -188,7 +188,8 @@ class RemoteFolder:
         for name in sorted(found, key=_folder_first):
             info = found[name]
             version = next((str(info[field]) for field in _VERSIONS if info.get(field)), "")
-            yield from _listed(SourceFile(name, int(info["size"] or 0), hashlib.sha256(version.encode()).hexdigest()))
+            stamp = hashlib.sha256(version.encode()).hexdigest()
+            yield from _listed(name, int(info["size"] or 0), stamp, where=self.url)
 
     def has(self, name: str) -> bool:
         """Whether there is such a file."""
@@ -285,10 +286,21 @@ def _hidden(name: str) -> bool:
     return name.startswith((".", "__")) and name != ".."
 
 
-def _listed(file: SourceFile) -> Iterator[SourceFile | LeftOut]:
-    """Yield a file of a flat list, or say that it is hidden; what we wrote ourselves is neither."""
-    if not file.name.startswith(".encmixer/"):
-        yield (HIDDEN, file.name) if any(_hidden(part) for part in file.name.split("/")) else file
+def _listed(name: str, size: int, stamp: str, *, where: str) -> Iterator[SourceFile | LeftOut]:
+    """Yield a file of a flat list, or say that it is hidden; what we wrote ourselves is neither.
+
+    Raises:
+        SourceError: The name leads out of the data set; a server may list what it likes.
+    """
+    if name.startswith(".encmixer/"):
+        return
+    if any(_hidden(part) for part in name.split("/")):
+        yield HIDDEN, name
+        return
+    try:
+        yield SourceFile(name, size, stamp)
+    except ValueError as error:
+        raise SourceError(f"{where}: {name}", "files below the data set", "one outside", "do not use this source") from error
 
 
 def _times(status: os.stat_result) -> str:

@@ -173,13 +173,12 @@ def _split_folder(path: Path, wish: _Wish) -> tuple[Path, str | None]:
     """Return the folder to look for classes in: that of the split, where there are folders of splits."""
     folders = sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not _is_hidden(entry.name))
     splits = [name for name in folders if name in _SPLIT_FOLDERS]
-    if wish.split is not None:
-        if wish.split not in folders:
-            got = ", ".join(splits) or "none"
-            raise DataError(str(path), f"a folder of the split {wish.split}", got, "choose another split")
-        return path / wish.split, wish.split
     if not splits or (len(splits) == 1 and len(folders) > 1):  # then it is the name of a class
         return path, None
+    if wish.split is not None:
+        if wish.split not in folders:
+            raise DataError(str(path), f"a folder of the split {wish.split}", ", ".join(splits), "choose another split")
+        return path / wish.split, wish.split
     chosen = next((name for name in wish.preferred if name in splits), splits[0])
     return path / chosen, chosen
 
