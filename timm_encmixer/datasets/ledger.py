@@ -375,8 +375,11 @@ class Ledger:
 
     def written(self, manifest: Manifest) -> list[str]:
         """Return the names of all files of a finished data set's shards; of runs of images only where its private list is."""
-        sources = {listed.shard: listed.files for listed in self.made_from()} if self.private.is_file() else {}
-        return [name for entry in manifest.shards for name in _written(entry, sources.get(entry.name))]
+        if not self.private.is_file():
+            return [name for entry in manifest.shards for name in _written(entry, None)]
+        entries = {entry.name: entry for entry in manifest.shards}
+        listed = (one for one in self.made_from() if one.shard in entries)
+        return [name for one in listed for name in _written(entries[one.shard], one.files)]
 
     def _entry_file(self, name: str) -> Path:
         return self.folder / "shards" / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.json"

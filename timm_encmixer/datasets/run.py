@@ -329,7 +329,7 @@ def _refuse_changed(ledger: Ledger, source: DatasetSource, layout: Layout, listi
     target = LocalFolder(ledger.root)
     found = read_layout(target)
     missing, _ = differences(manifest, found)
-    names = _missing_names(target, manifest, found) or missing
+    names = missing and (_missing_names(target, manifest, found) or missing)
     if not missing and sum(shard.size for shard in found.shards) != manifest.totals.bytes:
         sizes = {shard.name: shard.size for shard in found.shards}
         names = [e.name for e in manifest.shards if not e.is_run and sizes[e.name] != e.bytes] or ["images of other sizes"]
