@@ -80,6 +80,7 @@ def test_core_dependencies_are_few():
         "click",
         "tqdm",
         "lazy-loader",
+        "msgspec",
     }
     assert set(project["optional-dependencies"]) >= {"data", "audit", "seal", "test", "dev", "docs"}
     assert requires("timm-encmixer")

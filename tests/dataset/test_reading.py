@@ -125,6 +125,21 @@ LAYOUTS: dict[str, dict[str, bytes | str]] = {
         "captions.jsonl": jsonl([{"file_name": name, "text": f"told {name}"} for name in JPEGS]),
         "README.md": readme({"config_name": "default", "data_files": "*", "metadata_filenames": ["captions.jsonl"]}),
     },
+    "infos": {
+        **A_AND_B,
+        "dataset_infos.json": json.dumps(
+            {
+                "default": {
+                    "features": {
+                        "image": {"_type": "Image"},
+                        "label": {"names": ["b", "a"], "_type": "ClassLabel"},
+                    },
+                    "splits": {"train": {"name": "train", "num_bytes": 7, "num_examples": 4, "dataset_name": "src"}},
+                    "download_size": 7,
+                }
+            }
+        ),
+    },
     "sizes": {
         **A_AND_B,
         "README.md": "---\ndataset_info:\n  features:\n  - name: image\n    dtype: image\n  - name: label\n    dtype:\n"
@@ -207,6 +222,7 @@ REFUSED: dict[str, tuple[dict[str, bytes | str], str]] = {
     "a table that is no parquet": ({**FOUR, "metadata.parquet": b"PAR1"}, "metadata.parquet: expected the text"),
     "metadata of a card that is no YAML": ({**FOUR, "README.md": "---\na: [\n---\n"}, "README.md: expected a card"),
     "configurations that are none": ({**FOUR, "README.md": "---\nconfigs: 5\n---\n"}, "README.md: expected configs"),
+    "an archive beside the images": ({**FOUR, "more.zip": b""}, "more.zip: expected image files, got an archive"),
     "a state that is no JSON": ({"data.arrow": b"", "state.json": "{"}, "state.json: expected the text"),
 }
 
@@ -219,7 +235,7 @@ def test_what_cannot_be_read_so_is_refused_before_the_first_image_and_can_be_men
         encrypt(src, tmp_path / "ct")
     assert not [name for name in tree(tmp_path / "ct") if not name.startswith(".encmixer/")]
     for name in files:
-        if name.partition(".")[0] in ("metadata", "README"):
+        if name.partition(".")[0] in ("metadata", "README", "more"):
             (src / name).unlink()
     if "data.arrow" not in files:
         assert encrypt(src, tmp_path / "ct").images == 4
@@ -237,6 +253,16 @@ def test_a_run_that_has_begun_goes_on_when_a_side_file_was_mended(encrypt, trans
     counts = encrypt(src, tmp_path / "ct")
     assert (counts.kept, counts.written, counts.images) == (1, 1, 5)
     assert assert_the_same(src, tmp_path / "ct", transform) == 4
+
+
+def test_a_table_that_names_a_file_that_is_left_out_is_refused(encrypt, tmp_path):
+    src = write(tmp_path / "src", {**FOUR, "more/4.jpg": picture(4)})
+    (src / "linked").symlink_to(src / "more", target_is_directory=True)
+    for name in ("linked/4.jpg", ".hidden/4.jpg", "more/x.txt"):
+        write(src, {name.replace("linked", "more"): picture(4)})
+        write(src, {"metadata.csv": csv_of([*PLAIN, {"file_name": name, "n": 9}])})
+        with pytest.raises(DataError, match=f"a row of the file {name}, which is left out"):
+            encrypt(src, tmp_path / "ct")
 
 
 BAD = b"\xff\xd8\xff no image"

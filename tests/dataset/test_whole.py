@@ -310,6 +310,26 @@ def test_names_that_the_target_cannot_have_are_refused_by_name(encrypt, encmixer
         encrypt(src, tmp_path / "ct3")
 
 
+def test_a_source_whose_own_name_is_not_utf8(encrypt, key, tmp_path):
+    src = folder_of(tmp_path / os.fsdecode(b"caf\xe9"))
+    encrypt(src, tmp_path / "ct")
+    assert describe_dataset(str(tmp_path / "ct"))["source"] == r"caf\xe9"
+    te.decrypt_dataset(tmp_path / "ct", tmp_path / "back", key, progress=False)
+    with pytest.raises(DataError, match="include: expected text in UTF-8"):
+        encrypt(src, tmp_path / "ct2", include=[os.fsdecode(b"\xe9*")])
+
+
+def test_what_others_put_into_the_target_is_not_taken_for_its_own(encrypt, tmp_path, monkeypatch):
+    src = folder_of(tmp_path / "src")
+    stranger = tmp_path / "ct" / "a" / "stranger.png"
+    with monkeypatch.context() as patch:
+        at_the_first_batch(patch, lambda: (stranger.parent.mkdir(), shutil.copy(src / "a" / "0.jpg", stranger)))
+        with pytest.raises(IntegrityError, match="1 image in a beyond it"):
+            encrypt(src, tmp_path / "ct")
+    stranger.unlink()
+    assert encrypt(src, tmp_path / "ct").kept == 2
+
+
 def tar_of(path: Path, members: dict[str, bytes]) -> Path:
     path.parent.mkdir(exist_ok=True)
     with tarfile.open(path, "a") as tar:
@@ -349,6 +369,18 @@ def test_fields_are_chosen_in_any_case_and_what_stays_plain_is_named(encrypt, en
         encrypted = [name for name in tar.getnames() if tar.extractfile(name).read().startswith(b"\x89PNG")]
     assert encrypted == ["s0.jpg", "s1.JPG"]
     assert encrypt(webdataset(tmp_path / "tars"), tmp_path / "ct2").plain == ()
+
+
+def test_names_in_tars_that_are_not_utf8(encrypt, tmp_path):
+    odd = os.fsdecode(b"caf\xe9")
+    src = tar_of(tmp_path / "src" / "train.tar", {"a.png": jpeg(picture(1)), f"{odd}.png": jpeg(picture(2)), "b.png": b"bad"})
+    tar_of(src / "train.tar", {f"{odd}2.png": b"bad", f"{odd}2.{odd}": jpeg(picture(3)), f"c.{odd}": jpeg(picture(3))})
+    counts = encrypt(src, tmp_path / "ct", on_error="skip")
+    assert (counts.images, counts.bad, counts.plain) == (2, 2, (r"caf\xe9",))
+    with tarfile.open(tmp_path / "ct" / "train.tar") as tar:
+        assert tar.getnames() == ["a.png", f"{odd}.png", f"c.{odd}"]
+    with pytest.raises(ImageError, match=r"train\.tar: b\.png"):
+        encrypt(src, tmp_path / "ct2")
 
 
 def test_columns_that_stay_plain_are_named(encrypt, tmp_path):

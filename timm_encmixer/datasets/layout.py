@@ -19,7 +19,9 @@ from timm_encmixer.images.reading import image_suffixes
 
 PARQUET, ARROW, WEBDATASET, IMAGES = "parquet", "arrow", "webdataset", "imagefolder"
 _SUFFIXES = {".parquet": PARQUET, ".arrow": ARROW, ".tar": WEBDATASET}
-_SIDE_FILES = frozenset(("dataset_info.json", "dataset_dict.json", "state.json", "LICENSE", "LICENSE.txt", "LICENSE.md"))
+_SIDE_FILES = frozenset(
+    ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "LICENSE", "LICENSE.txt", "LICENSE.md")
+)
 _CARD, _SIDE_FILE, _METADATA = "card", "side file", "metadata"  # what becomes of files that are in no shard
 SUFFIX, NOT_INCLUDED = "suffix", "include"  # why files are left out, beside the reasons of sources
 FILES_PER_SHARD = 256
@@ -129,6 +131,10 @@ def read_layout(source: DatasetSource, include: Sequence[str] = (), listing: Lis
         none = "no parquet, arrow, tar or image files" + (" that --include names" if include else "")
         remedy = "give its folder, or choose files with --include"
         raise SourceError(source.where, "a data set of one kind", " and ".join(kinds) or none, remedy)
+    archives = [name for name in left_out.get(SUFFIX, ()) if name.lower().endswith(".zip")]
+    if kinds == [IMAGES] and archives:  # `datasets` reads the images in it
+        remedy = "unpack it, move it away, or name the images with --include"
+        raise SourceError(f"{source.where}: {archives[0]}", "image files", "an archive, which may hold images", remedy)
     beside = sorted(others[_SIDE_FILE] + others[_METADATA], key=lambda file: file.name)
     return Layout(
         kinds[0],

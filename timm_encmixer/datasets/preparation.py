@@ -20,12 +20,10 @@ from timm_encmixer.datasets.layout import IMAGES, NOT_INCLUDED, Layout
 from timm_encmixer.datasets.ledger import target_name
 from timm_encmixer.datasets.listing import SIDE_FILES, read_listing
 from timm_encmixer.datasets.readme import configs_of, source_card, with_patterns
-from timm_encmixer.datasets.side_files import SideFiles
+from timm_encmixer.datasets.side_files import SideFiles, drop_sizes
 from timm_encmixer.errors import DataError
 from timm_encmixer.hub.card_section import CARD_NAME
 from timm_encmixer.images.reading import image_suffixes
-
-_SIZES = ("splits", "download_size", "dataset_size")  # of the plain files; `datasets` compares them
 
 
 def prepare(side_files: SideFiles, listing: BinaryIO) -> list[dict[str, Any]]:
@@ -83,9 +81,7 @@ def with_configs(card: DatasetCard, configs: list[dict[str, Any]]) -> DatasetCar
         data.configs = configs or None
     info = getattr(data, "dataset_info", None)
     for entry in info if isinstance(info, list) else [info]:
-        if isinstance(entry, dict):
-            for name in _SIZES:
-                entry.pop(name, None)
+        drop_sizes(entry)
     return card
 
 

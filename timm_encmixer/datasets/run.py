@@ -46,7 +46,7 @@ from timm_encmixer.datasets.preparation import prepare
 from timm_encmixer.datasets.progress import Progress, bar_of_all
 from timm_encmixer.datasets.samples import ON_ERROR, QUARANTINE, ShardWork, StoppedError
 from timm_encmixer.datasets.side_files import SideFiles, bad_files
-from timm_encmixer.datasets.sources import RUN_AGAIN, DatasetSource, LocalFolder, open_source, unchanged
+from timm_encmixer.datasets.sources import RUN_AGAIN, DatasetSource, LocalFolder, open_source, printable, unchanged
 from timm_encmixer.datasets.tables import convert_arrow, convert_parquet
 from timm_encmixer.datasets.tars import convert_tar
 from timm_encmixer.distributed import on_every_process, share_key
@@ -208,6 +208,10 @@ def convert_dataset(
     if on_error not in ON_ERROR:
         raise DataError("on_error", f"one of {', '.join(ON_ERROR)}", repr(on_error), "choose one of these")
     chosen: dict[str, Any] = {n: tuple(value) if isinstance(value, (list, tuple)) else value for n, value in options.items()}
+    for name in ("include", "image_columns"):
+        for text in chosen[name]:
+            if printable(text) != text:
+                raise DataError(name, "text in UTF-8", printable(text), "rename the files or columns")
     asked = Options(**chosen)
     secret = share_key(state, key)
     levels: dict[str, Any] = {"resize": asked.resize, "level": asked.png_level}
@@ -281,7 +285,12 @@ def _plan(
     if finished:
         _refuse_changed(ledger, source, layout, listing)
         return _Plan(source.commit, layout, job, [], [[]], finished, 0)
-    configs = prepare(_side_files(source, layout, job), listing.file)
+    try:
+        configs = prepare(_side_files(source, layout, job), listing.file)
+    except OSError as error:
+        if isinstance(error, EncMixerError):
+            raise
+        raise file_error(tempfile.gettempdir(), "a folder to write", error) from error
     shards = {shard.name: shard for shard in layout.shards}
     same_digest = known is not None and known.source_digest == job.source_digest
 
@@ -383,6 +392,7 @@ def _finish(plan: _Plan, source: DatasetSource, ledger: Ledger) -> None:
                 side_files.write(name, new, ledger.scratch)
         write_card(source, ledger, manifest, plan.configs)
         _refuse_empty_splits(manifest, ledger.root)
+        _refuse_strangers(manifest, ledger.root)
         ledger.finish(manifest, _origin(source), _refuse_moving(plan, source, ledger))
     except OSError as error:
         if isinstance(error, EncMixerError):
@@ -418,6 +428,15 @@ def _refuse_empty_folders(manifest: Manifest) -> None:
         raise DataError(_few(empty), "an image that can be used in each folder", "none", remedy)
 
 
+def _refuse_strangers(manifest: Manifest, root: Path) -> None:
+    """Raise when the target holds shards or images that this run did not write: readers would take them for its own."""
+    missing, more = differences(manifest, read_layout(LocalFolder(root)))
+    if missing or more:
+        got = f"none of {_few(missing)}" if missing else f"{_few(more)} beyond it"
+        remedy = "move what is not its own away, then run the command again"
+        raise IntegrityError(str(root), "what this run has written", got, remedy)
+
+
 def _refuse_empty_splits(manifest: Manifest, root: Path) -> None:
     """Raise when a split has lost all its rows: the library `datasets` does not read one without any."""
     rows = {entry.name: entry.samples for entry in manifest.shards}
@@ -430,7 +449,7 @@ def _refuse_empty_splits(manifest: Manifest, root: Path) -> None:
 
 
 def _origin(source: DatasetSource) -> str:
-    return str(source.root.resolve()) if isinstance(source, LocalFolder) else source.where
+    return printable(str(source.root.resolve())) if isinstance(source, LocalFolder) else source.where
 
 
 def quarantine_of(dst: Path) -> Path:
@@ -440,7 +459,7 @@ def quarantine_of(dst: Path) -> Path:
 
 def name_of(src: str) -> str:
     """Return a source's name as it may be published: a local folder's last part, not where its owner keeps it."""
-    return src if "://" in src or not Path(src).exists() else Path(src).resolve().name
+    return printable(src if "://" in src or not Path(src).exists() else Path(src).resolve().name)
 
 
 def _refuse_inside(src: str, dst: Path) -> None:

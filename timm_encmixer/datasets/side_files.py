@@ -20,6 +20,8 @@ from timm_encmixer.datasets.sources import DatasetSource, unchanged
 from timm_encmixer.errors import DataError
 from timm_encmixer.images.reading import image_suffixes
 
+_SIZES = ("splits", "download_size", "dataset_size", "size_in_bytes", "download_checksums")  # of the plain files
+
 
 @dataclass(frozen=True)
 class SideFiles:
@@ -60,10 +62,15 @@ class SideFiles:
     def _rewriter(self, name: str) -> Callable[[Path, Path], object]:
         path = PurePosixPath(name)
         if name in self.layout.metadata and self.layout.kind == "imagefolder":
-            table = _Table(str(path.parent), self.bad | set(self.layout.left_out.get(NOT_INCLUDED, ())))
+            left_out = frozenset(
+                name for reason, names in self.layout.left_out.items() if reason != NOT_INCLUDED for name in names
+            )
+            table = _Table(str(path.parent), self.bad | set(self.layout.left_out.get(NOT_INCLUDED, ())), left_out)
             return {".csv": table.csv, ".jsonl": table.jsonl, ".parquet": table.parquet}[path.suffix]
         if path.name == "state.json":
             return lambda source, target: self._state(str(path.parent), source, target)
+        if name == "dataset_infos.json":
+            return _infos
         if path.name == "dataset_dict.json" and self._left_out_folders():
             return self._splits
         return shutil.copyfile
@@ -103,11 +110,13 @@ class _Table:
 
     Args:
         folder: Where the table is, below the data set: names in it are below that.
-        gone: Names of the source files that the target does not have.
+        gone: Names of the source files that the target does not have because they are bad or not chosen.
+        left_out: Names of what is left out for what it is; rows that name such a file are refused.
     """
 
     folder: str
-    gone: frozenset[str] | set[str]
+    gone: frozenset[str]
+    left_out: frozenset[str]
 
     def csv(self, source: Path, target: Path) -> None:
         with (
@@ -150,7 +159,11 @@ class _Table:
         parquet.write_table(pyarrow.table(columns, schema=table.schema), target)
 
     def _is_gone(self, file: str) -> bool:
-        return posixpath.normpath(posixpath.join(self.folder, file)) in self.gone
+        name = posixpath.normpath(posixpath.join(self.folder, file))
+        folders = {f"{folder}/" for folder in map(str, PurePosixPath(name).parents)}
+        if name in self.left_out or not folders.isdisjoint(self.left_out):
+            raise ValueError(f"a row of the file {name}, which is left out")
+        return name in self.gone
 
 
 @contextlib.contextmanager
@@ -161,6 +174,19 @@ def _cells_of_any_length() -> Iterator[None]:
         yield
     finally:
         csv.field_size_limit(limit)
+
+
+def drop_sizes(info: Any) -> None:
+    """Forget the sizes of the plain files, which `datasets` would compare; features stay."""
+    for name in _SIZES if isinstance(info, dict) else ():
+        info.pop(name, None)
+
+
+def _infos(source: Path, target: Path) -> None:
+    value = _json_object(source)
+    for info in value.values():
+        drop_sizes(info)
+    target.write_text(json.dumps(value), encoding="utf-8")
 
 
 def _json_object(path: Path) -> dict[str, Any]:

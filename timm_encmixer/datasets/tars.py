@@ -101,7 +101,7 @@ def _refuse_outside(info: tarfile.TarInfo, shard: str) -> None:
 def _note_plain(work: ShardWork, sample: Sequence[Member], chosen: Sequence[int]) -> None:
     for index, (info, data) in enumerate(sample):
         if index not in chosen and (is_image(data) or (info.isfile() and _suffix(info) in image_suffixes())):
-            work.plain.add(key_and_field(info.name)[1])
+            work.plain.add(printable(key_and_field(info.name)[1]))
 
 
 def _suffix(info: tarfile.TarInfo) -> str:
@@ -112,17 +112,19 @@ def _is_image(info: tarfile.TarInfo, columns: Collection[str], shard: str) -> bo
     field = key_and_field(info.name)[1]
     if _suffix(info) in _COMPRESSED and not columns:
         remedy = "unpack it, or name the image fields with --image-column"
-        raise DataError(f"{shard}: {info.name}", "images and plain files", "a compressed member, which may hold images", remedy)
+        raise DataError(
+            f"{shard}: {printable(info.name)}", "images and plain files", "a compressed member, which may hold images", remedy
+        )
     if not info.isfile():
         return False
     return field.lower() in columns if columns else _suffix(info) in image_suffixes()
 
 
 def _sample(members: Sequence[Member], chosen: Sequence[int], shard: str) -> Sample:
-    names = [members[index][0].name for index in chosen]
+    names = [printable(members[index][0].name) for index in chosen]
     cells = [members[index][1] for index in chosen]
     fields = [key_and_field(name)[1] for name in names]
-    return Sample(key_and_field(members[0][0].name)[0], cells, fields, [f"{shard}: {name}" for name in names])
+    return Sample(printable(key_and_field(members[0][0].name)[0]), cells, fields, [f"{shard}: {name}" for name in names])
 
 
 def _write(target: tarfile.TarFile, sample: Sequence[Member], cells: dict[int, bytes | None]) -> None:

@@ -171,9 +171,11 @@ def _open(src: str, wish: _Wish) -> LabelledImages:
 
 def _split_folder(path: Path, wish: _Wish) -> tuple[Path, str | None]:
     """Return the folder to look for classes in: that of the split, where there are folders of splits."""
-    folders = sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not _is_hidden(entry.name))
+    entries = [entry for entry in path.iterdir() if not _is_hidden(entry.name)]
+    folders = sorted(entry.name for entry in entries if entry.is_dir())
     splits = [name for name in folders if name in _SPLIT_FOLDERS]
-    if not splits or (len(splits) == 1 and len(folders) > 1):  # then it is the name of a class
+    beside = any(entry.suffix.lower() in image_suffixes() for entry in entries)
+    if not splits or beside or (len(splits) == 1 and len(folders) > 1):  # then it is the name of a class
         return path, None
     if wish.split is not None:
         if wish.split not in folders:
