@@ -6,7 +6,8 @@ from typing import Any
 
 from huggingface_hub import DatasetCard
 
-from timm_encmixer.datasets.ledger import MANIFEST, Ledger, Manifest
+from timm_encmixer.datasets.ledger import Ledger
+from timm_encmixer.datasets.manifest import MANIFEST, Manifest
 from timm_encmixer.datasets.preparation import with_configs
 from timm_encmixer.datasets.readme import source_card
 from timm_encmixer.datasets.sources import DatasetSource

@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 from msgspec.structs import replace
 
 from timm_encmixer.datasets.cells import BATCH_CELLS
-from timm_encmixer.datasets.ledger import target_name
 from timm_encmixer.datasets.listing import SourceFile
+from timm_encmixer.datasets.manifest import target_name
 from timm_encmixer.datasets.samples import Sample, ShardWork
 from timm_encmixer.datasets.sources import DatasetSource, unchanged
 from timm_encmixer.files import file_error

@@ -14,8 +14,9 @@ from tqdm import tqdm
 from timm_encmixer.checkpoints.record import RECORD_NAME
 from timm_encmixer.datasets import loading
 from timm_encmixer.datasets.layout import IMAGES, WEBDATASET, differences, folder_of, read_layout
-from timm_encmixer.datasets.ledger import JOB, MANIFEST, Entry, Job, Ledger, Manifest, digest_of_run, read_manifest
+from timm_encmixer.datasets.ledger import Ledger
 from timm_encmixer.datasets.listing import Listing, SourceFile, changes
+from timm_encmixer.datasets.manifest import JOB, MANIFEST, Entry, Job, Manifest, digest_of_run, read_manifest
 from timm_encmixer.datasets.sources import DatasetSource, LocalFolder, open_source
 from timm_encmixer.errors import DataError, FileAccessError, SourceError
 from timm_encmixer.files import sha256_of

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from timm_encmixer.datasets.ledger import Manifest, target_name
 from timm_encmixer.datasets.listing import SIDE_FILES, Listing, SourceFile
+from timm_encmixer.datasets.manifest import Manifest, target_name
 from timm_encmixer.datasets.readme import METADATA, metadata_names
 from timm_encmixer.datasets.sources import DatasetSource, printable
 from timm_encmixer.errors import SourceError

@@ -19,61 +19,30 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, BinaryIO, Literal
+from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import Struct
 
-from timm_encmixer.datasets.listing import SIDE_FILES, Listed, SourceFile, read_listing, refuse_outside
+from timm_encmixer.datasets.listing import FOLDER, SIDE_FILES, Listed, SourceFile, read_listing
+from timm_encmixer.datasets.manifest import (
+    JOB,
+    MANIFEST,
+    PRIVATE,
+    REMEDY,
+    Entry,
+    Job,
+    Manifest,
+    Text,
+    read_book,
+    read_manifest,
+    sums_of,
+    target_name,
+)
 from timm_encmixer.errors import FileAccessError, SourceError, TargetExistsError
-from timm_encmixer.files import file_error, place_file, replacing_file, sha256_of
-from timm_encmixer.schema import Count, Sha256, read_as
-
-FOLDER = ".encmixer"
-MANIFEST = f"{FOLDER}/manifest.json"
-JOB = f"{FOLDER}/job.json"
-PRIVATE = f"{FOLDER}/private"  # never pushed: a digest of a plain file lets anybody test a guess at it
-MANIFEST_VERSION = 1
-_REMEDY = "upgrade timm-encmixer, or make the data set again in another folder"
-_Name = Annotated[str, Meta(min_length=1, max_length=4096)]
-_Text = Annotated[str, Meta(max_length=65536)]
-
-
-class Bad(Struct, frozen=True, forbid_unknown_fields=True):
-    """A sample that was left out, and why."""
-
-    sample: _Text
-    reason: _Text
-
-
-class Entry(Struct, frozen=True, forbid_unknown_fields=True):
-    """A finished shard.
-
-    Args:
-        name: The shard's name.
-        bytes: Size of what was written, all files together.
-        sha256: Of the shard's file; of a run of images, of the lines "name sha256" of its files.
-        samples: Rows, WebDataset samples or files in it.
-        images: Converted cells.
-        bad: What was left out: the sample's name and the reason.
-        files: Number of files.
-        is_run: It is a run of image files.
-        plain: Columns or fields that hold images and were not converted; absent if there are none.
-    """
-
-    name: _Name
-    bytes: Count
-    sha256: Sha256
-    samples: Count
-    images: Count
-    bad: tuple[Bad, ...] = ()
-    files: Count = 1
-    is_run: bool = False
-    plain: tuple[_Text, ...] | UnsetType = UNSET
-
-    def __post_init__(self) -> None:
-        refuse_outside(self.name)
+from timm_encmixer.files import file_error, place_file, replacing_file
+from timm_encmixer.schema import read_as
 
 
 class _Done(Entry, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -87,66 +56,10 @@ class _Done(Entry, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return Entry(**{name: getattr(self, name) for name in Entry.__struct_fields__})
 
 
-class Options(Struct, frozen=True, forbid_unknown_fields=True):
-    """The options that shape the result, and must be the same when a run is taken up again."""
-
-    resize: bool = True
-    image_columns: tuple[_Text, ...] = ()
-    include: tuple[_Text, ...] = ()
-    png_level: Annotated[int, Meta(ge=0, le=9)] | None = None
-
-
-class Job(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What is being made: the fields of docs/format.md; the record stands in `encmixer` or in `decrypted`."""
-
-    version: Literal[1]
-    action: Literal["encrypt", "decrypt"]
-    kind: Literal["parquet", "arrow", "webdataset", "imagefolder"]
-    source: _Text
-    source_commit: _Text | None = None
-    source_digest: Sha256
-    options: Options
-    encmixer: dict[str, Any] | UnsetType = UNSET
-    decrypted: dict[str, Any] | UnsetType = UNSET
-
-    def __post_init__(self) -> None:
-        if (self.encmixer is UNSET) == (self.decrypted is UNSET):
-            raise ValueError("a record in both or none of `encmixer` and `decrypted`")
-
-    @property
-    def record(self) -> dict[str, Any] | None:
-        """The record of ciphertext; None for a decrypted data set."""
-        return None if self.encmixer is UNSET else self.encmixer
-
-
-class Totals(Struct, frozen=True, forbid_unknown_fields=True):
-    """Sums over all shards."""
-
-    samples: Count
-    images: Count
-    bytes: Count
-    files: Count
-    bad: Count
-
-
-class Manifest(Job, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A finished job."""
-
-    totals: Totals
-    shards: tuple[Entry, ...]
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if _sums(self.shards) != self.totals:
-            raise ValueError("totals that are not the shards' sums")
-        if len({entry.name for entry in self.shards}) != len(self.shards):
-            raise ValueError("two shards of one name")
-
-
 class Origin(Struct, frozen=True, forbid_unknown_fields=True):
     """First line of the private list: where the source was when the data set was finished."""
 
-    source: _Text
+    source: Text
 
 
 @dataclass(frozen=True)
@@ -319,7 +232,7 @@ class Ledger:
         done = {done.name: done.entry for done in self._journal()}
         entries = [done[name] for name in shards]
         fields = {name: getattr(job, name) for name in Job.__struct_fields__}
-        return Manifest(**fields, totals=_sums(entries), shards=tuple(entries))
+        return Manifest(**fields, totals=sums_of(entries), shards=tuple(entries))
 
     def finish(self, manifest: Manifest, origin: str, side_files: Sequence[SourceFile]) -> None:
         """Write what all was made from, then the manifest, and clear the journal away.
@@ -357,7 +270,7 @@ class Ledger:
     def job(self) -> Job | None:
         """Return the job of a run that has begun here, None when there is none or it is over."""
         path = self.root / JOB
-        return _read(Job, path) if path.is_file() else None
+        return read_book(Job, path) if path.is_file() else None
 
     def origin(self) -> str | None:
         """Return where the source of a finished data set was, None when nobody noted it."""
@@ -365,7 +278,7 @@ class Ledger:
             return None
         with self.private.open("rb") as file:
             line = file.readline()
-        return read_as(Origin, line, where=str(self.private), error=SourceError, remedy=_REMEDY).source
+        return read_as(Origin, line, where=str(self.private), error=SourceError, remedy=REMEDY).source
 
     def made_from(self) -> Iterator[Listed]:
         """Yield what each shard of a finished data set was made from, in the manifest's order."""
@@ -385,29 +298,6 @@ class Ledger:
         return self.folder / "shards" / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.json"
 
 
-def read_manifest(path: Path, *, where: str) -> Manifest:
-    """Read a finished data set's manifest.
-
-    Raises:
-        SourceError: There is none, or it is none that this version reads.
-    """
-    if not path.is_file():
-        raise SourceError(where, f"a finished data set with {MANIFEST}", "none", "make it: encmixer dataset encrypt")
-    manifest: Manifest = _read(Manifest, path)
-    return manifest
-
-
-def target_name(name: str) -> str:
-    """Return what a converted image file is called."""
-    return str(PurePosixPath(name).with_suffix(".png"))
-
-
-def digest_of_run(files: Sequence[tuple[str, Path]]) -> str:
-    """Return the digest of a run of image files, from their names and contents."""
-    lines = "".join(f"{name} {sha256_of(path)}\n" for name, path in files)
-    return hashlib.sha256(lines.encode()).hexdigest()
-
-
 def _written(entry: Entry, source: Sequence[SourceFile] | None) -> list[str]:
     """Return the names of a finished shard's files; none for a run of which nobody noted what it was made from."""
     if not entry.is_run:
@@ -416,22 +306,8 @@ def _written(entry: Entry, source: Sequence[SourceFile] | None) -> list[str]:
     return [target_name(file.name) for file in source or () if file.name not in bad]
 
 
-def _sums(entries: Sequence[Entry]) -> Totals:
-    sums = {name: sum(getattr(entry, name) for entry in entries) for name in ("samples", "images", "bytes", "files")}
-    return Totals(**sums, bad=sum(len(entry.bad) for entry in entries))
-
-
-def _read(kind: Any, path: Path) -> Any:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise file_error(path, "a file to read", error) from error
-    return read_as(kind, content, where=str(path), error=SourceError, remedy=_REMEDY)
-
-
 def _read_done(path: Path) -> _Done:
-    done: _Done = _read(_Done, path)
-    return done
+    return read_book(_Done, path)
 
 
 def _copy(source: BinaryIO, target: Path) -> None:

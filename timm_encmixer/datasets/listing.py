@@ -13,6 +13,7 @@ from timm_encmixer.errors import SourceError
 from timm_encmixer.schema import Count, Sha256, read_as
 
 _Name = Annotated[str, Meta(min_length=1, max_length=4096)]
+FOLDER = ".encmixer"  # in which a data set's books are kept
 _REMEDY = "start over in another folder"
 SIDE_FILES = "#side files"  # the line of the files that are in no shard
 
@@ -20,7 +21,7 @@ SIDE_FILES = "#side files"  # the line of the files that are in no shard
 def refuse_outside(name: str) -> None:
     """Raise ValueError for a name that leads out of a data set, or into our own folder: files of these names are removed."""
     path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or ".encmixer" in path.parts or "\0" in name:
+    if path.is_absolute() or ".." in path.parts or FOLDER in path.parts or "\0" in name:
         raise ValueError("a name that leads out of the data set")
 
 

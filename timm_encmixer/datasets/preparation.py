@@ -17,8 +17,8 @@ from huggingface_hub import DatasetCard
 
 from timm_encmixer.datasets import loading
 from timm_encmixer.datasets.layout import IMAGES, NOT_INCLUDED, Layout
-from timm_encmixer.datasets.ledger import target_name
 from timm_encmixer.datasets.listing import SIDE_FILES, read_listing
+from timm_encmixer.datasets.manifest import target_name
 from timm_encmixer.datasets.readme import configs_of, source_card, with_patterns
 from timm_encmixer.datasets.side_files import SideFiles, drop_sizes
 from timm_encmixer.errors import DataError

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from timm_encmixer.datasets.inspection import differing_shards
 from timm_encmixer.datasets.layout import SUFFIX, differences, read_layout
-from timm_encmixer.datasets.ledger import MANIFEST, Manifest, read_manifest
 from timm_encmixer.datasets.listing import SourceFile
+from timm_encmixer.datasets.manifest import MANIFEST, Manifest, read_manifest
 from timm_encmixer.datasets.sources import LocalFolder
 from timm_encmixer.errors import IntegrityError, LeakError, NotEncryptedError
 from timm_encmixer.hub.card_section import CARD_NAME

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from timm_encmixer.datasets.cells import BATCH_CELLS, Cell, CellCodec
-from timm_encmixer.datasets.ledger import Bad
+from timm_encmixer.datasets.manifest import Bad
 from timm_encmixer.errors import ImageError, ProcessError
 
 STOP, SKIP, QUARANTINE = ON_ERROR = ("stop", "skip", "quarantine")

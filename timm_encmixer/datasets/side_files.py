@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from timm_encmixer.datasets.layout import NOT_INCLUDED, Layout
-from timm_encmixer.datasets.ledger import target_name
+from timm_encmixer.datasets.manifest import target_name
 from timm_encmixer.datasets.sources import DatasetSource, unchanged
 from timm_encmixer.errors import DataError
 from timm_encmixer.images.reading import image_suffixes

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from msgspec.structs import replace
 
-from timm_encmixer.datasets.listing import SourceFile, same_times
+from timm_encmixer.datasets.listing import FOLDER, SourceFile, same_times
 from timm_encmixer.errors import FileAccessError, IntegrityError, SourceError
 from timm_encmixer.files import file_error
 from timm_encmixer.hub.client import HUB_PREFIX
@@ -81,7 +81,7 @@ class LocalFolder:
             below = "" if here == self.root else f"{here.relative_to(self.root).as_posix()}/"
             for name in sorted(folders):
                 hidden, linked = _hidden(name), (here / name).is_symlink()
-                if (hidden or linked) and f"{below}{name}" != ".encmixer":  # which is ours
+                if (hidden or linked) and f"{below}{name}" != FOLDER:  # which is ours
                     yield HIDDEN if hidden else LINKED, f"{below}{name}/"
             folders[:] = sorted(name for name in folders if not _hidden(name))  # os.walk does not follow links
             for name in sorted(names):
@@ -292,7 +292,7 @@ def _listed(name: str, size: int, stamp: str, *, where: str) -> Iterator[SourceF
     Raises:
         SourceError: The name leads out of the data set; a server may list what it likes.
     """
-    if name.startswith(".encmixer/"):
+    if name.startswith(f"{FOLDER}/"):
         return
     if any(_hidden(part) for part in name.split("/")):
         yield HIDDEN, name
