@@ -216,6 +216,10 @@ REFUSED: dict[str, tuple[dict[str, bytes | str], str]] = {
         {**A_AND_B, "README.md": readme({"config_name": "default", "data_files": "a/*.[jJ][pP][gG]"})},
         "cannot read there",
     ),
+    "a pattern of files elsewhere": (
+        {**FOUR, "README.md": readme({"config_name": "default", "data_files": "hf://datasets/me/plain/a.jpg"})},
+        "expected data_files below the data set",
+    ),
     "a table that is no text": ({**FOUR, "metadata.csv": b"file_name,n\r\n0.jpg,\xff\r\n"}, "metadata.csv: expected the text"),
     "a table that is no JSON": ({**FOUR, "metadata.jsonl": "{"}, "metadata.jsonl: expected the text"),
     "a table of no objects": ({**FOUR, "metadata.jsonl": "[1]"}, "a line that is no object"),
@@ -316,6 +320,28 @@ def test_a_bad_image_is_left_out_with_its_row_wherever_it_is(make, position, enc
     assert encrypt(src, tmp_path / "ct", on_error="skip").bad == 1
     assert assert_the_same(whole, tmp_path / "ct", transform, bad=lambda row: number_of(row) == position) == 3
     assert verify_dataset(str(tmp_path / "ct"), progress=False).holds
+
+
+def test_files_that_a_configuration_names_go_when_they_are_bad(encrypt, tmp_path):
+    files = {
+        "config_name": "default",
+        "data_files": [split("train", "a/0.jpg", "a/1.jpg", "a/0.jpg"), split("test", "b/*.jpg")],
+    }
+    src = write(tmp_path / "src", {**A_AND_B, "a/1.jpg": BAD, "README.md": readme(files)})
+    assert encrypt(src, tmp_path / "ct", on_error="skip").bad == 1
+    rows = everything(tmp_path / "ct", tmp_path / "cache")["default"]
+    assert {name: len(list(table)) for name, table in rows.items()} == {"train": 2, "test": 2}
+    assert verify_dataset(str(tmp_path / "ct"), progress=False).holds
+    write(src, {"README.md": readme({**files, "data_files": [split("train", "a/1.jpg"), test]})})
+    with pytest.raises(DataError, match="an image that can be used in each split"):
+        encrypt(src, tmp_path / "ct2", on_error="skip")
+
+
+def test_a_table_in_parquet_may_lose_all_its_rows_and_have_columns_without_values(encrypt, tmp_path):
+    rows = [{"file_name": "0.jpg", "text": None}]
+    src = write(tmp_path / "src", {"0.jpg": BAD, "1.jpg": picture(1), "metadata.parquet": parquet_of(rows)})
+    assert encrypt(src, tmp_path / "ct", on_error="skip").images == 1
+    assert parquet.read_table(tmp_path / "ct" / "metadata.parquet").num_rows == 0
 
 
 @pytest.mark.parametrize("bad", range(2))

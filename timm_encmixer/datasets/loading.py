@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SAMPLE = 1000  # files of a folder that stand for all of it
-Files = Mapping[str, Mapping[str, frozenset[str]]]  # of each split of each configuration
+Files = Mapping[str, Mapping[str, tuple[str, ...]]]  # of each split of each configuration, sorted; one may be named twice
 
 
 @dataclass(frozen=True)
@@ -56,13 +56,13 @@ def read(folder: Path, *, rows: bool) -> Reading:
     """
     import datasets
 
-    files: dict[str, dict[str, frozenset[str]]] = {}
+    files: dict[str, dict[str, tuple[str, ...]]] = {}
     tables: dict[str, str] = {}
     with quiet(), tempfile.TemporaryDirectory(prefix="encmixer-") as cache:
         for config in datasets.get_dataset_config_names(str(folder)):
             builder = datasets.load_dataset_builder(str(folder), config, cache_dir=cache)
             found = {str(split): list(names) for split, names in (builder.config.data_files or {}).items()}
-            files[config] = {split: frozenset(_relative(name, folder) for name in names) for split, names in found.items()}
+            files[config] = {split: tuple(sorted(_relative(name, folder) for name in names)) for split, names in found.items()}
             if rows:
                 builder.download_and_prepare(verification_mode="no_checks")
                 for split, table in builder.as_dataset().items():
@@ -90,7 +90,7 @@ def empty_splits(folder: Path, rows: Mapping[str, int]) -> list[str]:
     return found
 
 
-def rows_of(folder: Path, *, tables: bool) -> Iterator[tuple[str, int, frozenset[str]]]:
+def rows_of(folder: Path, *, tables: bool) -> Iterator[tuple[str, int, tuple[str, ...]]]:
     """Read a whole data set, without decoding images; yield each split's name, its rows and the names of its data files.
 
     Args:
@@ -106,7 +106,7 @@ def rows_of(folder: Path, *, tables: bool) -> Iterator[tuple[str, int, frozenset
         if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
             loaded = datasets.load_from_disk(str(folder))
             for split, table in loaded.items() if isinstance(loaded, dict) else [("", loaded)]:
-                files = frozenset(_relative(file["filename"], folder) for file in table.cache_files)
+                files = tuple(_relative(file["filename"], folder) for file in table.cache_files)
                 yield f"split {split}", len(table), files
             return
         with tempfile.TemporaryDirectory(prefix="encmixer-") as cache:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
@@ -19,7 +19,7 @@ from timm_encmixer.datasets import loading
 from timm_encmixer.datasets.layout import IMAGES, NOT_INCLUDED, Layout
 from timm_encmixer.datasets.listing import SIDE_FILES, read_listing
 from timm_encmixer.datasets.manifest import target_name
-from timm_encmixer.datasets.readme import configs_of, source_card, with_patterns
+from timm_encmixer.datasets.readme import configs_of, source_card, splits_in, with_patterns
 from timm_encmixer.datasets.side_files import SideFiles, drop_sizes
 from timm_encmixer.errors import DataError
 from timm_encmixer.hub.card_section import CARD_NAME
@@ -43,6 +43,8 @@ def prepare(side_files: SideFiles, listing: BinaryIO) -> list[dict[str, Any]]:
     """
     source, layout = side_files.source, side_files.layout
     card = source_card(source)
+    for config in configs_of(card):
+        with_patterns(config, lambda pattern: _refuse_elsewhere(pattern, source.where))
     with tempfile.TemporaryDirectory(prefix="encmixer-") as scratch:
         before, after, copies = (Path(scratch) / name for name in ("source", "target", "copies"))
         after.mkdir()
@@ -73,6 +75,23 @@ def prepare(side_files: SideFiles, listing: BinaryIO) -> list[dict[str, Any]]:
     return configs
 
 
+def configs_of_result(configs: list[dict[str, Any]], folder: Path) -> list[dict[str, Any]]:
+    """Return configurations without the patterns of images that could not be used and match no file of the result.
+
+    Raises:
+        DataError: A split has no image left.
+    """
+    kept = []
+    for config in configs:
+        found = _matching(config, folder) if loading.is_installed() else config
+        if found is None or splits_in(found) != splits_in(config):
+            remedy = "correct its images, or take it out of the configuration"
+            place = f"configuration {config.get('config_name')}"
+            raise DataError(place, "an image that can be used in each split", "none", remedy)
+        kept.append(found)
+    return kept
+
+
 def with_configs(card: DatasetCard, configs: list[dict[str, Any]]) -> DatasetCard:
     """Return a card with other configurations, and without the sizes of the plain files, which `datasets` would compare."""
     card = copy.deepcopy(card)
@@ -92,6 +111,14 @@ def _followed(config: dict[str, Any]) -> dict[str, Any] | None:
         return target_name(pattern) if PurePosixPath(pattern).suffix.lower() in image_suffixes() else pattern
 
     return with_patterns(config, change)
+
+
+def _refuse_elsewhere(pattern: str, where: str) -> str:
+    """Raise for a pattern of files that are not below the data set: the result would read the plain ones there."""
+    path = PurePosixPath(pattern)
+    if "://" in pattern or path.is_absolute() or ".." in path.parts:
+        raise DataError(f"{where}/{CARD_NAME}", "data_files below the data set", pattern, "correct data_files")
+    return pattern
 
 
 def _matching(config: dict[str, Any], folder: Path) -> dict[str, Any] | None:
@@ -133,7 +160,7 @@ def _compare(before: Path, after: Path, targets: Mapping[str, str], layout: Layo
     except Exception as error:  # whatever the library raises
         raise _unlike(where, f"what it cannot read there ({loading.first_line(error)})") from error
     expected = {
-        config: {split: kept for split, names in splits.items() if (kept := {targets[n] for n in names if n in targets})}
+        config: {split: kept for split, names in splits.items() if (kept := _sorted(names, targets))}
         for config, splits in source.files.items()
     }
     for config in sorted({*expected, *result.files}):
@@ -146,6 +173,10 @@ def _compare(before: Path, after: Path, targets: Mapping[str, str], layout: Layo
     if differing:
         name = differing[0]
         raise _unlike(where, f"in {name}: {source.tables[name]}, then {result.tables.get(name, 'nothing')}")
+
+
+def _sorted(names: Iterable[str], targets: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(sorted(targets[name] for name in names if name in targets))
 
 
 def _unlike(where: str, got: str) -> DataError:

@@ -77,6 +77,14 @@ def with_patterns(config: dict[str, Any], change: Callable[[str], str | None]) -
     return {**config, "data_files": changed} if changed else None
 
 
+def splits_in(config: dict[str, Any]) -> set[Any]:
+    """Return the names of the splits whose data files a configuration lists."""
+    files = config.get("data_files")
+    if isinstance(files, dict):
+        return set(files)
+    return {entry["split"] for entry in _listed(files) if isinstance(entry, dict) and isinstance(entry.get("split"), str)}
+
+
 def _changed_entry(entry: Any, change: Callable[[str], str | None]) -> Any:
     if isinstance(entry, dict) and "path" in entry:
         new = _changed(entry["path"], change)

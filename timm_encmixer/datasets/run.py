@@ -27,6 +27,7 @@ from timm_encmixer.datasets.ledger import Ledger
 from timm_encmixer.datasets.listing import SourceFile, line_at
 from timm_encmixer.datasets.manifest import MANIFEST, Entry, Options, digest_of_run, read_manifest
 from timm_encmixer.datasets.planning import Plan, make_plan, side_files_of
+from timm_encmixer.datasets.preparation import configs_of_result
 from timm_encmixer.datasets.progress import Progress, bar_of_all
 from timm_encmixer.datasets.samples import ON_ERROR, QUARANTINE, ShardWork, StoppedError
 from timm_encmixer.datasets.side_files import bad_files
@@ -243,7 +244,8 @@ def _finish(plan: Plan, source: DatasetSource, ledger: Ledger) -> None:
         for name in side_files.names():
             with ledger.writing(name) as new:
                 side_files.write(name, new, ledger.scratch)
-        write_card(source, ledger, manifest, plan.configs)
+        configs = configs_of_result(plan.configs, ledger.root) if side_files.bad else plan.configs
+        write_card(source, ledger, manifest, configs)
         refuse_empty_splits(manifest, ledger.root)
         refuse_strangers(manifest, ledger.root)
         ledger.finish(manifest, _origin(source), refuse_moving(plan.layout, plan.job.options.include, source, ledger))

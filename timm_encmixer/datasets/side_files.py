@@ -54,7 +54,10 @@ class SideFiles:
         with unchanged(self.source, file, scratch) as path:
             try:
                 self._rewriter(name)(path, target)
-            except (ValueError, csv.Error, RecursionError) as error:  # ValueError: no UTF-8, no JSON, no parquet
+            except Exception as error:
+                is_content = isinstance(error, (ValueError, csv.Error, RecursionError))  # ValueError: no UTF-8, no JSON
+                if not is_content and not type(error).__module__.startswith("pyarrow"):
+                    raise
                 got = (str(error).splitlines() or ["something else"])[0][:200]
                 where = f"{self.source.where}/{name}"
                 raise DataError(where, "the text that its name promises", got, "correct or remove it") from error
@@ -151,11 +154,11 @@ class _Table:
         table = parquet.read_table(source)
         rows = table.to_pylist()
         kept = [index for index, row in enumerate(rows) if not any(map(self._is_gone, _files_in(row)))]
-        columns = []
+        columns, rows_kept = [], pyarrow.array(kept, pyarrow.int64())
         for field in table.schema:
             values = [_follow({field.name: rows[index][field.name]})[field.name] for index in kept]
             followed = _followed_columns(field)
-            columns.append(pyarrow.array(values, field.type) if followed else table.column(field.name).take(kept))
+            columns.append(pyarrow.array(values, field.type) if followed else table.column(field.name).take(rows_kept))
         parquet.write_table(pyarrow.table(columns, schema=table.schema), target)
 
     def _is_gone(self, file: str) -> bool:
