@@ -33,6 +33,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="folder of class folders, parquet folder or Hub data set")
     parser.add_argument("--split", help="split of a table; default: test, else validation, else train")
+    parser.add_argument("--label-column", help="column of class labels of a table; needed where it has several")
     parser.add_argument("--key", help="key file; default: the file that TIMM_ENCMIXER_KEY names")
     parser.add_argument("--model", default="encmixer_256_8_ks5_p4.cifar10", help="plain or encrypted: name, hf-hub:ID, folder")
     parser.add_argument("--wrong-keys", type=int, default=0)
@@ -48,7 +49,7 @@ def evaluate(args: argparse.Namespace, accelerator: Accelerator) -> dict[str, ob
     key = te.share_key(accelerator, args.key)
     encrypted = te.load_encrypted(accelerator, args.model, key=key).to(memory_format=torch.channels_last)
     plain = te.decrypt_model(encrypted, key)
-    data = on_every_process(lambda: open_labelled_images(args.data, split=args.split))
+    data = on_every_process(lambda: open_labelled_images(args.data, split=args.split, label_column=args.label_column))
     transform = te.create_transform(encrypted, key=key)
     scheme = transform.cipher.scheme
 

@@ -44,6 +44,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", help=f"images of {CLASSES} classes, as for encmixer eval; default: the bundled ones")
     parser.add_argument("--split", default="train", help="split of a table")
+    parser.add_argument("--label-column", help="column of class labels of a table; needed where it has several")
     parser.add_argument("--key", help="key file; default: the file that TIMM_ENCMIXER_KEY names")
     parser.add_argument("--cipher", choices=te.CIPHERS, default="shuffle+negpos")
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
@@ -101,7 +102,9 @@ def compare(args: argparse.Namespace, accelerator: Accelerator) -> tuple[nn.Modu
     key = te.share_key(accelerator, args.key)
 
     def load() -> LabelledImages:
-        return open_labelled_images(args.data, split=args.split) if args.data else MemoryImages(*bundled_images()[:2])
+        if not args.data:
+            return MemoryImages(*bundled_images()[:2])
+        return open_labelled_images(args.data, split=args.split, label_column=args.label_column)
 
     data = on_every_process(load)
 

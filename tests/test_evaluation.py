@@ -4,15 +4,16 @@ import copy
 import json
 
 import pytest
+import timm
 import torch
 from PIL import Image
 
 import timm_encmixer as te
-from timm_encmixer.bundled import bundled_images
-from timm_encmixer.errors import DataError, KeyMismatchError, MissingExtraError
+from timm_encmixer.bundled import BUNDLED_MODEL, bundled_images
+from timm_encmixer.errors import DataError, ImageError, KeyMismatchError, MissingExtraError
 from timm_encmixer.evaluation.accuracy import evaluate, wrong_key
 from timm_encmixer.evaluation.exactness import verify
-from timm_encmixer.images.labelled import MemoryImages, TableImages, open_labelled_images
+from timm_encmixer.images.labelled import UNLABELLED, MemoryImages, TableImages, open_images, open_labelled_images
 
 
 @pytest.fixture(scope="module")
@@ -124,3 +125,104 @@ def test_verification_holds_and_notices_a_difference(plain_model, key, photos):
     assert not verify(torch.nn.Sequential(copy.deepcopy(plain_model).half().float()), encrypted, key, images).holds
     with pytest.raises(DataError):
         verify(plain_model, encrypted, key, [])
+
+
+def folders(root, *names, count=2):
+    """Images that are called 0.png, 1.png, ... in folders of these names."""
+    for name in names:
+        (root / name).mkdir(parents=True)
+        for number in range(count):
+            Image.new("RGB", (8, 8), (number, 0, 0)).save(root / name / f"{number}.png")
+    return root
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("1", "2", "10"),
+        ("cat", "Dog", "ape"),
+        ("n02", "n10", "n1"),
+        ("a/cat", "b/dog", "b/ape"),
+    ],
+)
+def test_class_folders_are_numbered_as_timm_numbers_them(names, tmp_path):
+    root = folders(tmp_path / "data", *names)
+    (root / "0 empty").mkdir()
+    expected = timm.data.create_dataset("", root=root)
+    data = open_labelled_images(str(root))
+    assert [(str(path), label) for path, label in data.files] == expected.reader.samples
+    folders(root, ".ipynb_checkpoints", "__MACOSX", "a/.hidden")
+    Image.new("RGB", (8, 8)).save(root / names[0] / "._0.png")
+    assert open_labelled_images(str(root)).files == data.files
+
+
+def test_folders_of_splits_are_no_classes(tmp_path):
+    root = folders(tmp_path / "data", "train/x", "train/y", "val/x", "val/y")
+    folders(root, "test/y", "test/x", count=1)
+    data = open_labelled_images(str(root))
+    assert (data.split, len(data), [label for _, label in data]) == ("test", 2, [0, 1])
+    assert len(open_labelled_images(str(root), split="train")) == 4
+    assert open_images(str(root), prefer=("train",)).split == "train"
+    with pytest.raises(DataError, match="a folder of the split dev, got test, train, val"):
+        open_labelled_images(str(root), split="dev")
+    assert len(open_labelled_images(str(folders(tmp_path / "classes", "test", "bench")))) == 4  # a class of that name
+
+
+def table_of(tmp_path, features, rows):
+    datasets = pytest.importorskip("datasets")
+    folder = tmp_path / "table"
+    folder.mkdir(parents=True)
+    datasets.Dataset.from_dict(rows, features=datasets.Features(features)).to_parquet(folder / "test.parquet")
+    return str(folder)
+
+
+def test_a_table_with_several_label_columns_needs_a_choice(tmp_path, encmixer, key_file):
+    datasets = pytest.importorskip("datasets")
+    images, labels, classes = bundled_images()
+    coarse, fine = datasets.ClassLabel(names=["x", "y"]), datasets.ClassLabel(names=classes)
+    columns = {"img": datasets.Image(), "coarse_label": coarse, "fine_label": fine}
+    rows = {"img": images[:20], "coarse_label": [0] * 20, "fine_label": labels[:20]}
+    src = table_of(tmp_path, columns, rows)
+    for opening in (open_labelled_images, open_images):
+        with pytest.raises(DataError, match=r"one column of class labels, got coarse_label, fine_label; .*--label-column"):
+            opening(src)
+        assert [label for _, label in opening(src, label_column="fine_label")] == labels[:20]
+    assert [label for _, label in open_images(src, unlabelled=True)] == [UNLABELLED] * 20
+    with pytest.raises(DataError, match="a column nope"):
+        open_labelled_images(src, label_column="nope")
+    options = ("--key", key_file, "--data", src, "--label-column", "fine_label", "--json")
+    run = encmixer("eval", "--model", BUNDLED_MODEL, *options)
+    assert run.returncode == 0, run.stderr
+    assert json.loads(run.stdout)["plain"] > 0.7
+
+
+def test_odd_tables_work_or_are_refused_in_one_line(plain_model, key, tmp_path):
+    datasets = pytest.importorskip("datasets")
+    images, labels, classes = bundled_images()
+    named = datasets.ClassLabel(names=classes)
+    cells = {"img": datasets.Image(decode=False), "label": named}
+    undecoded = table_of(tmp_path / "undecoded", cells, {"img": images[:5], "label": labels[:5]})
+    data = open_labelled_images(undecoded)
+    assert [image.size for image, _ in data] == [(32, 32)] * 5
+    assert data[0][0].tobytes() == images[0].tobytes()
+    none = table_of(tmp_path / "none", {"img": datasets.Image(), "label": named}, {"img": [images[0], None], "label": [0, 1]})
+    with pytest.raises(DataError, match="row 1: img: expected an image, got none"):
+        evaluate(plain_model, key, open_labelled_images(none), progress=False)
+    texts = {"img": datasets.Image(), "label": datasets.Value("string")}
+    words = table_of(tmp_path / "words", texts, {"img": images[:2], "label": ["cat", "dog"]})
+    with pytest.raises(DataError, match="label: expected class labels as numbers, got string"):
+        open_labelled_images(words)
+    missing = table_of(tmp_path / "missing", {"img": datasets.Image(), "label": named}, {"img": images[:2], "label": [1, None]})
+    with pytest.raises(DataError, match="labels from 0 to 9"):
+        evaluate(plain_model, key, open_labelled_images(missing), progress=False)
+    damaged = {"img": [{"bytes": b"\xff\xd8\xff", "path": None}], "label": [0]}
+    with pytest.raises(ImageError, match="row 0: img"):
+        _ = open_labelled_images(table_of(tmp_path / "damaged", {"img": datasets.Image(), "label": named}, damaged))[0]
+
+
+@pytest.mark.parametrize("path", ["/nowhere/images", "./images", "there/images", "a/b/c", "no such words"])
+def test_a_mistyped_path_is_said_to_be_none_before_the_hub_is_asked(path, tmp_path, monkeypatch):
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="got no such folder; check the path"):
+        open_labelled_images(path)

@@ -11,6 +11,7 @@ from faults import Fault
 from store import DATASET
 
 import timm_encmixer as te
+from timm_encmixer.files import sha256_of
 
 pytest.importorskip("datasets")
 from sources import imagefolder, parquet, tree
@@ -79,7 +80,12 @@ def test_push_and_decrypt_from_the_hub(make, hub, owner, model, key, key_file, t
     repo = hub.store.repos[f"me/{DATASET}encrypted"]
     assert repo.private
     assert json.loads(run.stdout)["url"].endswith(f"/datasets/me/encrypted/commit/{repo.head.oid}")
-    assert {n: f.content for n, f in repo.head.files.items() if n != ".gitattributes"} == tree(owner.cwd / "ct")
+    pushed = {name: file.content for name, file in repo.head.files.items() if name != ".gitattributes"}
+    private = ".encmixer/private/source.jsonl"  # digests of plain files, with which anybody could test a guess
+    assert {**pushed, private: (owner.cwd / "ct" / private).read_bytes()} == tree(owner.cwd / "ct")
+    assert private not in pushed
+    plain = [sha256_of(path).encode() for path in src.rglob("*.*")]
+    assert not [digest for digest in plain for content in pushed.values() if digest in content]
     card = repo.head.files["README.md"].content.decode()
     assert key.fingerprint in card
     assert "does not make images confidential" in card
@@ -118,7 +124,12 @@ def test_what_is_not_pushed(hub, owner, model, key_file, tmp_path):
     assert stray.returncode == 2
     (owner.cwd / "ct" / "plain.png").unlink()
     shard = next((owner.cwd / "ct").glob("*.parquet"))
-    shard.write_bytes(shard.read_bytes()[:-1])
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-1])
+    changed = owner.run("dataset", "encrypt", src, "ct", *options, "--push", "me/closed")
+    assert changed.returncode == 2
+    assert f"not {shard.name}" in changed.stderr
+    shard.write_bytes(bytes(len(whole)))
     changed = owner.run("dataset", "encrypt", src, "ct", *options, "--push", "me/closed")
     assert changed.returncode == 2
     assert "the bytes that were written" in changed.stderr

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from PIL import Image
@@ -50,6 +51,7 @@ def run(
     budget: str = "quick",
     seed: int = 0,
     split: str | None = None,
+    label_column: str | None = None,
     public_split: str | None = None,
     progress: bool = True,
 ) -> Report:
@@ -70,7 +72,8 @@ def run(
         base: Public plain weights that `model` was made from; None takes the model's own plain weights if these are public.
         budget: "quick" or "full".
         seed: For everything that is left to chance.
-        split: Split of a table of images; None takes test, else validation, else train.
+        split: Split of a table of images, or of a folder of splits; None takes test, else validation, else train.
+        label_column: Column of class labels of a table; needed where it has several.
         public_split: Split of a table of public photos; None takes train, else as for `split`.
         progress: Show progress bars on a terminal.
 
@@ -93,8 +96,10 @@ def run(
         label, public_weights, model = source.name, source.provenance.public, load_model(source)
     target = make_target(
         model,
-        images=_opened(images, split),
-        public_images=None if public_images is None else _opened(public_images, public_split, prefer=("train",)),
+        images=_opened(images, split=split, label_column=label_column),
+        public_images=None
+        if public_images is None
+        else _opened(public_images, split=public_split, prefer=("train",), unlabelled=True),
         key=None if key is None else find_key(key),
         cipher=cipher,
         base=None if base is None else load_model(base),
@@ -213,13 +218,11 @@ def audit_key(seed: int) -> SecretKey:
     return SecretKey(hashlib.sha256(f"timm-encmixer/audit-key/{seed}".encode()).digest())
 
 
-def _opened(
-    source: LabelledImages | str | os.PathLike[str] | None, split: str | None, prefer: Sequence[str] = ()
-) -> LabelledImages:
+def _opened(source: LabelledImages | str | os.PathLike[str] | None, **options: Any) -> LabelledImages:
     if source is None:
         images, labels, _ = bundled_images()
         return MemoryImages(images, labels)
-    return source if isinstance(source, LabelledImages) else open_images(os.fspath(source), split=split, prefer=prefer)
+    return source if isinstance(source, LabelledImages) else open_images(os.fspath(source), **options)
 
 
 def _pixels(images: LabelledImages, order: Sequence[int], scheme: Scheme, progress: bool) -> tuple[Tensor, Tensor | None]:

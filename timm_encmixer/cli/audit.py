@@ -15,6 +15,7 @@ from timm_encmixer.cli.options import (
     force_option,
     json_option,
     key_option,
+    label_column_option,
     load_key,
     model_option,
     report,
@@ -43,6 +44,7 @@ class Threshold(click.ParamType):  # type: ignore[type-arg]  # generic in newer 
 @key_option
 @click.option("--images", metavar="SRC", help="Images, best with labels: a folder, parquet folder or Hub data set.")
 @click.option("--split", help="Split of --images; default: test, else validation, else train.")
+@label_column_option
 @click.option("--public-images", metavar="SRC", help="Public photos that are not among --images, likewise.")
 @click.option("--public-split", help="Split of --public-images; default: train.")
 @click.option("--base", metavar="MODEL", help="Public plain weights that the model was made from, as for --model.")

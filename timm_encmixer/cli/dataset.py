@@ -113,7 +113,7 @@ def dataset_decrypt(src: str, dst: Path, key: str | None, model: str | None, as_
 
 @dataset.command("info")
 @click.argument("src")
-@click.option("--verify", is_flag=True, help="Compare every shard with the manifest; exit 1 if one differs.")
+@click.option("--verify", is_flag=True, help="Compare with manifest and source, and read it; exit 1 if it differs.")
 @token_option
 @json_option
 def dataset_info(src: str, verify: bool, token: str | None, as_json: bool) -> None:
@@ -128,6 +128,8 @@ def dataset_info(src: str, verify: bool, token: str | None, as_json: bool) -> No
     checked = verify_dataset(src) if verify else None
     if checked is not None:
         info |= {"verified": checked.holds, "differing": list(checked.differing)}
+        info |= {"source_compared": checked.source_compared, "source_differing": list(checked.source_differing)}
+        info |= {"unreadable": list(checked.unreadable)}
     report(info, as_json, lambda: "\n".join(f"{name}: {plain_text(value)}" for name, value in info.items()))
     sys.exit(0 if checked is None or checked.holds else CHECK_FAILED)
 
@@ -147,6 +149,18 @@ def _report(value: dict[str, Any], as_json: bool) -> None:
     from timm_encmixer.distributed.processes import joined_state
 
     if joined_state().is_main_process:
-        shown = {name: len(item) if isinstance(item, (list, tuple)) and not as_json else item for name, item in value.items()}
-        report(shown, as_json, lambda: ", ".join(f"{name.replace('_', ' ')} {item}" for name, item in shown.items()))
+        report(value, as_json, lambda: ", ".join(_words(name, item) for name, item in value.items() if _is_told(name, item)))
     leave()
+
+
+def _is_told(name: str, item: Any) -> bool:
+    return bool(item) or name not in ("left_out", "plain")
+
+
+def _words(name: str, item: Any) -> str:
+    """Return a figure of a run as words: what was left out by reason, and the columns that stay plain by name."""
+    if name == "left_out":
+        return f"left out: {', '.join(f'{reason} {len(names)}' for reason, names in item.items())}"
+    if name == "plain":
+        return f"images that stay plain: {' '.join(item)}"
+    return f"{name.replace('_', ' ')} {len(item) if isinstance(item, (list, tuple)) else item}"

@@ -12,6 +12,7 @@ from timm_encmixer.cli.options import (
     cipher_option,
     json_option,
     key_option,
+    label_column_option,
     limit_option,
     load_key,
     model_option,
@@ -43,7 +44,8 @@ def demo(out: Path, as_json: bool) -> None:
 @model_option("Plain or encrypted model: timm name, hf-hub:ID or folder.", required=True)
 @key_option
 @click.option("--data", required=True, metavar="SRC", help="Folder of class folders, parquet folder or Hub data set.")
-@click.option("--split", help="Split of a table; default: test, else validation, else train.")
+@click.option("--split", help="Split of a table, or folder of a split; default: test, else validation, else train.")
+@label_column_option
 @click.option("--wrong-keys", type=click.IntRange(min=0), default=0, show_default=True, help="How many wrong keys to try.")
 @cipher_option
 @limit_option
@@ -51,7 +53,14 @@ def demo(out: Path, as_json: bool) -> None:
 @arch_option
 @json_option
 def evaluate_command(
-    model: str, key: str | None, data: str, split: str | None, arch: str | None, as_json: bool, **options: Any
+    model: str,
+    key: str | None,
+    data: str,
+    split: str | None,
+    label_column: str | None,
+    arch: str | None,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Measure accuracy: plain, right key, no key, and wrong keys. --cipher is for a plain model.
 
@@ -62,6 +71,8 @@ def evaluate_command(
     from timm_encmixer.evaluation.accuracy import evaluate, evaluation_table
     from timm_encmixer.images.labelled import open_labelled_images
 
-    result = evaluate(load_model(model, arch=arch), load_key(key), open_labelled_images(data, split=split), **options)
-    value = {"data": data, **({"split": split} if split else {}), **result.to_dict()}
-    report(value, as_json, lambda: evaluation_table(result))
+    images = open_labelled_images(data, split=split, label_column=label_column)
+    result = evaluate(load_model(model, arch=arch), load_key(key), images, **options)
+    chosen = getattr(images, "split", None)
+    value = {"data": data, **({"split": chosen} if chosen else {}), **result.to_dict()}
+    report(value, as_json, lambda: evaluation_table(result) + (f"\n  split {chosen}" if chosen else ""))

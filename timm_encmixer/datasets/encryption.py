@@ -7,18 +7,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from timm_encmixer.checkpoints.loading import find_scheme
-from timm_encmixer.checkpoints.record import RECORD_NAME
 from timm_encmixer.datasets.cells import DECRYPT, ENCRYPT
 from timm_encmixer.datasets.inspection import manifest_in
 from timm_encmixer.datasets.run import DatasetCounts, convert_dataset, join_processes
 from timm_encmixer.datasets.samples import STOP
 from timm_encmixer.datasets.sources import open_source
 from timm_encmixer.distributed.processes import from_main
-from timm_encmixer.errors import SchemeError
+from timm_encmixer.errors import AlreadyEncryptedError, NotEncryptedError, SchemeError, SchemeMismatchError
 from timm_encmixer.files import PathLike
 from timm_encmixer.hub.snapshot import Token
 from timm_encmixer.keys import KeyLike
 from timm_encmixer.scheme import Scheme
+
+_OF_PIXELS = ("cipher", "patch_size", "in_chans", "fingerprint", "grid")  # what ciphertext depends on
 
 
 def encrypt_dataset(
@@ -62,12 +63,14 @@ def encrypt_dataset(
         ImageError: A bad cell, with on_error="stop".
         DataError: A shard that cannot be read, or has no images in columns of their own.
         SourceError, HubError: The source is no data set of one kind, or cannot be reached.
+        AlreadyEncryptedError: It is an encrypted data set.
+        IntegrityError: The target was finished, and is not what it was.
         TargetExistsError, FileAccessError: The target belongs to another run, or cannot be written.
         KeyMismatchError, SchemeError: The key is not the model's, or the record does not allow this.
         MissingExtraError: A package of the extra `data` is not installed.
     """
     join_processes()
-    scheme = from_main(lambda: find_scheme(model))
+    scheme = from_main(lambda: _scheme_for_plain(os.fspath(src), model, token))
     options = {"resize": resize, "image_columns": image_columns, "include": include, "png_level": png_level}
     return convert_dataset(ENCRYPT, src, dst, key, scheme, options=options, on_error=on_error, token=token, progress=progress)
 
@@ -101,20 +104,41 @@ def decrypt_dataset(
 
     Raises:
         SchemeError: No model was given and the data set names no record.
+        SchemeMismatchError: The data set's record is another than the model's.
+        NotEncryptedError: It is a decrypted one.
+        IntegrityError: Shards or images that its manifest lists are missing, or there are others.
     """
     join_processes()
-    scheme = from_main(lambda: find_scheme(model) if model is not None else record_of(os.fspath(src), token))
+    scheme = from_main(lambda: _scheme_of_ciphertext(os.fspath(src), model, token))
     options = {"resize": False, "image_columns": image_columns, "include": include, "png_level": png_level}
     return convert_dataset(DECRYPT, src, dst, key, scheme, options=options, on_error=on_error, token=token, progress=progress)
 
 
-def record_of(src: str, token: Token = None) -> Scheme:
-    """Return the record in an encrypted data set's manifest.
-
-    Raises:
-        SchemeError, SourceError: There is none.
-    """
+def _scheme_for_plain(src: str, model: Any, token: Token) -> Scheme:
+    """Return a model's record, to encrypt a data set that is not encrypted yet."""
+    scheme = find_scheme(model)
     manifest = manifest_in(open_source(src, token=token))
-    if manifest is None or RECORD_NAME not in manifest:
-        raise SchemeError(src, "an encrypted data set that names its record", "none", "name the model with --model")
-    return Scheme.from_dict(manifest[RECORD_NAME], where=f"{src}: record")
+    if manifest is not None and manifest.record is not None:
+        got = f"one that is encrypted with the key {Scheme.from_dict(manifest.record, where=f'{src}: record').fingerprint}"
+        raise AlreadyEncryptedError(src, "a plain data set", got, "decrypt it first, or take its source")
+    return scheme
+
+
+def _scheme_of_ciphertext(src: str, model: Any, token: Token) -> Scheme:
+    """Return the record that a data set is encrypted with: its manifest's, with which a model has to agree."""
+    scheme = find_scheme(model) if model is not None else None
+    manifest = manifest_in(open_source(src, token=token))
+    if manifest is None:
+        if scheme is None:
+            raise SchemeError(src, "an encrypted data set that names its record", "none", "name the model with --model")
+        return scheme
+    if manifest.record is None:
+        raise NotEncryptedError(src, "an encrypted data set", "a decrypted one", "give the encrypted one")
+    record = Scheme.from_dict(manifest.record, where=f"{src}: record")
+    differing = [name for name in _OF_PIXELS if scheme is not None and getattr(scheme, name) != getattr(record, name)]
+    if differing:
+        name = differing[0]
+        expected = f"the data set's {name} {getattr(record, name)}"
+        got = f"{getattr(scheme, name)}"
+        raise SchemeMismatchError(f"{src}: record of --model", expected, got, "leave --model out, or name its model")
+    return record

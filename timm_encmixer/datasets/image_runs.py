@@ -2,39 +2,52 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+from msgspec.structs import replace
+
 from timm_encmixer.datasets.cells import BATCH_CELLS
-from timm_encmixer.datasets.layout import target_name
+from timm_encmixer.datasets.listing import SourceFile
+from timm_encmixer.datasets.manifest import target_name
 from timm_encmixer.datasets.samples import Sample, ShardWork
-from timm_encmixer.datasets.sources import DatasetSource
+from timm_encmixer.datasets.sources import DatasetSource, unchanged
+from timm_encmixer.files import file_error
 
 
-def convert_images(source: DatasetSource, files: Sequence[str], dst: Path, scratch: Path, work: ShardWork) -> list[str]:
+def convert_images(
+    source: DatasetSource, files: Sequence[SourceFile], dst: Path, scratch: Path, work: ShardWork
+) -> tuple[list[str], list[SourceFile]]:
     """Write the PNG of each file, by the last part of its name, into the folder `dst`.
 
     Returns:
-        The names, below the data set, of what was written.
+        The names, below the data set, of what was written; and the files with the digests of what was read.
 
     Raises:
         ImageError: A file is not a usable image, and the run is to stop at that.
+        FileAccessError: A file cannot be read.
+        SourceError: A file has vanished or was changed since it was listed.
     """
-    written = []
+    written: list[str] = []
+    read: list[SourceFile] = []
     for start in range(0, len(files), BATCH_CELLS):
-        names = files[start : start + BATCH_CELLS]
-        samples = [
-            Sample(name, [_read(source, name, scratch)], [PurePosixPath(name).suffix], [f"{source.where}/{name}"])
-            for name in names
-        ]
-        for name, cells in zip(names, work.convert(samples), strict=True):
+        samples = []
+        for file in files[start : start + BATCH_CELLS]:
+            cell = _read(source, file, scratch)
+            read.append(replace(file, sha256=hashlib.sha256(cell).hexdigest()))
+            samples.append(Sample(file.name, [cell], [PurePosixPath(file.name).suffix], [f"{source.where}/{file.name}"]))
+        for name, cells in zip((sample.name for sample in samples), work.convert(samples), strict=True):
             if cells is not None:
                 target = target_name(name)
                 (dst / PurePosixPath(target).name).write_bytes(cells[0] or b"")
                 written.append(target)
-    return written
+    return written, read
 
 
-def _read(source: DatasetSource, name: str, scratch: Path) -> bytes:
-    with source.local(name, scratch) as path:
-        return path.read_bytes()
+def _read(source: DatasetSource, file: SourceFile, scratch: Path) -> bytes:
+    with unchanged(source, file, scratch) as path:
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise file_error(f"{source.where}/{file.name}", "a file to read", error) from error

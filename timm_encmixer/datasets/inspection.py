@@ -3,32 +3,40 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import msgspec
 from tqdm import tqdm
 
 from timm_encmixer.checkpoints.record import RECORD_NAME
-from timm_encmixer.datasets.layout import read_layout
-from timm_encmixer.datasets.ledger import MANIFEST, Ledger, digest_of_run, read_manifest
+from timm_encmixer.datasets import loading
+from timm_encmixer.datasets.layout import IMAGES, WEBDATASET, differences, folder_of, read_layout
+from timm_encmixer.datasets.ledger import Ledger
+from timm_encmixer.datasets.listing import Listing, SourceFile, changes
+from timm_encmixer.datasets.manifest import JOB, MANIFEST, Entry, Job, Manifest, digest_of_run, read_manifest
 from timm_encmixer.datasets.sources import DatasetSource, LocalFolder, open_source
-from timm_encmixer.errors import FileAccessError, IntegrityError, SourceError
+from timm_encmixer.errors import DataError, FileAccessError, SourceError
 from timm_encmixer.files import sha256_of
 from timm_encmixer.hub.snapshot import Token
 
 
 @dataclass(frozen=True)
 class Verified:
-    """How a data set's shards compare with its manifest."""
+    """How a data set compares with its manifest, with its source and with what the library `datasets` reads."""
 
     shards: int
     differing: tuple[str, ...]  # missing, or with other bytes
+    source_differing: tuple[str, ...] = ()  # what has changed in the source since
+    source_compared: bool = False  # the source is on this machine
+    unreadable: tuple[str, ...] = ()  # what `datasets` reads otherwise, or cannot read
 
     @property
     def holds(self) -> bool:
-        """All shards are as they were written."""
-        return not self.differing
+        """All shards are as they were written, so is the source, and all rows can be read."""
+        return not (self.differing or self.source_differing or self.unreadable)
 
 
 def describe_dataset(src: str, *, token: Token = None) -> dict[str, Any]:
@@ -49,58 +57,123 @@ def describe_dataset(src: str, *, token: Token = None) -> dict[str, Any]:
         }
     manifest = manifest_in(source)
     if manifest is not None:
-        return {**_head(manifest), "finished": True, "shards": len(manifest["shards"]), **manifest["totals"]}
+        totals = msgspec.to_builtins(manifest.totals)
+        return {**_head(manifest), "finished": True, "shards": len(manifest.shards), **totals}
     layout = read_layout(source)
     size = sum(shard.size for shard in layout.shards)
-    passed_over = {"passed_over": list(layout.passed_over)} if layout.passed_over else {}
-    return {"source": src, "kind": layout.kind, "encrypted": False, "shards": len(layout.shards), "bytes": size, **passed_over}
+    left_out = {name: list(value) for name, value in layout.left_out.items()}
+    more = {"passed_over": list(layout.passed_over), "left_out": left_out} if layout.passed_over else {}
+    return {"source": src, "kind": layout.kind, "encrypted": False, "shards": len(layout.shards), "bytes": size, **more}
 
 
 def verify_dataset(src: str, *, progress: bool = True) -> Verified:
-    """Compare the shards of a folder with its manifest, byte for byte.
+    """Compare a folder with its manifest, byte for byte; with its source, where that is; and with what `datasets` reads.
 
     Raises:
         SourceError: There is no manifest.
     """
     root = Path(src)
     manifest = read_manifest(root / MANIFEST, where=src)
+    differing = differing_shards(root, manifest, progress=progress)
+    try:
+        more = differences(manifest, read_layout(LocalFolder(root)))[1]
+    except (SourceError, FileAccessError) as error:
+        more = [error.got]
+    changed = _source_changes(Ledger(root), manifest)
+    unreadable = () if differing or not loading.is_installed() else tuple(_unreadable(root, manifest))
+    differing += more
+    return Verified(len(manifest.shards), tuple(differing), tuple(changed or ()), changed is not None, unreadable)
+
+
+def differing_shards(root: Path, manifest: Manifest, *, progress: bool = True) -> list[str]:
+    """Return the names of the shards that are missing, or have other bytes than the manifest says."""
     differing = []
-    for entry in tqdm(manifest["shards"], desc="verifying", unit="shard", disable=None if progress else True):
-        found = _digest_of_run(root, entry, manifest) if entry["is_run"] else _digest(root / entry["name"])
-        if found != entry["sha256"]:
-            differing.append(entry["name"])
-    return Verified(len(manifest["shards"]), tuple(differing))
+    for entry in tqdm(manifest.shards, desc="verifying", unit="shard", disable=None if progress else True):
+        found = _digest_of_run(root, entry, manifest) if entry.is_run else _digest(root / entry.name)
+        if found != entry.sha256:
+            differing.append(entry.name)
+    return differing
 
 
-def manifest_in(source: DatasetSource) -> dict[str, Any] | None:
-    """Return the manifest of a data set, None when it has none."""
-    with tempfile.TemporaryDirectory(prefix="encmixer-") as scratch:
+def manifest_in(source: DatasetSource) -> Manifest | None:
+    """Return the manifest of a data set, None when it has none.
+
+    Raises:
+        SourceError: It is not one that this version reads, or the data set is not finished.
+    """
+    if source.has(JOB) and not source.has(MANIFEST):
+        remedy = "run the command that makes it again"
+        raise SourceError(source.where, "a finished data set", "one that is being made", remedy)
+    if not source.has(MANIFEST):
+        return None
+    with tempfile.TemporaryDirectory(prefix="encmixer-") as scratch, source.local(MANIFEST, Path(scratch)) as path:
+        return read_manifest(path, where=source.where)
+
+
+def same_content(source: DatasetSource, *, trust_times: bool = True) -> Callable[[SourceFile, SourceFile], bool]:
+    """Return the function that says whether a file is what it was: by its stamp, and where that differs by its content.
+
+    Args:
+        source: The source as it is now; only a folder's contents are compared, as others would have to be fetched.
+        trust_times: False compares contents even where sizes and times are the same.
+    """
+
+    def same(old: SourceFile, new: SourceFile) -> bool:
+        if (old.name, old.size) != (new.name, new.size):
+            return False
+        if not isinstance(source, LocalFolder) or old.sha256 is None:
+            return old.stamp == new.stamp
+        return (trust_times and old.stamp == new.stamp) or _digest(source.root / new.name) == old.sha256
+
+    return same
+
+
+def _source_changes(ledger: Ledger, manifest: Manifest) -> list[str] | None:
+    """Say how the source differs from what a data set was made from, None when it is not on this machine."""
+    origin = ledger.origin()
+    if origin is None or not Path(origin).is_dir():
+        return None
+    source = LocalFolder(Path(origin))
+    with tempfile.TemporaryFile() as file:
         try:
-            with source.local(MANIFEST, Path(scratch)) as path:
-                return read_manifest(path, where=source.where) if path.is_file() else None
-        except (FileAccessError, IntegrityError):  # a source that has no such file
-            return None
+            layout = read_layout(source, manifest.options.include, Listing(file))
+        except (SourceError, DataError) as error:
+            return [error.got]
+        return changes(ledger.made_from(), layout.lines, file, same_content(source, trust_times=False))
 
 
-def _head(job: dict[str, Any]) -> dict[str, Any]:
-    record = {RECORD_NAME: job[RECORD_NAME]} if RECORD_NAME in job else {}
-    return {"source": job["source"], "kind": job["kind"], "encrypted": bool(record), **record}
+def _unreadable(root: Path, manifest: Manifest) -> list[str]:
+    """Return what the library `datasets` cannot read, or where it reads another number of rows than was written."""
+    rows = {entry.name: entry.samples for entry in manifest.shards}
+    has_tables = manifest.kind == IMAGES and bool(read_layout(LocalFolder(root)).metadata)
+    found = []
+    try:
+        for place, count, names in loading.rows_of(root, tables=manifest.kind not in (WEBDATASET, IMAGES)):
+            expected = len(names) if manifest.kind == IMAGES else sum(rows.get(name, 0) for name in names)
+            if count != expected and not has_tables:  # whose rows may name one image several times, or none
+                found.append(f"{place}: {count} rows instead of {expected}")
+    except Exception as error:  # whatever the library raises
+        found.append(loading.first_line(error))
+    return found
+
+
+def _head(job: Job) -> dict[str, Any]:
+    record = {RECORD_NAME: job.record} if job.record is not None else {}
+    return {"source": job.source, "kind": job.kind, "encrypted": bool(record), **record}
 
 
 def _digest(path: Path) -> str | None:
     return sha256_of(path) if path.is_file() else None
 
 
-def _digest_of_run(root: Path, entry: dict[str, Any], manifest: dict[str, Any]) -> str | None:
+def _digest_of_run(root: Path, entry: Entry, manifest: Manifest) -> str | None:
     """Return the digest of a run's files: those of its folder that come after the files of the runs before."""
-    folder = entry["name"].rpartition("#")[0]
-    earlier = [
-        other for other in manifest["shards"] if other["name"].rpartition("#")[0] == folder and other["name"] < entry["name"]
-    ]
-    first = sum(other["files"] for other in earlier)
+    folder = folder_of(entry.name)
+    earlier = [other for other in manifest.shards if folder_of(other.name) == folder and other.name < entry.name]
+    first = sum(other.files for other in earlier)
     try:
         names = LocalFolder(root).names_in(folder)
-    except SourceError:
+    except FileAccessError:
         return None
-    pictures = [name for name in names if PurePosixPath(name).suffix == ".png"][first : first + entry["files"]]
+    pictures = [name for name in names if PurePosixPath(name).suffix == ".png"][first : first + entry.files]
     return digest_of_run([(name, root / name) for name in pictures])

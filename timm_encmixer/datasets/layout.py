@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from timm_encmixer.datasets.sources import DatasetSource
+from timm_encmixer.datasets.listing import SIDE_FILES, Listing, SourceFile
+from timm_encmixer.datasets.manifest import Manifest, target_name
+from timm_encmixer.datasets.readme import METADATA, metadata_names
+from timm_encmixer.datasets.sources import DatasetSource, printable
 from timm_encmixer.errors import SourceError
+from timm_encmixer.hub.card_section import CARD_NAME
 from timm_encmixer.images.reading import image_suffixes
 
 PARQUET, ARROW, WEBDATASET, IMAGES = "parquet", "arrow", "webdataset", "imagefolder"
 _SUFFIXES = {".parquet": PARQUET, ".arrow": ARROW, ".tar": WEBDATASET}
-_METADATA = frozenset(("metadata.csv", "metadata.jsonl", "metadata.parquet"))
-_SIDE_FILES = frozenset(("dataset_info.json", "dataset_dict.json", "state.json", "LICENSE", "LICENSE.txt", "LICENSE.md"))
-_CARD, _SIDE_FILE, _PASSED_OVER = "card", "side file", "passed over"  # what becomes of files that are in no shard
-CARD_NAME = "README.md"
+_SIDE_FILES = frozenset(
+    ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "LICENSE", "LICENSE.txt", "LICENSE.md")
+)
+_CARD, _SIDE_FILE, _METADATA = "card", "side file", "metadata"  # what becomes of files that are in no shard
+SUFFIX, NOT_INCLUDED = "suffix", "include"  # why files are left out, beside the reasons of sources
 FILES_PER_SHARD = 256
+_LONGEST_NAME = 255  # bytes, of all usual file systems
 
 
 @dataclass(frozen=True)
@@ -28,16 +35,19 @@ class Shard:
     Args:
         name: Of the source's file, and of the target's; of a run of image files, their folder and the first one's number.
         size: Bytes of the source.
-        folder: For `IMAGES`, the folder that the run lies in.
-        start: Number of the run's first image file in that folder.
-        stop: Number after its last one.
+        files: How many there are.
+        line: Where its line begins in the list of the source's files, in bytes.
     """
 
     name: str
     size: int
-    folder: str = ""
-    start: int = 0
-    stop: int = 0
+    files: int
+    line: int
+
+    @property
+    def folder(self) -> str:
+        """The folder that a run of image files lies in."""
+        return folder_of(self.name)
 
 
 @dataclass(frozen=True)
@@ -48,101 +58,165 @@ class Layout:
         kind: PARQUET, ARROW, WEBDATASET or IMAGES.
         shards: In the order of their names.
         side_files: Small files that belong to the kind and are carried over: features, sizes, licences, metadata tables.
+        metadata: Those of them that are metadata tables, which name image files.
         card: Whether there is a README.md.
-        passed_over: Files that are not carried over, as nobody knows what they show.
+        side_line: Where the line of README.md and the side files begins in the list of the source's files, in bytes.
+        left_out: Names of what is not carried over, by reason.
         digest: Of all names and sizes, to tell a changed source.
     """
 
     kind: str
     shards: tuple[Shard, ...]
-    side_files: tuple[str, ...]
+    side_files: tuple[SourceFile, ...]
+    metadata: frozenset[str]
     card: bool
-    passed_over: tuple[str, ...]
+    side_line: int
+    left_out: Mapping[str, tuple[str, ...]]
     digest: str
 
+    @property
+    def lines(self) -> dict[str, int]:
+        """Where each shard's line begins in the list of the source's files, and that of the side files."""
+        return {shard.name: shard.line for shard in self.shards} | {SIDE_FILES: self.side_line}
 
-def read_layout(source: DatasetSource, include: Sequence[str] = ()) -> Layout:
+    @property
+    def passed_over(self) -> tuple[str, ...]:
+        """Names of all that is not carried over."""
+        return tuple(name for names in self.left_out.values() for name in names)
+
+
+def read_layout(source: DatasetSource, include: Sequence[str] = (), listing: Listing | None = None) -> Layout:
     """Sort a data set's files.
 
     Args:
         source: Where they are.
         include: Shell patterns of shards (image files) to take; none takes all.
+        listing: Takes down the files of each shard; None does not.
 
     Raises:
-        SourceError: No data set of a known kind, or one of several kinds at once.
+        SourceError: No data set of a known kind, or one of several kinds at once; or names that no target can have.
+        FileAccessError: A folder or file that cannot be read.
     """
     digest = hashlib.sha256()
     shards: dict[str, list[Shard]] = {kind: [] for kind in (PARQUET, ARROW, WEBDATASET)}
-    others: dict[str, list[str]] = {role: [] for role in (_CARD, _SIDE_FILE, _PASSED_OVER)}
-    runs, suffixes = _ImageRuns(source.where), image_suffixes()
-    for name, size in source.files():
-        digest.update(f"{name}\0{size}\n".encode())
-        role = _role(name, include, suffixes, where=source.where)
+    others: dict[str, list[SourceFile]] = {role: [] for role in (_CARD, _SIDE_FILE, _METADATA)}
+    left_out: dict[str, list[str]] = {}
+    runs, suffixes, tables = _ImageRuns(source.where, listing), image_suffixes(), metadata_names(source)
+    for file in source.files():
+        if isinstance(file, tuple):
+            left_out.setdefault(file[0], []).append(printable(file[1]))
+            continue
+        digest.update(f"{file.name}\0{file.size}\n".encode(errors="surrogateescape"))
+        role = _role(file.name, suffixes, tables)
+        if role == SUFFIX or (include and role not in others and not _included(file.name, include)):
+            left_out.setdefault(SUFFIX if role == SUFFIX else NOT_INCLUDED, []).append(printable(file.name))
+            continue
+        _refuse_name(file.name, target_name(file.name) if role == IMAGES else file.name, where=source.where)
         if role == IMAGES:
-            runs.add(name, size)
+            runs.add(file)
         elif role in shards:
-            shards[role].append(Shard(name, size))
+            shards[role].append(_shard(file.name, [file], listing))
         else:
-            others[role].append(name)
+            others[role].append(file)
     shards[IMAGES] = runs.finish()
     kinds = [kind for kind, found in shards.items() if found]
+    if IMAGES not in kinds:  # then metadata.parquet is a table as any other
+        tables_of_images = [file for file in others[_METADATA] if PurePosixPath(file.name).suffix == ".parquet"]
+        taken = [file for file in tables_of_images if not include or _included(file.name, include)]
+        shards[PARQUET] += [_shard(file.name, [file], listing) for file in taken]
+        left_out.setdefault(NOT_INCLUDED, []).extend(file.name for file in tables_of_images if file not in taken)
+        others[_METADATA] = [file for file in others[_METADATA] if file not in tables_of_images]
+        kinds = [kind for kind, found in shards.items() if found]
     if len(kinds) != 1:
         none = "no parquet, arrow, tar or image files" + (" that --include names" if include else "")
         remedy = "give its folder, or choose files with --include"
         raise SourceError(source.where, "a data set of one kind", " and ".join(kinds) or none, remedy)
+    archives = [name for name in left_out.get(SUFFIX, ()) if name.lower().endswith(".zip")]
+    if kinds == [IMAGES] and archives:  # `datasets` reads the images in it
+        remedy = "unpack it, move it away, or name the images with --include"
+        raise SourceError(f"{source.where}: {archives[0]}", "image files", "an archive, which may hold images", remedy)
+    beside = sorted(others[_SIDE_FILE] + others[_METADATA], key=lambda file: file.name)
     return Layout(
         kinds[0],
         tuple(sorted(shards[kinds[0]], key=lambda shard: shard.name)),
-        tuple(others[_SIDE_FILE]),
+        tuple(beside),
+        frozenset(file.name for file in others[_METADATA]),
         bool(others[_CARD]),
-        tuple(others[_PASSED_OVER]),
+        listing.add(SIDE_FILES, others[_CARD] + beside) if listing is not None else 0,
+        {reason: tuple(names) for reason, names in sorted(left_out.items()) if names},
         digest.hexdigest(),
     )
 
 
-def files_of(shard: Shard, source: DatasetSource, include: Sequence[str] = ()) -> list[str]:
-    """Return the image files of a run, listed again.
+def differences(manifest: Manifest, layout: Layout, include: Sequence[str] = ()) -> tuple[list[str], list[str]]:
+    """Compare what is there with a manifest, by names and numbers.
 
-    Raises:
-        SourceError: There are fewer by now.
+    Args:
+        manifest: Of the data set.
+        layout: Of its files.
+        include: Shell patterns that the layout was read with; images are not counted then.
+
+    Returns:
+        What is missing and what is there beyond the manifest: shards, or folders with the number of their images.
     """
-    suffixes = image_suffixes()
-    names = [
-        name
-        for name in source.names_in(shard.folder)
-        if PurePosixPath(name).suffix.lower() in suffixes and (not include or _included(name, include))
-    ]
-    files = sorted(names, key=target_name)[shard.start : shard.stop]
-    if len(files) != shard.stop - shard.start:
-        raise SourceError(f"{source.where}: {shard.folder}", "the files of before", "fewer", "start over into another folder")
-    return files
+    if manifest.kind != layout.kind:
+        return [f"{manifest.kind} files"], [f"{layout.kind} files"]
+    if manifest.kind != IMAGES:
+        expected = {entry.name for entry in manifest.shards if not include or _included(entry.name, include)}
+        found = {shard.name for shard in layout.shards}
+        return sorted(expected - found), sorted(found - expected)
+    if include:
+        return [], []
+    images: dict[str, int] = {}  # missing ones, by folder
+    for entry in manifest.shards:
+        images[folder_of(entry.name)] = images.get(folder_of(entry.name), 0) + entry.files
+    for shard in layout.shards:
+        images[shard.folder] = images.get(shard.folder, 0) - shard.files
+    wording = {folder: f"{abs(number)} image{'s' * (abs(number) != 1)} in {folder}" for folder, number in images.items()}
+    return (
+        [wording[folder] for folder, number in sorted(images.items()) if number > 0],
+        [wording[folder] for folder, number in sorted(images.items()) if number < 0],
+    )
 
 
-def target_name(name: str) -> str:
-    """Return what a converted image file is called."""
-    return str(PurePosixPath(name).with_suffix(".png"))
+def folder_of(run: str) -> str:
+    """Return the folder of a run of image files, of which the run's name begins."""
+    return run.rpartition("#")[0]
 
 
 def _included(name: str, patterns: Iterable[str]) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _role(name: str, include: Sequence[str], image_suffixes: frozenset[str], *, where: str) -> str:
-    """Return what becomes of a file: the kind of its shards, or _CARD, _SIDE_FILE or _PASSED_OVER.
-
-    Raises:
-        SourceError: The name leads out of the data set; a server may list what it likes.
-    """
+def _role(name: str, image_suffixes: frozenset[str], metadata: frozenset[str]) -> str:
+    """Return what becomes of a file: the kind of its shards, _CARD, _SIDE_FILE, _METADATA, or SUFFIX if it is left out."""
     path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts:
-        raise SourceError(f"{where}: {name}", "files below the data set", "one outside", "do not use this source")
     if name == CARD_NAME:
         return _CARD
-    if path.name in _METADATA or path.name in _SIDE_FILES:
+    if path.name in metadata and path.suffix in METADATA:
+        return _METADATA
+    if path.name in _SIDE_FILES:
         return _SIDE_FILE
     suffix = path.suffix.lower()
-    kind = _SUFFIXES.get(suffix) or (IMAGES if suffix in image_suffixes else _PASSED_OVER)
-    return kind if not include or _included(name, include) else _PASSED_OVER
+    return _SUFFIXES.get(suffix) or (IMAGES if suffix in image_suffixes else SUFFIX)
+
+
+def _refuse_name(name: str, target: str, *, where: str) -> None:
+    """Raise when a file that is to be carried over has a name that the target, its manifest or PNG cannot have."""
+    where = f"{where}: {printable(name)}"
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise SourceError(where, "names in UTF-8, as manifests hold them", "other bytes", "rename the file") from None
+    length = len(os.fsencode(PurePosixPath(target).name))
+    if length > _LONGEST_NAME:
+        got = f"{length} bytes with the suffix .png"
+        raise SourceError(where, f"a name of at most {_LONGEST_NAME} bytes", got, "rename the file")
+
+
+def _shard(name: str, files: Sequence[SourceFile], listing: Listing | None) -> Shard:
+    line = listing.add(name, files) if listing is not None else 0
+    return Shard(name, sum(file.size for file in files), len(files), line)
 
 
 class _ImageRuns:
@@ -151,17 +225,17 @@ class _ImageRuns:
     The files of one folder are in memory at a time: the whole tree may have millions.
     """
 
-    def __init__(self, where: str) -> None:
-        self._where, self._runs = where, list[Shard]()
-        self._folder, self._files = "", list[tuple[str, int]]()
+    def __init__(self, where: str, listing: Listing | None) -> None:
+        self._where, self._listing, self._runs = where, listing, list[Shard]()
+        self._folder, self._files = "", list[SourceFile]()
 
-    def add(self, name: str, size: int) -> None:
+    def add(self, file: SourceFile) -> None:
         """Take the next image file."""
-        folder = str(PurePosixPath(name).parent)
+        folder = str(PurePosixPath(file.name).parent)
         if folder != self._folder:
             self._cut()
             self._folder = folder
-        self._files.append((name, size))
+        self._files.append(file)
 
     def finish(self) -> list[Shard]:
         """Return the runs of all files."""
@@ -170,13 +244,11 @@ class _ImageRuns:
 
     def _cut(self) -> None:
         targets: dict[str, str] = {}
-        for name, _ in self._files:
-            other = targets.setdefault(target_name(name), name)
-            if other != name:
-                raise SourceError(f"{self._where}: {name}", "one image per PNG", f"{other} too", "rename one of them")
-        files = sorted(self._files, key=lambda file: target_name(file[0]))  # the order that the target's files have
+        for file in self._files:
+            other = targets.setdefault(target_name(file.name), file.name)
+            if other != file.name:
+                raise SourceError(f"{self._where}: {file.name}", "one image per PNG", f"{other} too", "rename one of them")
+        files = sorted(self._files, key=lambda file: target_name(file.name))  # the order that the target's files have
         for start in range(0, len(files), FILES_PER_SHARD):
-            run = files[start : start + FILES_PER_SHARD]
-            size = sum(size for _, size in run)
-            self._runs.append(Shard(f"{self._folder}#{start:08d}", size, self._folder, start, start + len(run)))
+            self._runs.append(_shard(f"{self._folder}#{start:08d}", files[start : start + FILES_PER_SHARD], self._listing))
         self._files = []

@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from timm_encmixer.checkpoints.record import RECORD_NAME
-from timm_encmixer.datasets.inspection import verify_dataset
-from timm_encmixer.datasets.layout import read_layout
-from timm_encmixer.datasets.ledger import MANIFEST, read_manifest
+from timm_encmixer.datasets.inspection import differing_shards
+from timm_encmixer.datasets.layout import SUFFIX, differences, read_layout
+from timm_encmixer.datasets.listing import SourceFile
+from timm_encmixer.datasets.manifest import MANIFEST, Manifest, read_manifest
 from timm_encmixer.datasets.sources import LocalFolder
 from timm_encmixer.errors import IntegrityError, LeakError, NotEncryptedError
 from timm_encmixer.hub.card_section import CARD_NAME
@@ -55,16 +55,17 @@ def push_dataset(
     """
     root = Path(folder)
     manifest = read_manifest(root / MANIFEST, where=str(root))
-    if RECORD_NAME not in manifest:
+    if manifest.record is None:
         raise NotEncryptedError(str(root), "an encrypted data set", "a decrypted one", "push the encrypted one")
-    scheme = Scheme.from_dict(manifest[RECORD_NAME], where=f"{root}: record")
-    differing = verify_dataset(str(root)).differing
+    scheme = Scheme.from_dict(manifest.record, where=f"{root}: record")
+    differing = differing_shards(root, manifest)
     if differing:
         raise IntegrityError(f"{root}/{differing[0]}", "the bytes that were written", "others", "encrypt the data set again")
     secret = find_optional_key(key)
     guard = LeakGuard(secret, scheme.fingerprint)
-    files = {name: root / name for name, _ in LocalFolder(root).files()} | {MANIFEST: root / MANIFEST}
-    _refuse_strangers(root, len(manifest["shards"]))
+    listed = [file.name for file in LocalFolder(root).files() if isinstance(file, SourceFile)]  # no hidden ones: no digests
+    files = {name: root / name for name in (*listed, MANIFEST)}
+    _refuse_strangers(root, manifest)
     for path in files.values():
         guard.check_file(path)
     target = open_repository(repo_id, private=private, revision=None, create_pr=False, token=token, repo_type=DATASET)
@@ -73,14 +74,14 @@ def push_dataset(
     if strangers:
         remedy = "choose another repository: plain images beside encrypted ones give the key away"
         raise LeakError(f"{target.where}: {strangers[0]}", "a repository of this data set alone", "another file", remedy)
-    message = commit_message or f"Encrypted {manifest['source']}, key {scheme.fingerprint}"
+    message = commit_message or f"Encrypted {manifest.source}, key {scheme.fingerprint}"
     guard.check_text("commit message", message.encode())
     return commit_files(target, files, delete=[], message=message, create_pr=False, parent_commit=target.commit)
 
 
-def _refuse_strangers(root: Path, shards: int) -> None:
+def _refuse_strangers(root: Path, manifest: Manifest) -> None:
     """Raise when the folder holds images or shards that the manifest does not know, or files that nobody knows."""
     layout = read_layout(LocalFolder(root))
-    if layout.passed_over or len(layout.shards) != shards:
-        got = layout.passed_over[0] if layout.passed_over else f"{len(layout.shards)} shards instead of {shards}"
-        raise LeakError(str(root), "nothing but what was encrypted", got, "move it away: it may be plain")
+    strangers = [*layout.left_out.get(SUFFIX, ()), *differences(manifest, layout)[1]]
+    if strangers:
+        raise LeakError(str(root), "nothing but what was encrypted", strangers[0], "move it away: it may be plain")

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import errno
-import heapq
-import importlib.util
 import os
 import shutil
 import tarfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,22 +16,28 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
+from msgspec import UNSET
+from msgspec.structs import replace
 
-from timm_encmixer.checkpoints.record import RECORD_NAME
 from timm_encmixer.datasets.card import write_card
-from timm_encmixer.datasets.cells import ENCRYPT, CellCodec, make_codec
+from timm_encmixer.datasets.cells import CellCodec, make_codec
 from timm_encmixer.datasets.image_runs import convert_images
-from timm_encmixer.datasets.layout import ARROW, IMAGES, PARQUET, WEBDATASET, Layout, Shard, files_of, read_layout
-from timm_encmixer.datasets.ledger import MANIFEST, MANIFEST_VERSION, Entry, Ledger, digest_of_run, read_manifest
+from timm_encmixer.datasets.layout import ARROW, IMAGES, PARQUET, WEBDATASET, Shard
+from timm_encmixer.datasets.ledger import Ledger
+from timm_encmixer.datasets.listing import SourceFile, line_at
+from timm_encmixer.datasets.manifest import MANIFEST, Entry, Options, digest_of_run, read_manifest
+from timm_encmixer.datasets.planning import Plan, make_plan, side_files_of
+from timm_encmixer.datasets.preparation import configs_of_result
 from timm_encmixer.datasets.progress import Progress, bar_of_all
 from timm_encmixer.datasets.samples import ON_ERROR, QUARANTINE, ShardWork, StoppedError
-from timm_encmixer.datasets.side_files import copy_side_file
-from timm_encmixer.datasets.sources import DatasetSource, open_source
+from timm_encmixer.datasets.side_files import bad_files
+from timm_encmixer.datasets.sources import DatasetSource, LocalFolder, open_source, printable, unchanged
 from timm_encmixer.datasets.tables import convert_arrow, convert_parquet
 from timm_encmixer.datasets.tars import convert_tar
+from timm_encmixer.datasets.wholeness import refuse_empty_folders, refuse_empty_splits, refuse_moving, refuse_strangers
 from timm_encmixer.distributed import on_every_process, share_key
 from timm_encmixer.distributed.processes import check_launch, from_main, joined_state
-from timm_encmixer.errors import DataError, EncMixerError, SourceError, missing_extra
+from timm_encmixer.errors import DataError, EncMixerError
 from timm_encmixer.files import PathLike, file_error, place_file, sha256_of, sync_folder
 from timm_encmixer.hub.snapshot import Token
 from timm_encmixer.keys import KeyLike
@@ -61,6 +65,8 @@ class DatasetCounts:
     bytes: int
     bad: int  # samples that were left out; the manifest lists them
     passed_over: tuple[str, ...]  # source files that are no part of the target
+    left_out: Mapping[str, tuple[str, ...]]  # the same, by reason: suffix, include, hidden, linked, special
+    plain: tuple[str, ...]  # columns or fields that hold images and were not converted
 
 
 def join_processes() -> PartialState:
@@ -75,25 +81,13 @@ def join_processes() -> PartialState:
 
 
 @dataclass(frozen=True)
-class _Plan:
-    """What the main process tells the others; nothing secret."""
-
-    commit: str | None
-    layout: Layout
-    job: dict[str, Any]
-    todo: list[list[Shard]]  # per process
-    finished: bool
-    done_bytes: int  # of the source
-
-
-@dataclass(frozen=True)
 class _Run:
     """What a process needs for its shards."""
 
     source: DatasetSource
     ledger: Ledger
     codec: CellCodec
-    plan: _Plan
+    plan: Plan
     on_error: str
     progress: Progress
     process: int
@@ -115,8 +109,10 @@ class _Run:
         work = ShardWork(shard.name, self.codec, self.on_error, quarantine, advance)
         try:
             (scratch / "new").mkdir(parents=True)
+            with self.ledger.listing.open("rb") as listing:
+                files = line_at(listing, shard.line, where=str(self.ledger.listing))
             place = self._place_images if self.plan.layout.kind == IMAGES else self._place_file
-            self.ledger.record(place(shard, scratch, work))
+            self.ledger.record(*place(shard, files, scratch, work))
         except EncMixerError:
             raise
         except Exception as error:
@@ -125,17 +121,21 @@ class _Run:
             shutil.rmtree(scratch, ignore_errors=True)
         self.progress.add(shard.size - counted, 0)
 
-    def _place_file(self, shard: Shard, scratch: Path, work: ShardWork) -> Entry:
+    def _place_file(
+        self, shard: Shard, files: Sequence[SourceFile], scratch: Path, work: ShardWork
+    ) -> tuple[Entry, Sequence[SourceFile]]:
         new, target = scratch / "new" / "shard", self.ledger.root / shard.name
-        with self.source.local(shard.name, scratch) as path:
-            _CONVERT[self.plan.layout.kind](path, new, work, self.plan.job["options"]["image_columns"])
-        entry = Entry(shard.name, new.stat().st_size, sha256_of(new), work.samples, work.images, work.bad)
+        with unchanged(self.source, files[0], scratch) as path:
+            read = [replace(files[0], sha256=_digest(path, f"{self.source.where}/{shard.name}"))]
+            _CONVERT[self.plan.layout.kind](path, new, work, self.plan.job.options.image_columns)
+        entry = self._entry(shard, new.stat().st_size, sha256_of(new), work)
         place_file(new, target)
-        return entry
+        return entry, read
 
-    def _place_images(self, shard: Shard, scratch: Path, work: ShardWork) -> Entry:
-        files = files_of(shard, self.source, self.plan.job["options"]["include"])
-        names = convert_images(self.source, files, scratch / "new", scratch, work)
+    def _place_images(
+        self, shard: Shard, files: Sequence[SourceFile], scratch: Path, work: ShardWork
+    ) -> tuple[Entry, Sequence[SourceFile]]:
+        names, read = convert_images(self.source, files, scratch / "new", scratch, work)
         new = [(name, scratch / "new" / Path(name).name) for name in names]
         size, digest = sum(path.stat().st_size for _, path in new), digest_of_run(new)
         os.sync()  # once for the run: a sync for each of many small files would take longer than encrypting them
@@ -144,7 +144,11 @@ class _Run:
         for _, path in new:
             path.replace(target / path.name)
         sync_folder(target)
-        return Entry(shard.name, size, digest, work.samples, work.images, work.bad, len(new), is_run=True)
+        return self._entry(shard, size, digest, work, len(new), is_run=True), read
+
+    def _entry(self, shard: Shard, size: int, digest: str, work: ShardWork, files: int = 1, *, is_run: bool = False) -> Entry:
+        plain = tuple(sorted(work.plain)) or UNSET
+        return Entry(shard.name, size, digest, work.samples, work.images, tuple(work.bad), files, is_run, plain)
 
 
 def convert_dataset(
@@ -175,16 +179,21 @@ def convert_dataset(
     state = joined_state()
     if on_error not in ON_ERROR:
         raise DataError("on_error", f"one of {', '.join(ON_ERROR)}", repr(on_error), "choose one of these")
-    options = {name: list(value) if isinstance(value, (list, tuple)) else value for name, value in options.items()}
+    chosen: dict[str, Any] = {n: tuple(value) if isinstance(value, (list, tuple)) else value for n, value in options.items()}
+    for name in ("include", "image_columns"):
+        for text in chosen[name]:
+            if printable(text) != text:
+                raise DataError(name, "text in UTF-8", printable(text), "rename the files or columns")
+    asked = Options(**chosen)
     secret = share_key(state, key)
-    levels: dict[str, Any] = {"resize": options["resize"], "level": options["png_level"]}
+    levels: dict[str, Any] = {"resize": asked.resize, "level": asked.png_level}
     codec = on_every_process(lambda: make_codec(action, secret, scheme, **levels))
     ledger = Ledger(Path(dst))
     threads = torch.get_num_threads()
     with ExitStack() as stack:
         stack.callback(torch.set_num_threads, threads)
         torch.set_num_threads(1)  # one process, one core
-        plan = from_main(lambda: _plan(stack, action, os.fspath(src), ledger, scheme, options, token, state.num_processes))
+        plan = from_main(lambda: make_plan(stack, action, os.fspath(src), ledger, scheme, asked, token, state.num_processes))
         if not plan.finished:
             source = on_every_process(lambda: open_source(os.fspath(src), commit=plan.commit, token=token))
             mine = plan.todo[state.process_index]
@@ -193,58 +202,23 @@ def convert_dataset(
             label = f"{action}ing"
             with bar_of_all(ledger.folder, total, plan.done_bytes, label=label, show=progress and state.is_main_process):
                 on_every_process(lambda: _work(run, mine))
-            on_every_process(lambda: _finish(plan, source, ledger, scheme, action) if state.is_main_process else None)
+            on_every_process(lambda: _finish(plan, source, ledger) if state.is_main_process else None)
         manifest = from_main(lambda: read_manifest(ledger.root / MANIFEST, where=str(ledger.root)))
     written = sum(map(len, plan.todo))
-    totals = {name: manifest["totals"][name] for name in ("samples", "images", "bytes", "bad")}
-    shards = len(plan.layout.shards)
-    return DatasetCounts(plan.layout.kind, shards, written, shards - written, **totals, passed_over=plan.layout.passed_over)
-
-
-def _plan(
-    stack: ExitStack,
-    action: str,
-    src: str,
-    ledger: Ledger,
-    scheme: Scheme,
-    options: dict[str, Any],
-    token: Token,
-    processes: int,
-) -> _Plan:
-    """Look at the source and at what is done, and deal the rest out."""
-    _refuse_inside(src, ledger.root)
-    known = ledger.known()
-    source = open_source(src, commit=known.get("source_commit") if known is not None else None, token=token)
-    layout = read_layout(source, options["include"])
-    if layout.kind in (PARQUET, ARROW) and importlib.util.find_spec("pyarrow") is None:
-        raise missing_extra(src, "pyarrow for parquet and Arrow files", "data")
-    job = {
-        "version": MANIFEST_VERSION,
-        "action": action,
-        "kind": layout.kind,
-        "source": name_of(src),
-        "source_commit": source.commit,
-        "source_digest": layout.digest,
-        "options": options,
-        RECORD_NAME if action == ENCRYPT else "decrypted": scheme.to_dict(),
-    }
-    stack.enter_context(ledger.locked())
-    finished = ledger.begin(job)
-    done = {shard.name for shard in layout.shards} if finished else set(ledger.done())
-    rest = [shard for shard in layout.shards if shard.name not in done]
-    done_bytes = sum(shard.size for shard in layout.shards if shard.name in done)
-    return _Plan(source.commit, layout, job, deal(rest, processes), finished, done_bytes)
-
-
-def deal(shards: Sequence[Shard], processes: int) -> list[list[Shard]]:
-    """Give each process about as many bytes: the largest shard left goes to the process that has least."""
-    hands: list[list[Shard]] = [[] for _ in range(processes)]
-    sizes = [(0, process) for process in range(processes)]
-    for shard in sorted(shards, key=lambda shard: (-shard.size, shard.name)):
-        size, process = heapq.heappop(sizes)
-        hands[process].append(shard)
-        heapq.heappush(sizes, (size + shard.size + 1, process))
-    return hands
+    totals, layout = manifest.totals, plan.layout
+    return DatasetCounts(
+        layout.kind,
+        len(layout.shards),
+        written,
+        len(layout.shards) - written,
+        totals.samples,
+        totals.images,
+        totals.bytes,
+        totals.bad,
+        passed_over=layout.passed_over,
+        left_out=layout.left_out,
+        plain=tuple(sorted({name for entry in manifest.shards if entry.plain is not UNSET for name in entry.plain})),
+    )
 
 
 def _work(run: _Run, shards: Sequence[Shard]) -> None:
@@ -261,18 +235,28 @@ def _work(run: _Run, shards: Sequence[Shard]) -> None:
         run.progress.write()
 
 
-def _finish(plan: _Plan, source: DatasetSource, ledger: Ledger, scheme: Scheme, action: str) -> None:
+def _finish(plan: Plan, source: DatasetSource, ledger: Ledger) -> None:
     """Carry over what is no shard, write the card, and last of all the manifest."""
     try:
-        for name in plan.layout.side_files:
-            copy_side_file(source, name, ledger, kind=plan.layout.kind, salt=f"{action} {scheme.to_json()}")
         manifest = ledger.summary(plan.job, [shard.name for shard in plan.layout.shards])
-        write_card(source, plan.layout, ledger, manifest)
-        ledger.finish(manifest)
+        refuse_empty_folders(manifest)
+        side_files = side_files_of(source, plan.layout, plan.job, bad_files(manifest.shards))
+        for name in side_files.names():
+            with ledger.writing(name) as new:
+                side_files.write(name, new, ledger.scratch)
+        configs = configs_of_result(plan.configs, ledger.root) if side_files.bad else plan.configs
+        write_card(source, ledger, manifest, configs)
+        refuse_empty_splits(manifest, ledger.root)
+        refuse_strangers(manifest, ledger.root)
+        ledger.finish(manifest, _origin(source), refuse_moving(plan.layout, plan.job.options.include, source, ledger))
     except OSError as error:
         if isinstance(error, EncMixerError):
             raise
         raise file_error(ledger.root, "a folder to write", error) from error
+
+
+def _origin(source: DatasetSource) -> str:
+    return printable(str(source.root.resolve())) if isinstance(source, LocalFolder) else source.where
 
 
 def quarantine_of(dst: Path) -> Path:
@@ -280,14 +264,11 @@ def quarantine_of(dst: Path) -> Path:
     return dst.with_name(f"{dst.name}.quarantine")
 
 
-def name_of(src: str) -> str:
-    """Return a source's name as it may be published: a local folder's last part, not where its owner keeps it."""
-    return src if "://" in src or not Path(src).exists() else Path(src).resolve().name
-
-
-def _refuse_inside(src: str, dst: Path) -> None:
-    if Path(src).is_dir() and dst.resolve().is_relative_to(Path(src).resolve()):
-        raise SourceError(str(dst), f"a target outside of {src}", "one inside", "choose another folder")
+def _digest(path: Path, where: str) -> str:
+    try:
+        return sha256_of(path)
+    except OSError as error:
+        raise file_error(where, "a file to read", error) from error
 
 
 def _explained(error: Exception, shard: Shard, source: DatasetSource, dst: Path) -> Exception:

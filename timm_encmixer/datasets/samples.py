@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from timm_encmixer.datasets.cells import BATCH_CELLS, Cell, CellCodec
+from timm_encmixer.datasets.manifest import Bad
 from timm_encmixer.errors import ImageError, ProcessError
 
 STOP, SKIP, QUARANTINE = ON_ERROR = ("stop", "skip", "quarantine")
@@ -40,6 +41,9 @@ class ShardWork:
         on_error: One of `ON_ERROR`: what to do with a sample that has a bad cell.
         quarantine: Folder for the original cells of bad samples.
         advance: Called after each batch with the bytes and the number of the cells in it; raises when the run is to stop.
+
+    Attributes:
+        plain: Columns or fields that hold images and are not converted, found while converting.
     """
 
     shard: str
@@ -49,7 +53,8 @@ class ShardWork:
     advance: Callable[[int, int], None] = lambda size, images: None
     samples: int = 0
     images: int = 0
-    bad: list[dict[str, str]] = field(default_factory=list)
+    bad: list[Bad] = field(default_factory=list)
+    plain: set[str] = field(default_factory=set)
 
     def convert(self, samples: Sequence[Sample]) -> list[list[Cell | None] | None]:
         """Return each sample's converted cells, None for a bad sample that is left out.
@@ -86,7 +91,7 @@ class ShardWork:
         if self.on_error == STOP:
             remedy = f"{error.remedy}; or pass --on-error skip or quarantine"
             raise ImageError(error.where, error.expected, error.got, remedy) from error
-        self.bad.append({"sample": sample.name, "reason": f"expected {error.expected}, got {error.got}"})
+        self.bad.append(Bad(sample.name, f"expected {error.expected}, got {error.got}"))
         if self.on_error == QUARANTINE:
             assert self.quarantine is not None  # given with the policy
             for label, cell in zip(sample.labels, sample.cells, strict=True):

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from msgspec.structs import replace
+
+from timm_encmixer.datasets.listing import FOLDER, SourceFile, same_times
 from timm_encmixer.errors import FileAccessError, IntegrityError, SourceError
 from timm_encmixer.files import file_error
 from timm_encmixer.hub.client import HUB_PREFIX
 from timm_encmixer.hub.snapshot import DATASET, DATASET_PREFIX, Snapshot, Token
 
 _REPO_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+HIDDEN, LINKED, SPECIAL = "hidden", "linked", "special"  # why a source leaves an entry out
+LeftOut = tuple[str, str]  # the reason and the name; of a folder that nobody looks into, with a / at its end
+RUN_AGAIN = "let nobody write there, and run the command again: only what has changed is made again"
+_VERSIONS = ("ETag", "etag", "md5Hash", "content_md5", "version_id", "mtime", "LastModified", "last_modified", "created")
 
 
 class DatasetSource(Protocol):
@@ -30,11 +39,14 @@ class DatasetSource(Protocol):
     def commit(self) -> str | None:
         """The commit that its files come from, where there is one."""
 
-    def files(self) -> Iterator[tuple[str, int]]:
-        """Yield names and sizes in bytes, folder by folder, each sorted; hidden ones are left out."""
+    def files(self) -> Iterator[SourceFile | LeftOut]:
+        """Yield the files, folder by folder, each sorted, and what is left out for what it is."""
 
-    def names_in(self, folder: str) -> list[str]:
-        """Return the names of the files of one folder ("." is the topmost), sorted as in `files`."""
+    def has(self, name: str) -> bool:
+        """Whether there is a file of that name, hidden or not."""
+
+    def stamp(self, path: Path) -> str | None:
+        """Return the stamp that a file that `local` has brought has now; None for what cannot change under us."""
 
     def local(self, name: str, scratch: Path) -> contextlib.AbstractContextManager[Path]:
         """Bring one file here for as long as the context lasts, below `scratch` if it has to be copied."""
@@ -52,29 +64,47 @@ class LocalFolder:
         """The folder's path."""
         return str(self.root)
 
-    def files(self) -> Iterator[tuple[str, int]]:
-        """Yield the files of the tree, one folder's listing in memory at a time."""
+    def files(self) -> Iterator[SourceFile | LeftOut]:
+        """Yield the files of the tree, one folder's listing in memory at a time.
+
+        Links to files are followed. Links to folders are left out, as are hidden entries and what is no regular file.
+
+        Raises:
+            FileAccessError: A folder cannot be read, or a link leads nowhere.
+        """
 
         def fail(error: OSError) -> None:
             raise file_error(error.filename or self.root, "a folder to read", error) from error
 
-        seen = set()
-        for folder, folders, names in os.walk(self.root, onerror=fail, followlinks=True):
-            real = os.path.realpath(folder)  # of a text, once per folder
-            if real in seen:
-                raise SourceError(folder, "a tree of folders", "a link to a folder that is in it already", "remove the link")
-            seen.add(real)
-            folders[:] = sorted(name for name in folders if not _hidden(name))
-            for name in sorted(name for name in names if not _hidden(name)):
-                path = Path(folder) / name
-                try:
-                    size = path.stat().st_size
-                except OSError as error:
-                    raise file_error(path, "a file to read", error) from error
-                yield path.relative_to(self.root).as_posix(), size
+        for folder, folders, names in os.walk(self.root, onerror=fail):
+            here = Path(folder)
+            below = "" if here == self.root else f"{here.relative_to(self.root).as_posix()}/"
+            for name in sorted(folders):
+                hidden, linked = _hidden(name), (here / name).is_symlink()
+                if (hidden or linked) and f"{below}{name}" != FOLDER:  # which is ours
+                    yield HIDDEN if hidden else LINKED, f"{below}{name}/"
+            folders[:] = sorted(name for name in folders if not _hidden(name))  # os.walk does not follow links
+            for name in sorted(names):
+                yield (HIDDEN, f"{below}{name}") if _hidden(name) else self._entry(f"{below}{name}")
+
+    def _entry(self, name: str) -> SourceFile | LeftOut:
+        path = self.root / name
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise file_error(printable(str(path)), "a file to read", error) from error
+        return SourceFile(name, status.st_size, _times(status)) if stat.S_ISREG(status.st_mode) else (SPECIAL, name)
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a file."""
+        return (self.root / name).is_file()
+
+    def stamp(self, path: Path) -> str:
+        """Return the times of a file."""
+        return _times(path.stat())
 
     def names_in(self, folder: str) -> list[str]:
-        """Return the names of the files of one folder."""
+        """Return the names of the files of one folder ("." is the topmost), sorted as in `files`."""
         try:
             names = [entry.name for entry in os.scandir(self.root / folder) if not _hidden(entry.name) and not entry.is_dir()]
         except OSError as error:
@@ -103,15 +133,17 @@ class HubDataset:
         """The pinned commit."""
         return self.snapshot.commit
 
-    def files(self) -> Iterator[tuple[str, int]]:
+    def files(self) -> Iterator[SourceFile | LeftOut]:
         """Yield the files of the commit."""
         for name, file in sorted(self.snapshot.files.items(), key=lambda item: _folder_first(item[0])):
-            if not any(_hidden(part) for part in name.split("/")):
-                yield name, file.size or 0
+            yield from _listed(name, file.size or 0, file.digest, where=self.where)
 
-    def names_in(self, folder: str) -> list[str]:
-        """Return the names of the files of one folder."""
-        return _in_folder(self.files(), folder)
+    def has(self, name: str) -> bool:
+        """Whether the commit has such a file."""
+        return name in self.snapshot.files
+
+    def stamp(self, path: Path) -> None:
+        """A commit does not change, and its files are verified."""
 
     @contextlib.contextmanager
     def local(self, name: str, scratch: Path) -> Iterator[Path]:
@@ -149,17 +181,23 @@ class RemoteFolder:
         """The URL."""
         return self.url
 
-    def files(self) -> Iterator[tuple[str, int]]:
+    def files(self) -> Iterator[SourceFile | LeftOut]:
         """Yield the files of the tree."""
         prefix = self.root.rstrip("/") + "/"
-        found = {name.removeprefix(prefix): info["size"] for name, info in self.filesystem.find(self.root, detail=True).items()}
+        found = {name.removeprefix(prefix): info for name, info in self.filesystem.find(self.root, detail=True).items()}
         for name in sorted(found, key=_folder_first):
-            if not any(_hidden(part) for part in name.split("/")):
-                yield name, int(found[name] or 0)
+            info = found[name]
+            version = next((str(info[field]) for field in _VERSIONS if info.get(field)), "")
+            stamp = hashlib.sha256(version.encode()).hexdigest()
+            yield from _listed(name, int(info["size"] or 0), stamp, where=self.url)
 
-    def names_in(self, folder: str) -> list[str]:
-        """Return the names of the files of one folder."""
-        return _in_folder(self.files(), folder)
+    def has(self, name: str) -> bool:
+        """Whether there is such a file."""
+        found: bool = self.filesystem.isfile(f"{self.root.rstrip('/')}/{name}")
+        return found
+
+    def stamp(self, path: Path) -> None:
+        """What has been copied here does not change."""
 
     @contextlib.contextmanager
     def local(self, name: str, scratch: Path) -> Iterator[Path]:
@@ -201,6 +239,34 @@ def open_source(src: str, *, commit: str | None = None, token: Token = None) -> 
     return HubDataset(Snapshot.open(repo_id, revision=commit, token=token, repo_type=DATASET))
 
 
+@contextlib.contextmanager
+def unchanged(source: DatasetSource, file: SourceFile, scratch: Path) -> Iterator[Path]:
+    """Bring a listed file here for as long as the context lasts; it is to be what was listed, before and after.
+
+    Raises:
+        SourceError: It has vanished or was changed.
+    """
+
+    def compare(path: Path) -> None:
+        try:
+            now = SourceFile(file.name, path.stat().st_size, source.stamp(path) or file.stamp)
+        except FileNotFoundError:
+            now = None
+        if now is None or not same_times(now, replace(file, size=file.size or now.size)):
+            got = "none by now" if now is None else "one that was changed meanwhile"
+            raise SourceError(f"{source.where}/{file.name}", "the file that this run began with", got, RUN_AGAIN)
+
+    with source.local(file.name, scratch) as path:
+        compare(path)
+        yield path
+        compare(path)
+
+
+def printable(name: str) -> str:
+    """Return a name as text that can be printed, whatever bytes it has."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
 def _remote(url: str) -> RemoteFolder:
     from fsspec.core import url_to_fs
 
@@ -220,8 +286,25 @@ def _hidden(name: str) -> bool:
     return name.startswith((".", "__")) and name != ".."
 
 
-def _in_folder(files: Iterator[tuple[str, int]], folder: str) -> list[str]:
-    return [name for name, _ in files if (name.rpartition("/")[0] or ".") == folder]
+def _listed(name: str, size: int, stamp: str, *, where: str) -> Iterator[SourceFile | LeftOut]:
+    """Yield a file of a flat list, or say that it is hidden; what we wrote ourselves is neither.
+
+    Raises:
+        SourceError: The name leads out of the data set; a server may list what it likes.
+    """
+    if name.startswith(f"{FOLDER}/"):
+        return
+    if any(_hidden(part) for part in name.split("/")):
+        yield HIDDEN, name
+        return
+    try:
+        yield SourceFile(name, size, stamp)
+    except ValueError as error:
+        raise SourceError(f"{where}: {name}", "files below the data set", "one outside", "do not use this source") from error
+
+
+def _times(status: os.stat_result) -> str:
+    return f"{status.st_mtime_ns}:{status.st_ctime_ns}"
 
 
 def _folder_first(name: str) -> tuple[str, str]:

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from timm_encmixer.datasets.cells import BATCH_CELLS
+from timm_encmixer.datasets.plain_images import is_image
 from timm_encmixer.datasets.samples import Sample, ShardWork
 from timm_encmixer.errors import DataError
 
@@ -27,6 +28,7 @@ def convert_parquet(src: Path, dst: Path, work: ShardWork, columns: Sequence[str
     with parquet.ParquetFile(src, memory_map=False, buffer_size=_READ_BYTES, pre_buffer=False) as file:
         schema = file.schema_arrow
         images = image_columns(schema, columns, where=work.shard)
+        work.plain |= set(_left_plain(schema, images))
         others = [name for name in schema.names if name not in images]
         options: dict[str, Any] = {"use_dictionary": others, "write_statistics": others, "compression": _compression(file)}
         with parquet.ParquetWriter(dst, schema, **options) as writer:
@@ -41,6 +43,7 @@ def convert_arrow(src: Path, dst: Path, work: ShardWork, columns: Sequence[str])
 
     with pyarrow.OSFile(str(src)) as source, pyarrow.ipc.open_stream(source) as reader:
         images = image_columns(reader.schema, columns, where=work.shard)
+        work.plain |= set(_left_plain(reader.schema, images))
         with pyarrow.OSFile(str(dst), "wb") as sink, pyarrow.ipc.new_stream(sink, reader.schema) as writer:
             slices = (batch.slice(at, BATCH_CELLS) for batch in reader for at in range(0, len(batch), BATCH_CELLS))
             for group in _grouped(_converted(slices, images, work)):
@@ -60,7 +63,7 @@ def image_columns(schema: Any, chosen: Sequence[str] = (), *, where: str) -> lis
     """
     import pyarrow
 
-    noted = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features") or {}
+    noted = _features(schema)
     images = [name for name in schema.names if _is_image(schema.field(name).type, noted.get(name))]
     nested = [name for name in schema.names if name not in images and _holds_image(schema.field(name).type, noted.get(name))]
     remedy = "name the columns with --image-column, or leave the shard out with --include"
@@ -75,6 +78,25 @@ def image_columns(schema: Any, chosen: Sequence[str] = (), *, where: str) -> lis
     if not (chosen or images):
         raise DataError(where, "an image column", f"the columns {', '.join(schema.names)}", remedy)
     return list(chosen) or images
+
+
+def _left_plain(schema: Any, images: Sequence[str]) -> list[str]:
+    """Return the columns that hold images by their type, and were not chosen."""
+    noted = _features(schema)
+    others = [name for name in schema.names if name not in images]
+    return [
+        name
+        for name in others
+        if _is_image(schema.field(name).type, noted.get(name)) or _holds_image(schema.field(name).type, noted.get(name))
+    ]
+
+
+def _features(schema: Any) -> dict[str, Any]:
+    """Return the features that `datasets` writes into a schema, none where there are none."""
+    noted = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+    info = noted.get("info") if isinstance(noted, dict) else None
+    features = info.get("features") if isinstance(info, dict) else None
+    return features if isinstance(features, dict) else {}
 
 
 def _is_image(kind: Any, feature: Any) -> bool:
@@ -96,6 +118,9 @@ def _converted(batches: Iterator[Any], images: Sequence[str], work: ShardWork) -
 
     row = 0
     for batch in batches:
+        for name in _binary_columns(batch.schema):
+            if name not in images and name not in work.plain and any(map(is_image, batch.column(name).to_pylist())):
+                work.plain.add(name)
         columns = {name: batch.column(name).to_pylist() for name in images}
         samples = [
             _sample(row + index, [columns[name][index] for name in images], images, work.shard) for index in range(len(batch))
@@ -111,6 +136,13 @@ def _converted(batches: Iterator[Any], images: Sequence[str], work: ShardWork) -
             values = [_value((converted[at] or [])[place], columns[name][at]) for at in kept]
             batch = batch.set_column(index, batch.schema.field(index), pyarrow.array(values, kind))
         yield batch
+
+
+def _binary_columns(schema: Any) -> list[str]:
+    from pyarrow import types
+
+    kinds = {field.name: field.type for field in schema}
+    return [name for name, kind in kinds.items() if types.is_binary(kind) or types.is_large_binary(kind)]
 
 
 def _sample(row: int, values: Sequence[Any], images: Sequence[str], shard: str) -> Sample:
@@ -136,11 +168,13 @@ def _grouped(batches: Iterator[Any]) -> Iterator[Any]:
 
     waiting: list[Any] = []
     for batch in batches:
+        if not len(batch):  # all of its rows were bad: a row group of no rows is one that nobody reads
+            continue
         waiting.append(batch)
         if sum(map(len, waiting)) >= _GROUP_ROWS or sum(part.nbytes for part in waiting) >= _GROUP_BYTES:
             yield pyarrow.Table.from_batches(waiting)
             waiting = []
-    if waiting:
+    if sum(map(len, waiting)):
         yield pyarrow.Table.from_batches(waiting)
 
 

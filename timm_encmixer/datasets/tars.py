@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import copy
 import io
+import posixpath
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from timm_encmixer.datasets.cells import BATCH_CELLS
+from timm_encmixer.datasets.plain_images import is_image
 from timm_encmixer.datasets.samples import Sample, ShardWork
+from timm_encmixer.datasets.sources import printable
 from timm_encmixer.errors import DataError
 from timm_encmixer.images.reading import image_suffixes
 
@@ -27,22 +30,27 @@ def convert_tar(src: Path, dst: Path, work: ShardWork, columns: Sequence[str]) -
         src: Uncompressed tar.
         dst: Where to write.
         work: Converts the samples.
-        columns: Fields (a name's part after the first dot) to take; none takes all with an image's suffix.
+        columns: Fields (a name's part after the first dot, in any case) to take; none takes all with an image's suffix.
 
     Raises:
-        DataError: It has no images, or compressed members that may hold some.
+        DataError: It has no images, compressed members that may hold some, or members that would be unpacked to another
+            place.
         OSError, tarfile.TarError: It is damaged, or the target cannot be written.
     """
     found = False
+    chosen_fields = {name.lower() for name in columns}
     with tarfile.open(src, "r:") as source, tarfile.open(dst, "w", format=tarfile.PAX_FORMAT) as target:
-        for samples in _batched(_samples(source)):
-            places = [[i for i, (info, _) in enumerate(sample) if _is_image(info, columns, work.shard)] for sample in samples]
+        for samples in _batched(_samples(source, work.shard)):
+            places = [
+                [i for i, (info, _) in enumerate(sample) if _is_image(info, chosen_fields, work.shard)] for sample in samples
+            ]
             found = found or any(places)
             converted = work.convert(
                 [_sample(sample, chosen, work.shard) for sample, chosen in zip(samples, places, strict=True)]
             )
             for sample, chosen, cells in zip(samples, places, converted, strict=True):
                 if cells is not None:
+                    _note_plain(work, sample, chosen)
                     _write(target, sample, dict(zip(chosen, cells, strict=True)))
     if not found:
         raise DataError(work.shard, "images in it", "none", "name their fields with --image-column, or leave the shard out")
@@ -55,9 +63,10 @@ def key_and_field(name: str) -> tuple[str, str]:
     return f"{folder}/{key}" if folder else key, field
 
 
-def _samples(source: tarfile.TarFile) -> Iterator[list[Member]]:
+def _samples(source: tarfile.TarFile, shard: str) -> Iterator[list[Member]]:
     sample: list[Member] = []
     for info in source:
+        _refuse_outside(info, shard)
         file = source.extractfile(info) if info.isfile() else None
         if sample and key_and_field(info.name)[0] != key_and_field(sample[0][0].name)[0]:
             yield sample
@@ -79,22 +88,43 @@ def _batched(samples: Iterator[list[Member]]) -> Iterator[list[list[Member]]]:
         yield waiting
 
 
-def _is_image(info: tarfile.TarInfo, columns: Sequence[str], shard: str) -> bool:
+def _refuse_outside(info: tarfile.TarInfo, shard: str) -> None:
+    """Raise when a member, or what a link in it leads to, would be outside of the folder that a tar is unpacked to."""
+    name = PurePosixPath(info.name)
+    links = [posixpath.join(str(name.parent), info.linkname)] if info.issym() else [info.linkname] if info.islnk() else []
+    for path in (info.name, *map(posixpath.normpath, links)):
+        if path.startswith("/") or ".." in PurePosixPath(path).parts:
+            where = f"{shard}: {printable(info.name)}"
+            raise DataError(where, "members below the tar's own folder", "one outside", "do not use this tar")
+
+
+def _note_plain(work: ShardWork, sample: Sequence[Member], chosen: Sequence[int]) -> None:
+    for index, (info, data) in enumerate(sample):
+        if index not in chosen and (is_image(data) or (info.isfile() and _suffix(info) in image_suffixes())):
+            work.plain.add(printable(key_and_field(info.name)[1]))
+
+
+def _suffix(info: tarfile.TarInfo) -> str:
+    return PurePosixPath(f"x.{key_and_field(info.name)[1]}").suffix.lower()
+
+
+def _is_image(info: tarfile.TarInfo, columns: Collection[str], shard: str) -> bool:
     field = key_and_field(info.name)[1]
-    suffixes = [suffix.lower() for suffix in PurePosixPath(f"x.{field}").suffixes]
-    if suffixes and suffixes[-1] in _COMPRESSED and not columns:
+    if _suffix(info) in _COMPRESSED and not columns:
         remedy = "unpack it, or name the image fields with --image-column"
-        raise DataError(f"{shard}: {info.name}", "images and plain files", "a compressed member, which may hold images", remedy)
+        raise DataError(
+            f"{shard}: {printable(info.name)}", "images and plain files", "a compressed member, which may hold images", remedy
+        )
     if not info.isfile():
         return False
-    return field in columns if columns else bool(suffixes) and suffixes[-1] in image_suffixes()
+    return field.lower() in columns if columns else _suffix(info) in image_suffixes()
 
 
 def _sample(members: Sequence[Member], chosen: Sequence[int], shard: str) -> Sample:
-    names = [members[index][0].name for index in chosen]
+    names = [printable(members[index][0].name) for index in chosen]
     cells = [members[index][1] for index in chosen]
     fields = [key_and_field(name)[1] for name in names]
-    return Sample(key_and_field(members[0][0].name)[0], cells, fields, [f"{shard}: {name}" for name in names])
+    return Sample(printable(key_and_field(members[0][0].name)[0]), cells, fields, [f"{shard}: {name}" for name in names])
 
 
 def _write(target: tarfile.TarFile, sample: Sequence[Member], cells: dict[int, bytes | None]) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from timm.data.readers.reader_image_folder import find_images_and_targets
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -15,11 +18,14 @@ from timm_encmixer.errors import DataError, EncMixerError, missing_extra
 from timm_encmixer.images.reading import image_suffixes, open_plain
 
 UNLABELLED = -1
+REQUIRED, OPTIONAL, UNWANTED = "required", "optional", "unwanted"  # labels of the images that are opened
+_HUB_ID = re.compile(r"([\w.-]+/)?[\w.-]+(@[\w./-]+)?")
+_SPLIT_FOLDERS = frozenset(("train", "training", "validation", "valid", "val", "dev", "test", "testing", "eval", "evaluation"))
 _SPLITS = ("test", "validation", "val", "train")  # in order of preference
 
 
 class LabelledImages(Sequence[tuple[Image.Image, int]]):
-    """A sequence of (PIL image, label) pairs; labels count from 0 in the order of the class names, UNLABELLED for none."""
+    """A sequence of (PIL image, label) pairs; labels count from 0, as the model does, UNLABELLED for none."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,7 @@ class FolderImages(LabelledImages):
     """Image files in one folder per class."""
 
     files: Sequence[tuple[Path, int]]
+    split: str | None = None  # the folder of a split that they lie in
 
     def __len__(self) -> int:
         return len(self.files)
@@ -52,18 +59,21 @@ class FolderImages(LabelledImages):
 
 @dataclass(frozen=True)
 class TableImages(LabelledImages):
-    """Rows of a `datasets.Dataset`."""
+    """Rows of a `datasets.Dataset`, whose image column is not decoded."""
 
     table: Any  # datasets.Dataset: an optional dependency
     image_column: str
     label_column: str | None
+    split: str | None = None
 
     def __len__(self) -> int:
         return len(self.table)
 
     def __getitem__(self, index: Any) -> Any:
         row = self.table[index]
-        return row[self.image_column], UNLABELLED if self.label_column is None else row[self.label_column]
+        where = f"row {index}: {self.image_column}"
+        label = UNLABELLED if self.label_column is None else row[self.label_column]
+        return _image(row[self.image_column], where), UNLABELLED if label is None else label
 
 
 class PlainPixels(Dataset[tuple[Tensor, int]]):
@@ -85,63 +95,118 @@ class PlainPixels(Dataset[tuple[Tensor, int]]):
         return self.preprocess(image), int(label)
 
 
-def open_labelled_images(src: str, *, split: str | None = None) -> LabelledImages:
+def open_labelled_images(src: str, *, split: str | None = None, label_column: str | None = None) -> LabelledImages:
     """Open a data set of labelled images.
 
+    Class folders are numbered as timm's reader of folders numbers them: by the names of the folders that hold images, in
+    natural order (2 before 10). Hidden and empty folders are no classes.
+
     Args:
-        src: Folder of class folders, folder of parquet files, or Hub id (with the extra `data`).
-        split: Split of a table; None takes test, else validation, else train.
+        src: Folder of class folders, folder of parquet files, or Hub id (with the extra `data`). A folder may hold one
+            folder of class folders per split.
+        split: Split of a table or of such a folder; None takes test, else validation, else train.
+        label_column: Column of a table; needed where it has several columns of class labels.
 
     Raises:
-        DataError: Nothing there, no images, or no labels.
+        DataError: Nothing there, no images, or no labels, or several columns of them.
         MissingExtraError: A table was asked for and `datasets` is not installed.
     """
-    return _open(src, split, _SPLITS, labelled=True)
+    return _open(src, _Wish(split, _SPLITS, label_column, REQUIRED))
 
 
-def open_images(src: str, *, split: str | None = None, prefer: Sequence[str] = ()) -> LabelledImages:
+def open_images(
+    src: str,
+    *,
+    split: str | None = None,
+    prefer: Sequence[str] = (),
+    label_column: str | None = None,
+    unlabelled: bool = False,
+) -> LabelledImages:
     """Open a data set whose images may have labels or not; a folder may also hold images themselves.
 
     Args:
         src: As for `open_labelled_images`.
-        split: Split of a table; None takes the first of `prefer` that there is, else as for `open_labelled_images`.
+        split: Likewise; None takes the first of `prefer` that there is, else as for `open_labelled_images`.
         prefer: Names of splits.
+        label_column: As for `open_labelled_images`.
+        unlabelled: Labels are of no interest: all images have the label UNLABELLED.
 
     Raises:
-        DataError: Nothing there, or no images.
+        DataError: Nothing there, no images, or several columns of class labels.
         MissingExtraError: A table was asked for and `datasets` is not installed.
     """
-    return _open(src, split, (*prefer, *_SPLITS), labelled=False)
+    return _open(src, _Wish(split, (*prefer, *_SPLITS), label_column, UNWANTED if unlabelled else OPTIONAL))
 
 
-def _open(src: str, split: str | None, splits: Sequence[str], *, labelled: bool) -> LabelledImages:
+@dataclass(frozen=True)
+class _Wish:
+    """What is to be opened of a data set.
+
+    Args:
+        split: Name of the split; None takes the first of `preferred` that there is.
+        preferred: Names of splits.
+        label_column: Of a table; None takes the only one.
+        labels: REQUIRED, OPTIONAL or UNWANTED.
+    """
+
+    split: str | None
+    preferred: Sequence[str]
+    label_column: str | None
+    labels: str
+
+
+def _open(src: str, wish: _Wish) -> LabelledImages:
     path = Path(src)
     if path.is_dir() and not any(path.rglob("*.parquet")):
-        return _folder(path, labelled)
+        if wish.label_column is not None:
+            raise DataError(src, f"a table with the column {wish.label_column}", "a folder", "leave --label-column out")
+        return _folder(*_split_folder(path, wish), wish.labels)
     if path.exists() and not path.is_dir():
         raise DataError(src, "a folder or a Hub data set", "a file", "give the folder that it lies in")
-    return _table(src, split, splits, labelled)
+    is_path = path.is_absolute() or src.startswith((".", "~")) or (len(path.parts) > 1 and Path(path.parts[0]).is_dir())
+    if not path.is_dir() and (is_path or not _HUB_ID.fullmatch(src)):
+        raise DataError(src, "a folder or a Hub data set", "no such folder", "check the path")
+    return _table(src, wish)
 
 
-def _folder(path: Path, labelled: bool) -> FolderImages:
-    suffixes = image_suffixes()
-    classes = sorted(entry.name for entry in path.iterdir() if entry.is_dir())
-    files = [
-        (file, label)
-        for label, name in enumerate(classes)
-        for file in sorted((path / name).rglob("*"))
-        if file.suffix.lower() in suffixes
-    ]
-    loose = [] if labelled else [entry for entry in sorted(path.iterdir()) if entry.suffix.lower() in suffixes]
-    if loose:  # then folders are no classes
-        files = [(file, UNLABELLED) for file in (*loose, *(file for file, _ in files))]
-    if not files:
-        expected = "one folder of images per class" if labelled else "images, or one folder of images per class"
+def _split_folder(path: Path, wish: _Wish) -> tuple[Path, str | None]:
+    """Return the folder to look for classes in: that of the split, where there are folders of splits."""
+    entries = [entry for entry in path.iterdir() if not _is_hidden(entry.name)]
+    folders = sorted(entry.name for entry in entries if entry.is_dir())
+    splits = [name for name in folders if name in _SPLIT_FOLDERS]
+    beside = any(entry.suffix.lower() in image_suffixes() for entry in entries)
+    if not splits or beside or (len(splits) == 1 and len(folders) > 1):  # then it is the name of a class
+        return path, None
+    if wish.split is not None:
+        if wish.split not in folders:
+            raise DataError(str(path), f"a folder of the split {wish.split}", ", ".join(splits), "choose another split")
+        return path / wish.split, wish.split
+    chosen = next((name for name in wish.preferred if name in splits), splits[0])
+    return path / chosen, chosen
+
+
+def _folder(path: Path, split: str | None, wanted: str) -> FolderImages:
+    found, numbers = find_images_and_targets(str(path), types=set(image_suffixes()))
+    names = {number: name for name, number in numbers.items()}
+    files = [(Path(file), names[number]) for file, number in found]
+    files = [(file, name) for file, name in files if not any(map(_is_hidden, file.relative_to(path).parts))]
+    in_order = [names[number] for number in sorted({numbers[name] for file, name in files if file.parent != path})]
+    labels = {name: label for label, name in enumerate(in_order)}
+    loose = any(file.parent == path for file, _ in files)
+    if files and (wanted == UNWANTED or (loose and wanted == OPTIONAL)):  # folders beside images are no classes
+        return FolderImages([(file, UNLABELLED) for file, _ in files], split)
+    labelled_files = [(file, labels[name]) for file, name in files if file.parent != path]
+    if not labelled_files:
+        expected = "one folder of images per class" if wanted == REQUIRED else "images, or one folder of images per class"
         raise DataError(str(path), expected, "none", "see docs/cli.md")
-    return FolderImages(files)
+    return FolderImages(labelled_files, split)
 
 
-def _table(src: str, split: str | None, preferred: Sequence[str], labelled: bool) -> TableImages:
+def _is_hidden(name: str) -> bool:
+    return name.startswith((".", "__"))
+
+
+def _table(src: str, wish: _Wish) -> TableImages:
     try:
         import datasets
     except ImportError as error:
@@ -149,19 +214,50 @@ def _table(src: str, split: str | None, preferred: Sequence[str], labelled: bool
     remedy = "check the name, the split and your connection"
     try:
         splits = datasets.get_dataset_split_names(src)
-        chosen = split or next((name for name in preferred if name in splits), splits[0])
+        chosen = wish.split or next((name for name in wish.preferred if name in splits), splits[0])
         table = datasets.load_dataset(src, split=chosen)
     except EncMixerError:
         raise
     except Exception as error:  # datasets raises errors of many libraries
         got = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise DataError(src, "a data set of labelled images", got, remedy) from error
+        nowhere = "" if Path(src).is_dir() else "no such folder, and from the Hub: "
+        raise DataError(src, "a data set of labelled images", f"{nowhere}{got}", remedy) from error
     kinds = {name: type(feature).__name__ for name, feature in table.features.items()}
     images = [name for name, kind in kinds.items() if kind == "Image"]
-    labels = [name for name, kind in kinds.items() if kind == "ClassLabel"] or [
-        name for name in ("label", "labels") if name in kinds
-    ]
-    if len(images) != 1 or (labelled and not labels):
-        expected = "one image column and a class label column" if labelled else "one image column"
-        raise DataError(src, expected, ", ".join(f"{n}: {k}" for n, k in kinds.items()), remedy)
-    return TableImages(table, images[0], labels[0] if labels else None)
+    if len(images) != 1:
+        raise DataError(src, "one image column", ", ".join(f"{n}: {k}" for n, k in kinds.items()), remedy)
+    column = None if wish.labels == UNWANTED else _label_column(src, table.features, wish)
+    return TableImages(table.cast_column(images[0], datasets.Image(decode=False)), images[0], column, chosen)
+
+
+def _label_column(src: str, features: Any, wish: _Wish) -> str | None:
+    """Return the column of class labels: the chosen one, or the only one."""
+    chosen = wish.label_column
+    kinds = {name: type(feature).__name__ for name, feature in features.items()}
+    listed = ", ".join(f"{name}: {kind}" for name, kind in kinds.items())
+    named = [name for name, kind in kinds.items() if kind == "ClassLabel"] or [n for n in ("label", "labels") if n in kinds]
+    if chosen is not None and chosen not in kinds:
+        raise DataError(src, f"a column {chosen}", listed, "choose one with --label-column")
+    if chosen is None and len(named) > 1:
+        raise DataError(src, "one column of class labels", ", ".join(named), "choose one with --label-column")
+    if chosen is None and not named:
+        if wish.labels == REQUIRED:
+            raise DataError(src, "a column of class labels", listed, "choose one with --label-column")
+        return None
+    column = chosen or named[0]
+    if kinds[column] != "ClassLabel" and not str(getattr(features[column], "dtype", "")).startswith(("int", "uint")):
+        if chosen is None and wish.labels == OPTIONAL:
+            return None
+        got = str(getattr(features[column], "dtype", kinds[column]))
+        remedy = "number the classes as the model does: cast_column to ClassLabel"
+        raise DataError(f"{src}: {column}", "class labels as numbers", got, remedy)
+    return column
+
+
+def _image(cell: Any, where: str) -> Image.Image:
+    """Return the image of an undecoded cell."""
+    if isinstance(cell, dict) and cell.get("bytes") is not None:
+        return open_plain(io.BytesIO(cell["bytes"]), where=where)
+    if isinstance(cell, dict) and cell.get("path"):
+        return open_plain(cell["path"], where=where)
+    raise DataError(where, "an image", "none", "leave the rows without an image out")
