@@ -33,6 +33,8 @@ from timm_encmixer.errors import (
 COMPAT = Path(__file__).parent / "compat"
 DEATHS = Path(__file__).parent / "checkpoint_deaths.py"
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+ARCH = "convmixer_256_8_ks5_p4.cifar10"
+GIVEN = {"mean": MEAN, "std": STD, "stem_stride": 4}
 
 
 def metadata(path: Path) -> dict[str, str]:
@@ -67,7 +69,7 @@ def list_or(value):
 
 
 def test_other_tensors_keep_their_bytes_and_order(key, tmp_path):
-    te.encrypt_checkpoint(BUNDLED_WEIGHTS, tmp_path / "e.safetensors", key, mean=MEAN, std=STD)
+    te.encrypt_checkpoint(BUNDLED_WEIGHTS, tmp_path / "e.safetensors", key, arch=ARCH)
     before, after = layout(BUNDLED_WEIGHTS), layout(tmp_path / "e.safetensors")
     assert [name for name, _ in before] == [name for name, _ in after]
     changed = [name for (name, one), (_, two) in zip(before, after, strict=True) if one != two]
@@ -78,16 +80,19 @@ def test_other_tensors_keep_their_bytes_and_order(key, tmp_path):
     "how",
     [
         {"arch": "convmixer_256_8_ks5_p4.cifar10"},
-        {"mean": MEAN, "std": STD},
-        {"mean": MEAN, "std": STD, "first_conv": "stem.0"},
+        {"mean": MEAN, "std": STD, "stem_stride": 4},
+        {"mean": MEAN, "std": STD, "stem_stride": 4, "first_conv": "stem.0"},
     ],
 )
+@pytest.mark.filterwarnings("ignore:.*nobody has checked")
 def test_single_files(plain_model, key, other_key, tmp_path, how):
     source = tmp_path / "plain.safetensors"
     save_file(plain_model.state_dict(), source, metadata={"format": "pt", "mine": "kept"})
     scheme = te.encrypt_checkpoint(source, tmp_path / "e.safetensors", key, **how)
     assert scheme.plain.mean == MEAN
-    assert metadata(tmp_path / "e.safetensors") == {"format": "pt", "mine": "kept", "encmixer": scheme.to_json()}
+    written = metadata(tmp_path / "e.safetensors")
+    assert written.pop("encmixer-sketch")
+    assert written == {"format": "pt", "mine": "kept", "encmixer": scheme.to_json()}
     rotated = te.rotate_checkpoint(tmp_path / "e.safetensors", tmp_path / "r.safetensors", key, other_key)
     assert rotated.fingerprint == other_key.fingerprint
     te.decrypt_checkpoint(tmp_path / "r.safetensors", tmp_path / "d.safetensors", other_key)
@@ -128,7 +133,7 @@ def test_half_precision_files(plain_model, key, tmp_path):
             {name: tensor.to(dtype) for name, tensor in plain_model.state_dict().items() if tensor.is_floating_point()}, source
         )
         target = tmp_path / f"{dtype}-e.safetensors"
-        te.encrypt_checkpoint(source, target, key, mean=MEAN, std=STD)
+        te.encrypt_checkpoint(source, target, key, arch=ARCH)
         assert load_file(target)["stem.0.weight"].dtype == dtype
 
 
@@ -143,8 +148,9 @@ def test_wrong_states(key, other_key, encrypted_folder, tmp_path):
         te.rotate_checkpoint(BUNDLED_FOLDER, tmp_path / "x", key, other_key)
     with pytest.raises(KeyMismatchError):
         te.rotate_checkpoint(encrypted_folder, tmp_path / "x", key, key)
-    with pytest.raises(SchemeError, match="--arch NAME or --mean/--std"):
-        te.encrypt_checkpoint(BUNDLED_WEIGHTS, tmp_path / "x.safetensors", key)
+    for normalisation in ({}, {"mean": MEAN, "std": STD}):
+        with pytest.raises(SchemeError, match="--arch NAME; for a model that timm has not: --mean, --std and --stem-stride"):
+            te.encrypt_checkpoint(BUNDLED_WEIGHTS, tmp_path / "x.safetensors", key, **normalisation)
     with pytest.raises(SourceError, match="timm model name"):
         te.encrypt_checkpoint(BUNDLED_WEIGHTS, tmp_path / "x.safetensors", key, arch="convmixer_9")
     with pytest.raises(StemError, match="square kernel"):
@@ -152,7 +158,7 @@ def test_wrong_states(key, other_key, encrypted_folder, tmp_path):
     with pytest.raises(CheckpointError, match="shape"):
         te.encrypt_checkpoint(BUNDLED_WEIGHTS, tmp_path / "x.safetensors", key, arch="convmixer_768_32")
     with pytest.raises(CheckpointError, match="expected a tensor nothing"):
-        te.encrypt_checkpoint(BUNDLED_WEIGHTS, tmp_path / "x.safetensors", key, mean=MEAN, std=STD, first_conv="nothing")
+        te.encrypt_checkpoint(BUNDLED_WEIGHTS, tmp_path / "x.safetensors", key, **GIVEN, first_conv="nothing")
     assert not list(tmp_path.glob("x*"))
     assert not list(tmp_path.glob(".*"))
 
@@ -172,7 +178,7 @@ def test_targets(key, tmp_path):
     with pytest.raises(SourceError, match="the source is never overwritten"):
         te.decrypt_checkpoint(tmp_path / "e", tmp_path / "e", key, force=True)
     with pytest.raises(SourceError, match=r"\.safetensors file as target"):
-        te.encrypt_checkpoint(BUNDLED_WEIGHTS, tmp_path / "e", key, mean=MEAN, std=STD)
+        te.encrypt_checkpoint(BUNDLED_WEIGHTS, tmp_path / "e", key, arch=ARCH)
 
 
 def test_config_and_weights_of_different_encryptions(key, other_key, tmp_path):
@@ -194,8 +200,14 @@ def test_an_unreadable_stem_shape_by_guess(key, tmp_path):
         tmp_path / "two.safetensors",
     )
     with pytest.raises(CheckpointError, match="one patch kernel on 3 channels, got a, b; pass first_conv"):
-        te.encrypt_checkpoint(tmp_path / "two.safetensors", tmp_path / "x.safetensors", key, mean=MEAN, std=STD)
-    te.encrypt_checkpoint(tmp_path / "two.safetensors", tmp_path / "x.safetensors", key, mean=MEAN, std=STD, first_conv="b")
+        te.encrypt_checkpoint(tmp_path / "two.safetensors", tmp_path / "x.safetensors", key, **GIVEN)
+    for stride, message in ((1, "expected a stride of 8 px"), (None, "stem-stride")):
+        given = {**GIVEN, "first_conv": "b", "stem_stride": stride}
+        with pytest.raises((StemError, SchemeError), match=message):
+            te.encrypt_checkpoint(tmp_path / "two.safetensors", tmp_path / "x.safetensors", key, **given)
+    given = {**GIVEN, "first_conv": "b", "stem_stride": 8}
+    with pytest.warns(UserWarning, match="nobody has checked that the image is read by this convolution alone"):
+        te.encrypt_checkpoint(tmp_path / "two.safetensors", tmp_path / "x.safetensors", key, **given)
 
 
 def test_saving_a_channels_last_model_and_one_without_a_name(plain_model, key, tmp_path):

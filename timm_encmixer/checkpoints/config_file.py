@@ -15,6 +15,12 @@ LOCAL_PREFIX = "local-dir:"
 _LONGEST_CONFIG_BYTES = 10_000_000
 
 
+def path_in(name: str) -> str | None:
+    """Return the path in a name that begins with `LOCAL_PREFIX`, in any case as for timm; None for any other name."""
+    begins = name[: len(LOCAL_PREFIX)].lower() == LOCAL_PREFIX
+    return name[len(LOCAL_PREFIX) :] if begins else None
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """Read a folder's config.json as timm understands it, in its present form.
 

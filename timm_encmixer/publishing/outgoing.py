@@ -47,7 +47,7 @@ def check_outgoing(folder: PathLike, key: SecretKey | None, plain: PathLike | No
         plain: The plain weights, whose stem must be another one; None compares nothing.
 
     Raises:
-        NotEncryptedError: The model is plain.
+        NotEncryptedError: The model is plain, or its weights are, whatever its record says.
         SourceError, CheckpointError, SchemeError: It is not a whole model with its record in both files.
         KeyMismatchError: It was encrypted with another key.
         LeakError: Its stem is the plain one.
@@ -67,6 +67,7 @@ def check_outgoing(folder: PathLike, key: SecretKey | None, plain: PathLike | No
     if key is not None:
         BlockCipher(key, scheme)  # raises KeyMismatchError
     check_weights(checkpoint.weights, checkpoint.config, where=where)
+    checkpoint.check_stem()
     if plain is not None:
         _refuse_equal_stems(Checkpoint.open(plain), checkpoint, scheme.stem)
     return Outgoing(folder=checkpoint.path, config=checkpoint.config, scheme=scheme)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from timm_encmixer.checkpoints.inspection import read_remote_record
 from timm_encmixer.checkpoints.loading import load_model
 from timm_encmixer.checkpoints.seal import seal_model
 from timm_encmixer.checkpoints.sources import SourceLike, find_source
-from timm_encmixer.errors import LeakError, MissingKeyError, NotEncryptedError, PublicWeightsWarning, warn_caller
+from timm_encmixer.errors import LeakError, MissingKeyError, NotEncryptedError, PublicWeightsWarning, SourceError, warn_caller
 from timm_encmixer.files import PathLike
 from timm_encmixer.hub.card_section import CARD_NAME
 from timm_encmixer.hub.commit import commit_files, open_repository
@@ -87,7 +88,7 @@ def push_to_hub(
         huggingface_hub's CommitInfo: oid, commit_url, pr_url.
 
     Raises:
-        NotEncryptedError: The model is plain.
+        NotEncryptedError: The model is plain, or its weights are, whatever its record says.
         LeakError: A key, or plain weights.
         SourceError, HubError: The Hub refused or could not be reached.
         IntegrityError: The Hub lists other bytes than were sent.
@@ -111,6 +112,9 @@ def push_to_hub(
     )
     if isinstance(model_or_folder, nn.Module):
         return _push_model(model_or_folder, repo_id, key, plain, options)
+    if not isinstance(model_or_folder, (str, os.PathLike)):
+        got = type(model_or_folder).__name__
+        raise SourceError("model_or_folder", "an encrypted model, or a folder's path", got, "give one of these")
     return push_folder(model_or_folder, repo_id, options, key=key, plain=plain)
 
 
