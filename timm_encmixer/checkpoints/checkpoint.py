@@ -90,7 +90,7 @@ class Checkpoint:
             StemError: It holds others, or is of a type that cannot be computed with.
         """
         if self.weights.dtype(name) not in COMPUTABLE:
-            expected = f"weights of type {', '.join(COMPUTABLE)}"
+            expected = f"floating-point weights ({', '.join(COMPUTABLE)})"
             where, got = f"{self.weights.path}: {name}", self.weights.dtype(name)
             raise StemError(where, expected, got, "encrypt before quantising")
         tensor = self.weights.read(name)

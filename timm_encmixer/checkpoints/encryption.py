@@ -103,6 +103,9 @@ def encrypt_checkpoint(
     if provenance is None and isinstance(src, Source):
         provenance = src.provenance
     source.write(Path(dst), tensors, scheme, provenance=provenance, force=force)
+    if described.model is None:
+        stem = f"{source.path}: {described.stem}"
+        warn_caller(f"{stem}: nobody has checked that the image is read by this convolution alone and without padding")
     return scheme
 
 
@@ -188,11 +191,10 @@ def _described(
 
 
 def _check_stride(where: str, side: int, stem_stride: int | None) -> None:
-    """Refuse a stride that is not the kernel's side, and warn of what nobody checks."""
+    """Refuse a stride that is not the kernel's side."""
     if stem_stride != side:
         remedy = "only stems with kernel = stride and no padding can be encrypted"
         raise StemError(where, f"a stride of {side} px, as its kernel's side", repr(stem_stride), remedy)
-    warn_caller(f"{where}: nobody has checked that the image is read by this convolution alone and without padding")
 
 
 def _scheme_without_architecture(kernel: Sequence[int], stem: str, plain: Preprocessing, key: SecretKey, cipher: str) -> Scheme:
