@@ -1,4 +1,4 @@
-"""Plain weights under an encrypted record are recognised without a key; trained ones pass. What is saved fits what is loaded."""
+"""Plain weights under an encrypted record are recognised without a key; trained ones pass. What is saved can be served."""
 
 from __future__ import annotations
 

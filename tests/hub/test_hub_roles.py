@@ -104,7 +104,8 @@ models = [dict(model_name="encmixer_768_32.in1k"), dict(custom, base="{STOCK}"),
 calls = [lambda arguments=arguments: timm.create_model(pretrained=True, key="{key_file}", **arguments) for arguments in models]
 for source in ("hf-hub:me/small", "hf_hub:me/small", "HF-HUB:me/small", "Hf_Hub:me/small"):  # timm takes all of them
     calls += [lambda source=source: timm.create_model("encmixer_custom", base=source, pretrained=True),
-              lambda source=source: load_model(source), lambda source=source: te.rotate_checkpoint(source, "x", "{key_file}", "k"),
+              lambda source=source: load_model(source),
+              lambda source=source: te.rotate_checkpoint(source, "x", "{key_file}", "k"),
               lambda source=source: te.decrypt_checkpoint(source, "x", "{key_file}")]
 te.SecretKey.generate().save("k")
 for call in calls:
@@ -127,6 +128,7 @@ def test_a_sealed_model_is_published_and_opened(hub, owner, encrypted, tmp_path)
     files = hub.store.repos["me/m"].head.files
     assert set(files) == {".gitattributes", "README.md", "config.json", "model.age"}  # the open weights are gone
     assert files["model.age"].content.startswith(b"age-encryption.org/v1")
+    assert b"encmixer-sketch" not in files["config.json"].content  # which would say something of the sealed weights
     card = files["README.md"].content.decode()
     assert "encmixer model open hf-hub:me/m opened --identity" in card
     assert "age -d -i identity.txt model.age | tar x" in card

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from timm_encmixer.checkpoints.checkpoint import save_model
+from timm_encmixer.checkpoints.checkpoint import save_model, write_config
 from timm_encmixer.checkpoints.config_file import CONFIG_NAME, SEALED_NAME, WEIGHTS_NAME
 from timm_encmixer.checkpoints.encryption import encrypt_checkpoint
 from timm_encmixer.checkpoints.inspection import read_remote_record
@@ -27,6 +27,7 @@ from timm_encmixer.keys import KeyLike, find_key, find_optional_key
 from timm_encmixer.models.encryption import encrypt_model, scheme_of
 from timm_encmixer.models.families import is_timms_own
 from timm_encmixer.models.provenance import PUBLIC_WEIGHTS
+from timm_encmixer.models.stem_sketch import with_sketch
 from timm_encmixer.publishing.model_card import CardFacts, read_evaluation, write_card
 from timm_encmixer.publishing.options import Ask, PushOptions
 from timm_encmixer.publishing.outgoing import Outgoing, check_outgoing
@@ -199,7 +200,7 @@ def push_folder(
         card = Path(scratch) / CARD_NAME
         card.write_text(write_card(facts, existing), encoding="utf-8")
         guard.check_file(card)
-        files = {CARD_NAME: card, CONFIG_NAME: outgoing.folder / CONFIG_NAME, **weights}
+        files = {CARD_NAME: card, CONFIG_NAME: _config_to_send(outgoing, Path(scratch), options.seal_to), **weights}
         return commit_files(
             target,
             files,
@@ -227,6 +228,14 @@ def _weights_to_send(outgoing: Outgoing, scratch: Path, seal_to: Sequence[str]) 
         return {WEIGHTS_NAME: outgoing.folder / WEIGHTS_NAME}
     seal_model(outgoing.folder, scratch / SEALED_NAME, recipients=seal_to)
     return {SEALED_NAME: scratch / SEALED_NAME}
+
+
+def _config_to_send(outgoing: Outgoing, scratch: Path, seal_to: Sequence[str]) -> Path:
+    """Return config.json: beside sealed weights without their sketch, which would say something of them in the open."""
+    if not seal_to:
+        return outgoing.folder / CONFIG_NAME
+    write_config(scratch, {**outgoing.config, "pretrained_cfg": with_sketch(outgoing.config["pretrained_cfg"], None)})
+    return scratch / CONFIG_NAME
 
 
 def _needed_key(key: KeyLike | None, where: str) -> KeyLike:
