@@ -324,7 +324,8 @@ def _encrypted_tensors(
     wanted = [names[0], *(names[-1:] if scheme.positions is not None else [])]
     found = tuple(tensors[name] for name in wanted if name in tensors)
     shape = (scheme.in_chans, scheme.patch_size, scheme.patch_size)
-    if len(found) != len(wanted) or tuple(found[0].shape[1:]) != shape or any(tensor.is_meta for tensor in found):
+    whole = all(type(tensor) in (Tensor, nn.Parameter) and not tensor.is_meta for tensor in found)  # no shard of a DTensor
+    if len(found) != len(wanted) or tuple(found[0].shape[1:]) != shape or not whole:
         return None
     return found
 

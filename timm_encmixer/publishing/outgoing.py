@@ -67,9 +67,9 @@ def check_outgoing(folder: PathLike, key: SecretKey | None, plain: PathLike | No
     if key is not None:
         BlockCipher(key, scheme)  # raises KeyMismatchError
     check_weights(checkpoint.weights, checkpoint.config, where=where)
-    checkpoint.check_stem()
     if plain is not None:
         _refuse_equal_stems(Checkpoint.open(plain), checkpoint, scheme.stem)
+    checkpoint.check_stem()
     return Outgoing(folder=checkpoint.path, config=checkpoint.config, scheme=scheme)
 
 

@@ -37,7 +37,7 @@ def build_from_base(
 ) -> nn.Module:
     """Build any plain model that `timm.create_model` can name, and encrypt it; `encmixer_custom` has the arguments."""
     if not isinstance(base, str) or base.startswith("encmixer_"):
-        raise SourceError("base", "the name of a plain model", repr(base), "create that model itself")
+        raise SourceError("base", "a plain model's name", repr(base), "create that model itself")
     kwargs.pop("pretrained_cfg", None)  # that of encmixer_custom; the base has its own
     checkpoint_path = checkpoint_path_of_caller()
     scheme, sketch = _record_of_checkpoint_path(Path(checkpoint_path), base, key) if checkpoint_path else (None, None)
@@ -58,6 +58,27 @@ def build_from_base(
         kwargs["pretrained_cfg_overlay"] = {**(kwargs.get("pretrained_cfg_overlay") or {}), **file}
     model = timm.create_model(base, pretrained=pretrained, **kwargs)
     return _finish(model, pretrained, (scheme or scheme_of(model), sketch), key, cipher, provenance)
+
+
+def with_record_of_file(model: nn.Module, pretrained: bool) -> nn.Module:
+    """Return a plain model that was just built; with the record, if the weights are an encrypted file's.
+
+    They come from `pretrained_cfg["file"]`, or `timm.create_model(checkpoint_path=...)` is about to load them.
+    """
+    untyped: Any = model
+    path = checkpoint_path_of_caller()
+    file = path or (untyped.pretrained_cfg.get("file") if pretrained else None)
+    if file and scheme_in_cfg(untyped.pretrained_cfg) is None:
+        checkpoint = _checkpoint_at(Path(file))
+        if checkpoint is not None and checkpoint.scheme is not None:
+            checkpoint.check_stem()
+            attach_scheme(model, checkpoint.scheme, checkpoint.sketch)
+    return model
+
+
+def _checkpoint_at(path: Path) -> Checkpoint | None:
+    """Open what can have a record: a folder or a .safetensors file."""
+    return Checkpoint.open(path) if path.is_dir() or path.suffix == ".safetensors" else None
 
 
 def _refuse_plain_checkpoint(checkpoint_path: str | None, scheme: Scheme | None, base: str) -> None:
@@ -171,8 +192,7 @@ def _record_of_source(cfg: dict[str, Any]) -> _Record:
     scheme = scheme_in_cfg(cfg)
     if scheme is not None or cfg.get("state_dict") or not cfg.get("file"):
         return scheme, None
-    path = Path(cfg["file"])
-    checkpoint = Checkpoint.open(path) if path.is_dir() or path.suffix == ".safetensors" else None
+    checkpoint = _checkpoint_at(Path(cfg["file"]))
     return (None, None) if checkpoint is None else (checkpoint.scheme, checkpoint.sketch)
 
 
@@ -182,7 +202,7 @@ def _record_of_checkpoint_path(path: Path, variant: str, key: KeyLike | None) ->
     Raises:
         SourceError: A key was given and the file has no record: timm loads it as it is, so it cannot be encrypted here.
     """
-    checkpoint = Checkpoint.open(path) if path.suffix == ".safetensors" else None
+    checkpoint = _checkpoint_at(path)
     if checkpoint is not None and checkpoint.scheme is not None:
         checkpoint.check_stem()
         return checkpoint.scheme, checkpoint.sketch
