@@ -237,7 +237,7 @@ def test_killed_at_any_moment_the_target_is_absent_or_old_or_whole(kind, plain_m
     if kind == "file":
         source, name = tmp_path / "plain.safetensors", "e.safetensors"
         save_file(plain_model.state_dict(), source)
-    how = {} if kind == "folder" else {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.2, 0.2), "first_conv": "stem.0"}
+    how = {} if kind == "folder" else {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.2, 0.2), "stem_stride": 4}
     te.encrypt_checkpoint(source, tmp_path / name, key, **how)
     (tmp_path / "old").mkdir()
     te.encrypt_checkpoint(source, tmp_path / "old" / name, key, cipher="negpos", **how)

@@ -106,11 +106,11 @@ def test_an_ema_that_was_set_to_the_other_model(plain_model, key, tmp_path):
         te.save_model(ema, tmp_path / "m")
 
 
-def trained(model, key, *, epochs, learning_rate, optimizer="sgd"):
+def trained(model, key, *, images, epochs, learning_rate, optimizer="sgd"):
     """Train everything, the stem too, on ciphertext."""
-    images, labels, _ = bundled_images()
+    photos, labels, _ = bundled_images()
     client = te.create_transform(model, key=key, output="uint8")
-    inputs, targets = normalise(torch.stack([client(image) for image in images[:256]])), torch.tensor(labels[:256])
+    inputs, targets = normalise(torch.stack([client(photo) for photo in photos[:images]])), torch.tensor(labels[:images])
     kinds = {"sgd": lambda p: torch.optim.SGD(p, learning_rate, momentum=0.9, weight_decay=5e-4), "adamw": torch.optim.AdamW}
     optimiser = kinds[optimizer](model.parameters())
     model.train()
@@ -139,14 +139,14 @@ def test_a_fine_tuned_model_passes(optimizer, plain_model, key, tmp_path):
     model = copy.deepcopy(te.encrypt_model(plain_model, key))
     model.reset_classifier(10)
     before = model.stem[0].weight.detach().clone()
-    trained(model, key, epochs=2, learning_rate=0.05, optimizer=optimizer)
+    trained(model, key, images=64, epochs=3, learning_rate=0.05, optimizer=optimizer)
     assert not torch.equal(model.stem[0].weight, before)
     assert_passes(model, key, tmp_path / "m", near=True)
 
 
 def test_a_model_trained_from_scratch_passes_however_far_it_went(key, tmp_path):
     model = te.encrypt_model(vit(img_size=32, patch_size=4), key, cipher=SCRAMBLING)
-    trained(model, key, epochs=6, learning_rate=0.05)
+    trained(model, key, images=256, epochs=6, learning_rate=0.05)
     assert_passes(model, key, tmp_path / "m", near=False)
 
 

@@ -119,7 +119,7 @@ class StemSketch:
                 got = "plain ones, or ones under another key"
                 raise NotEncryptedError(where, "the encrypted weights that its record describes", got, remedy)
         if replaced and not near:
-            remedy = "timm resampled them to other patches or another image size, which destroys them: load them again"
+            remedy = "load them again: timm resampled them to other patches or another image size, which destroys them"
             raise SchemeMismatchError(where, "the encrypted weights that its record describes", "others", remedy)
         return near
 
