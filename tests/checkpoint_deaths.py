@@ -30,7 +30,7 @@ def end_of(death: str, number: int, folder: Path, source: Path, target: Path, ke
         status = 1
         try:
             die_at_byte(number) if death == "byte" else die_before_change(number, folder)
-            file = {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.2, 0.2), "first_conv": "stem.0"}
+            file = {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.2, 0.2), "stem_stride": 4}
             te.encrypt_checkpoint(source, target, key, force=target.exists(), **({} if source.is_dir() else file))
             status = 0
         finally:

@@ -34,6 +34,8 @@ from timm_encmixer.errors import (
 COMPAT = Path(__file__).parent / "compat"
 DEATHS = Path(__file__).parent / "checkpoint_deaths.py"
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+ARCH = "convmixer_256_8_ks5_p4.cifar10"
+GIVEN = {"mean": MEAN, "std": STD, "stem_stride": 4}
 
 
 def metadata(path: Path) -> dict[str, str]:
@@ -68,7 +70,7 @@ def list_or(value):
 
 
 def test_other_tensors_keep_their_bytes_and_order(key, tmp_path):
-    te.encrypt_checkpoint(BUNDLED_WEIGHTS, tmp_path / "e.safetensors", key, mean=MEAN, std=STD)
+    te.encrypt_checkpoint(BUNDLED_WEIGHTS, tmp_path / "e.safetensors", key, arch=ARCH)
     before, after = layout(BUNDLED_WEIGHTS), layout(tmp_path / "e.safetensors")
     assert [name for name, _ in before] == [name for name, _ in after]
     changed = [name for (name, one), (_, two) in zip(before, after, strict=True) if one != two]
@@ -79,16 +81,19 @@ def test_other_tensors_keep_their_bytes_and_order(key, tmp_path):
     "how",
     [
         {"arch": "convmixer_256_8_ks5_p4.cifar10"},
-        {"mean": MEAN, "std": STD},
-        {"mean": MEAN, "std": STD, "first_conv": "stem.0"},
+        {"mean": MEAN, "std": STD, "stem_stride": 4},
+        {"mean": MEAN, "std": STD, "stem_stride": 4, "first_conv": "stem.0"},
     ],
 )
+@pytest.mark.filterwarnings("ignore:.*nobody has checked")
 def test_single_files(plain_model, key, other_key, tmp_path, how):
     source = tmp_path / "plain.safetensors"
     save_file(plain_model.state_dict(), source, metadata={"format": "pt", "mine": "kept"})
     scheme = te.encrypt_checkpoint(source, tmp_path / "e.safetensors", key, **how)
     assert scheme.plain.mean == MEAN
-    assert metadata(tmp_path / "e.safetensors") == {"format": "pt", "mine": "kept", "encmixer": scheme.to_json()}
+    written = metadata(tmp_path / "e.safetensors")
+    assert written.pop("encmixer-sketch")
+    assert written == {"format": "pt", "mine": "kept", "encmixer": scheme.to_json()}
     rotated = te.rotate_checkpoint(tmp_path / "e.safetensors", tmp_path / "r.safetensors", key, other_key)
     assert rotated.fingerprint == other_key.fingerprint
     te.decrypt_checkpoint(tmp_path / "r.safetensors", tmp_path / "d.safetensors", other_key)
@@ -129,7 +134,7 @@ def test_half_precision_files(plain_model, key, tmp_path):
             {name: tensor.to(dtype) for name, tensor in plain_model.state_dict().items() if tensor.is_floating_point()}, source
         )
         target = tmp_path / f"{dtype}-e.safetensors"
-        te.encrypt_checkpoint(source, target, key, mean=MEAN, std=STD)
+        te.encrypt_checkpoint(source, target, key, arch=ARCH)
         assert load_file(target)["stem.0.weight"].dtype == dtype
 
 
@@ -144,8 +149,9 @@ def test_wrong_states(key, other_key, encrypted_folder, tmp_path):
         te.rotate_checkpoint(BUNDLED_FOLDER, tmp_path / "x", key, other_key)
     with pytest.raises(KeyMismatchError):
         te.rotate_checkpoint(encrypted_folder, tmp_path / "x", key, key)
-    with pytest.raises(SchemeError, match="--arch NAME or --mean/--std"):
-        te.encrypt_checkpoint(BUNDLED_WEIGHTS, tmp_path / "x.safetensors", key)
+    for normalisation in ({}, {"mean": MEAN, "std": STD}):
+        with pytest.raises(SchemeError, match="--arch NAME; for a model that timm has not: --mean, --std and --stem-stride"):
+            te.encrypt_checkpoint(BUNDLED_WEIGHTS, tmp_path / "x.safetensors", key, **normalisation)
     with pytest.raises(SourceError, match="timm model name"):
         te.encrypt_checkpoint(BUNDLED_WEIGHTS, tmp_path / "x.safetensors", key, arch="convmixer_9")
     with pytest.raises(StemError, match="square kernel"):
@@ -153,7 +159,7 @@ def test_wrong_states(key, other_key, encrypted_folder, tmp_path):
     with pytest.raises(CheckpointError, match="shape"):
         te.encrypt_checkpoint(BUNDLED_WEIGHTS, tmp_path / "x.safetensors", key, arch="convmixer_768_32")
     with pytest.raises(CheckpointError, match="expected a tensor nothing"):
-        te.encrypt_checkpoint(BUNDLED_WEIGHTS, tmp_path / "x.safetensors", key, mean=MEAN, std=STD, first_conv="nothing")
+        te.encrypt_checkpoint(BUNDLED_WEIGHTS, tmp_path / "x.safetensors", key, **GIVEN, first_conv="nothing")
     assert not list(tmp_path.glob("x*"))
     assert not list(tmp_path.glob(".*"))
 
@@ -173,7 +179,7 @@ def test_targets(key, tmp_path):
     with pytest.raises(SourceError, match="the source is never overwritten"):
         te.decrypt_checkpoint(tmp_path / "e", tmp_path / "e", key, force=True)
     with pytest.raises(SourceError, match=r"\.safetensors file as target"):
-        te.encrypt_checkpoint(BUNDLED_WEIGHTS, tmp_path / "e", key, mean=MEAN, std=STD)
+        te.encrypt_checkpoint(BUNDLED_WEIGHTS, tmp_path / "e", key, arch=ARCH)
 
 
 def test_config_and_weights_of_different_encryptions(key, other_key, tmp_path):
@@ -195,8 +201,14 @@ def test_an_unreadable_stem_shape_by_guess(key, tmp_path):
         tmp_path / "two.safetensors",
     )
     with pytest.raises(CheckpointError, match="one patch kernel on 3 channels, got a, b; pass first_conv"):
-        te.encrypt_checkpoint(tmp_path / "two.safetensors", tmp_path / "x.safetensors", key, mean=MEAN, std=STD)
-    te.encrypt_checkpoint(tmp_path / "two.safetensors", tmp_path / "x.safetensors", key, mean=MEAN, std=STD, first_conv="b")
+        te.encrypt_checkpoint(tmp_path / "two.safetensors", tmp_path / "x.safetensors", key, **GIVEN)
+    for stride, message in ((1, "expected a stride of 8 px"), (None, "stem-stride")):
+        given = {**GIVEN, "first_conv": "b", "stem_stride": stride}
+        with pytest.raises((StemError, SchemeError), match=message):
+            te.encrypt_checkpoint(tmp_path / "two.safetensors", tmp_path / "x.safetensors", key, **given)
+    given = {**GIVEN, "first_conv": "b", "stem_stride": 8}
+    with pytest.warns(UserWarning, match="nobody has checked that the image is read by this convolution alone"):
+        te.encrypt_checkpoint(tmp_path / "two.safetensors", tmp_path / "x.safetensors", key, **given)
 
 
 def test_saving_a_channels_last_model_and_one_without_a_name(plain_model, key, tmp_path):
@@ -226,7 +238,7 @@ def test_killed_at_any_moment_the_target_is_absent_or_old_or_whole(kind, plain_m
     if kind == "file":
         source, name = tmp_path / "plain.safetensors", "e.safetensors"
         save_file(plain_model.state_dict(), source)
-    how = {} if kind == "folder" else {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.2, 0.2), "first_conv": "stem.0"}
+    how = {} if kind == "folder" else {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.2, 0.2), "stem_stride": 4}
     te.encrypt_checkpoint(source, tmp_path / name, key, **how)
     (tmp_path / "old").mkdir()
     te.encrypt_checkpoint(source, tmp_path / "old" / name, key, cipher="negpos", **how)
@@ -276,3 +288,94 @@ def test_the_records_of_one_config_must_agree(key, tmp_path, encrypted_folder, a
         with pytest.raises(CheckpointError, match="two different ones"):
             use(encrypted_folder)
     assert not (tmp_path / "plain").exists()
+
+
+def vgg_like(side):
+    return {"features.0.weight": torch.rand(8, 3, side, side), "features.0.bias": torch.rand(8)}
+
+
+@pytest.mark.parametrize(("side", "stride"), [(3, 1), (7, 4), (4, 4)])
+def test_a_single_file_shows_no_stride(side, stride, key, tmp_path):
+    """A file of tensors does not tell a VGG from a ConvMixer: without an architecture, somebody must have said the stride."""
+    save_file(vgg_like(side), tmp_path / "x.safetensors")
+    given = {"mean": MEAN, "std": STD}
+    with pytest.raises(SchemeError, match="whose tensors do not show how the image is read; pass --arch NAME"):
+        te.encrypt_checkpoint(tmp_path / "x.safetensors", tmp_path / "e.safetensors", key, **given)
+    if stride != side:
+        with pytest.raises(StemError, match=f"a stride of {side} px, as its kernel's side, got {stride}"):
+            te.encrypt_checkpoint(tmp_path / "x.safetensors", tmp_path / "e.safetensors", key, **given, stem_stride=stride)
+    for arch in ("vgg11", "vgg16_bn"):
+        with pytest.raises(StemError, match="kernel"):
+            te.encrypt_checkpoint(tmp_path / "x.safetensors", tmp_path / "e.safetensors", key, arch=arch)
+    with pytest.raises(SchemeError, match="stem_stride: expected none where the architecture is known"):
+        te.encrypt_checkpoint(BUNDLED_WEIGHTS, tmp_path / "e.safetensors", key, arch=ARCH, stem_stride=4)
+    assert not (tmp_path / "e.safetensors").exists()
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod."])
+def test_files_that_were_saved_from_a_wrapper_say_so(prefix, plain_model, key, tmp_path):
+    path = tmp_path / "wrapped.safetensors"
+    save_file({f"{prefix}{name}": tensor for name, tensor in plain_model.state_dict().items()}, path)
+    message = (
+        rf"expected a tensor [a-z0-9.]+, got {prefix}.*; it was saved from a wrapper: save wrapper\.{prefix}state_dict\(\)"
+    )
+    with pytest.raises(CheckpointError, match=message):
+        te.encrypt_checkpoint(path, tmp_path / "e.safetensors", key, arch=ARCH)
+    with pytest.raises(CheckpointError, match=message):
+        load_model(path, arch=ARCH)
+
+
+# -- safetensors headers ------------------------------------------------------------------------------------------------------
+
+
+def raw_file(path: Path, entries: dict, size: int, *, text: str | None = None) -> Path:
+    """Write a safetensors file by hand."""
+    header = (json.dumps(entries) if text is None else text).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(size))
+    return path
+
+
+def test_a_name_that_is_there_twice_is_found_in_one_pass(tmp_path):
+    entry = '{"dtype":"F32","shape":[1],"data_offsets":[0,4]}'
+    names = [f"tensor.{index}" for index in range(50_000)]  # pair by pair this would take a quarter of an hour
+    text = "{" + ",".join(f'"{name}":{entry}' for name in (*names, names[-1])) + "}"
+    with pytest.raises(CheckpointError, match=r"'tensor\.49999' twice"):
+        TensorFile.open(raw_file(tmp_path / "x.safetensors", {}, 4, text=text))
+
+
+def test_a_tensor_that_is_described_by_an_array_is_read_as_safetensors_reads_it(key, tmp_path):
+    entries = {"stem.weight": ["F32", [8, 3, 4, 4], [0, 1536]], "stem.bias": ["F32", [8], [1536, 1568]]}
+    path = raw_file(tmp_path / "x.safetensors", entries, 1568)
+    assert load_file(path)["stem.weight"].shape == (8, 3, 4, 4)
+    file = TensorFile.open(path)
+    assert (file.shape("stem.weight"), file.dtype("stem.bias")) == ((8, 3, 4, 4), "F32")
+    with pytest.warns(UserWarning, match="nobody has checked"):
+        te.encrypt_checkpoint(path, tmp_path / "e.safetensors", key, **GIVEN)
+    assert load_file(tmp_path / "e.safetensors")["stem.weight"].shape == (8, 3, 4, 4)
+    for wrong in (["F32", [8]], ["F32", [8], [0, 32], 5], [], "F32", None, 5, {"dtype": "F32"}):
+        with pytest.raises(CheckpointError):
+            TensorFile.open(raw_file(path, {"stem.bias": wrong}, 32))
+
+
+BITS = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8}
+
+
+@pytest.mark.parametrize("dtype", [*BITS, "I8", "U8", "I32", "BOOL", "C64"])
+def test_stems_of_types_that_cannot_be_computed_with_are_refused_by_name(dtype, key, tmp_path):
+    bits = BITS.get(dtype, {"I32": 32, "C64": 64}.get(dtype, 8))
+    size = 8 * 3 * 4 * 4 * bits // 8
+    entries = {
+        "stem.weight": {"dtype": dtype, "shape": [8, 3, 4, 4], "data_offsets": [0, size]},
+        "stem.bias": {"dtype": "F32", "shape": [8], "data_offsets": [size, size + 32]},
+    }
+    path = raw_file(tmp_path / "x.safetensors", entries, size + 32)
+    try:
+        with safe_open(path, framework="pt"):
+            pass
+    except Exception:
+        with pytest.raises(CheckpointError):  # a type that this safetensors does not know
+            te.encrypt_checkpoint(path, tmp_path / "e.safetensors", key, **GIVEN)
+        return
+    with pytest.raises(StemError, match=rf"stem.weight: expected floating-point weights \(.*\), got {dtype};"):
+        te.encrypt_checkpoint(path, tmp_path / "e.safetensors", key, **GIVEN)
+    assert not (tmp_path / "e.safetensors").exists()

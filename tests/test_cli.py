@@ -25,7 +25,7 @@ from timm_encmixer.bundled import BUNDLED_FOLDER, BUNDLED_WEIGHTS
 from timm_encmixer.cli.app import cli
 
 NAME = "encmixer_256_8_ks5_p4.cifar10"
-MEAN_STD = ("--mean", "0.4914,0.4822,0.4465", "--std", "0.2470,0.2435,0.2616")
+MEAN_STD = ("--mean", "0.4914,0.4822,0.4465", "--std", "0.2470,0.2435,0.2616", "--stem-stride", "4")
 
 
 def snapshot(folder: Path) -> dict[str, str]:
@@ -297,7 +297,7 @@ def stem_of_integers(folder, key):
     return encrypt("x.safetensors", "--first-conv", "stem.0")
 
 
-@bad("--arch NAME or --mean/--std")
+@bad("--arch NAME; for a model that timm has not: --mean, --std and --stem-stride N")
 def file_without_arch_or_mean(folder, key):
     return "model", "encrypt", BUNDLED_WEIGHTS, "out.safetensors", "--key", "owner.key"
 
@@ -340,12 +340,38 @@ def mean_of_words(folder, key):
 
 @bad("one patch kernel on 2 channels")
 def mean_of_another_length(folder, key):
-    return "model", "encrypt", BUNDLED_WEIGHTS, "out.safetensors", "--key", "owner.key", "--mean", "0.5,0.5", "--std", "1,1"
+    return (
+        "model",
+        "encrypt",
+        BUNDLED_WEIGHTS,
+        "out.safetensors",
+        "--key",
+        "owner.key",
+        "--mean",
+        "0.5,0.5",
+        "--std",
+        "1,1",
+        "--stem-stride",
+        "4",
+    )
 
 
 @bad("above 0")
 def std_of_zero(folder, key):
-    return "model", "encrypt", BUNDLED_WEIGHTS, "out.safetensors", "--key", "owner.key", "--mean", "0,0,0", "--std", "0,1,1"
+    return (
+        "model",
+        "encrypt",
+        BUNDLED_WEIGHTS,
+        "out.safetensors",
+        "--key",
+        "owner.key",
+        "--mean",
+        "0,0,0",
+        "--std",
+        "0,1,1",
+        "--stem-stride",
+        "4",
+    )
 
 
 @bad("config.json")

@@ -76,6 +76,68 @@ def test_other_readings_of_the_image_are_refused(model):
         trace_image(model, model.stem, (3, SIDE, SIDE))
 
 
+class Sharing(nn.Module):
+    """A patch stem whose kernel or bias serves another layer too."""
+
+    def __init__(self, shared, use):
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(3, 8, 4, stride=4), nn.BatchNorm2d(8)
+        self.decoder = nn.ConvTranspose2d(8, 3, 4, stride=4) if shared == "weight" else nn.Linear(8, 8)
+        setattr(self.decoder, shared, getattr(self.stem, shared))
+        self.use = use
+
+    def forward(self, image):
+        seen = self.norm(self.stem(image))
+        if not self.use:
+            return seen.mean((2, 3))
+        return self.decoder(seen) if isinstance(self.decoder, nn.ConvTranspose2d) else self.decoder(seen.mean((2, 3)))
+
+
+@pytest.mark.parametrize("use", [True, False], ids=["used", "unused in the forward pass"])
+@pytest.mark.parametrize("shared", ["weight", "bias"])
+def test_a_stem_that_shares_its_weights_is_refused(shared, use, key):
+    with pytest.raises(StemError, match="expected weights that no other module has, got weights that decoder shares"):
+        te.encrypt_model(Sharing(shared, use), key, mean=(0.5,) * 3, std=(0.2,) * 3)
+
+
+@pytest.mark.parametrize(
+    ("finish", "which"),
+    [
+        (lambda model, image, seen: nn.functional.conv_transpose2d(seen, model.stem.weight, stride=4), "weight"),
+        (lambda model, image, seen: seen.transpose(1, 3) @ model.stem.weight.flatten(1)[:, :8], "weight"),
+        (lambda model, image, seen: seen - model.stem.bias[:, None, None], "bias"),
+    ],
+)
+def test_a_stem_whose_weights_are_read_again_is_refused(finish, which, key):
+    with pytest.raises(StemError, match=f"stem.{which}: expected one use in a forward pass, got 2"):
+        te.encrypt_model(Reader(finish=finish), key, mean=(0.5,) * 3, std=(0.2,) * 3)
+
+
+def test_a_model_that_reads_the_image_twice_off_the_meta_device_is_refused(key):
+    def finish(model, image, seen):
+        return seen if image.is_meta else seen + image.mean()
+
+    with pytest.raises(StemError, match=r"one reader of the image, the convolution stem, got 2 \(convolution, mean\)"):
+        te.encrypt_model(Reader(finish=finish), key, mean=(0.5,) * 3, std=(0.2,) * 3)
+
+
+def test_a_model_is_traced_at_all_the_sizes_that_it_is_declared_for(key):
+    model = Reader(finish=lambda model, image, seen: seen + image.mean() if image.shape[-1] == 48 else seen)
+    model.pretrained_cfg = {"input_size": (3, 32, 32), "mean": (0.5,) * 3, "std": (0.2,) * 3}
+    te.encrypt_model(model, key)
+    model.pretrained_cfg["test_input_size"] = (3, 48, 48)
+    with pytest.raises(StemError, match="one reader of the image, the convolution stem, got 2"):
+        te.encrypt_model(model, key)
+    model = Reader(bias=False)
+    model.norms = nn.ModuleList(nn.BatchNorm2d(8) for _ in range(2))
+    model.finish = lambda model, image, seen: model.norms[image.shape[-1] == 48](seen)
+    model.pretrained_cfg = {"input_size": (3, 32, 32), "mean": (0.4,) * 3, "std": (0.2,) * 3}
+    te.encrypt_model(model, key)
+    model.pretrained_cfg["test_input_size"] = (3, 48, 48)
+    with pytest.raises(StemError, match="at all declared image sizes"):
+        te.encrypt_model(model, key)
+
+
 def test_a_model_that_cannot_be_followed_is_refused():
     model = Reader(finish=lambda model, image, seen: seen * seen.sum().item())
     with pytest.raises(StemError, match="a forward pass that can be followed"):

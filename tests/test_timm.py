@@ -21,7 +21,15 @@ from timm.models.convmixer import ConvMixer
 
 import timm_encmixer as te
 from timm_encmixer.bundled import BUNDLED_MODEL, BUNDLED_WEIGHTS
-from timm_encmixer.errors import KeyMismatchError, MissingKeyError, PublicWeightsWarning, SchemeError, SourceError, StemError
+from timm_encmixer.errors import (
+    AlreadyEncryptedError,
+    KeyMismatchError,
+    MissingKeyError,
+    PublicWeightsWarning,
+    SchemeError,
+    SourceError,
+    StemError,
+)
 
 NAME = "encmixer_256_8_ks5_p4.cifar10"
 
@@ -185,6 +193,20 @@ def test_checkpoint_path(plain_model, encrypted_folder, key, other_key, tmp_path
         timm.create_model("encmixer_256_8_ks5_p4", checkpoint_path=str(BUNDLED_WEIGHTS))
     model = build("encmixer_custom", base="convmixer_256_8_ks5_p4", checkpoint_path=encrypted)
     assert model.encmixer.fingerprint == key.fingerprint
+
+
+def test_encrypted_weights_under_a_plain_name_of_this_package_bring_their_record(encrypted_folder, key):
+    """So they are not encrypted twice, and their input is normalised as ciphertext."""
+    weights = str(encrypted_folder / "model.safetensors")
+    options = [{"checkpoint_path": weights}, {"pretrained": True, "pretrained_cfg_overlay": {"file": weights}}]
+    for name in ("convmixer_256_8_ks5_p4", "encmixer_256_8_ks5_p4"):
+        for arguments in options:
+            model = build(name, **arguments)
+            assert te.scheme_of(model).fingerprint == key.fingerprint
+            assert model.pretrained_cfg["mean"] == (0.5, 0.5, 0.5)
+            with pytest.raises(AlreadyEncryptedError):
+                te.encrypt_model(model, key)
+            te.decrypt_model(model, key)
 
 
 def test_the_generic_entry(plain_model, encrypted_folder, key, tmp_path):

@@ -37,7 +37,14 @@ _REMEDY = "take the record from an artefact that timm-encmixer wrote"
 
 
 def parts_of(cipher: str) -> tuple[str, ...]:
-    """Return the parts of a cipher's name, in the order in which they are applied: of "shuffle+negpos" both."""
+    """Return the parts of a cipher's name, in the order in which they are applied: of "shuffle+negpos" both.
+
+    Raises:
+        SchemeError: This is no name.
+    """
+    if not isinstance(cipher, str):
+        expected = f"one of {', '.join((*CIPHERS, *SCRAMBLING_CIPHERS))}"
+        raise SchemeError("cipher", expected, repr(cipher), "choose one of these")
     return tuple(cipher.split("+"))
 
 
@@ -93,6 +100,10 @@ class Preprocessing:
             if len(value) != self.input_size[0] or not all(number > low for number in value):
                 expected = f"{self.input_size[0]} numbers" + (" above 0" if name == "std" else "")
                 raise SchemeError(f"record: plain.{name}", expected, repr(value), f"give one {name} per input channel")
+
+    def resized(self, input_size: tuple[int, int, int]) -> Preprocessing:
+        """Return the preprocessing of the model after it was built for another image size."""
+        return dataclasses.replace(self, input_size=input_size, test_input_size=None, test_crop_pct=None)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object; fields that are None are left out."""

@@ -29,7 +29,7 @@ from peak_memory import grown_bytes
 import timm_encmixer as te
 
 SIZES = {"200 MB": 200_000_000, "2 GB": 2_000_000_000}
-NORMALISATION = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), "first_conv": "stem.0"}
+NORMALISATION = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), "first_conv": "stem.0", "stem_stride": 7}
 
 
 VIT = "vit_large_patch14_clip_quickgelu_224"  # 1.2 GB

@@ -174,6 +174,7 @@ def test_scrambled_files_are_rewritten_as_models_are(name, tmp_path):
             mean=(0.5,) * 3,
             std=(0.5,) * 3,
             first_conv="patch_embed.proj",
+            stem_stride=8,
         )
     assert not (tmp_path / "x.safetensors").exists()
 

@@ -85,22 +85,37 @@ def test_owner_server_and_client(hub, owner, published_plain, key, key_file, pho
     assert (cached.parent / "config.json").exists()
 
 
-def test_a_rotten_base_model_is_not_encrypted(hub, owner, published_plain, key_file):
+def test_a_rotten_base_model_is_not_encrypted(hub, owner, published_plain, encrypted, key_file):
     from faults import Fault
 
     _, folder = published_plain
     hub.store.repo(f"timm/{STOCK}", contents(folder))
+    hub.store.repo("me/small", contents(encrypted))
     hub.faults.table.append(Fault("GET .*model.safetensors", "flip", times=None))
     code = f"""
 import timm, timm_encmixer as te
-for arguments in (dict(model_name="encmixer_768_32.in1k"), dict(model_name="encmixer_custom", base="{STOCK}"),
-                  dict(model_name="encmixer_custom", base="hf-hub:timm/{STOCK}")):
+from timm_encmixer.checkpoints import load_model
+sourced = dict(hf_hub_id="me/small", source="hf-hub")  # timm then takes it before any file
+overlays = [dict(hf_hub_id="me/small", file=""), sourced, dict(sourced, file="elsewhere.safetensors")]
+custom = dict(model_name="encmixer_custom")
+models = [dict(model_name="encmixer_768_32.in1k"), dict(custom, base="{STOCK}"), dict(custom, base="hf-hub:timm/{STOCK}"),
+          *[dict(model_name="encmixer_256_8_ks5_p4", pretrained_cfg_overlay=overlay) for overlay in overlays],
+          dict(custom, base="convmixer_768_32", pretrained_cfg_overlay=sourced)]
+calls = [lambda arguments=arguments: timm.create_model(pretrained=True, key="{key_file}", **arguments) for arguments in models]
+for source in ("hf-hub:me/small", "hf_hub:me/small", "HF-HUB:me/small", "Hf_Hub:me/small"):  # timm takes all of them
+    calls += [lambda source=source: timm.create_model("encmixer_custom", base=source, pretrained=True),
+              lambda source=source: load_model(source),
+              lambda source=source: te.rotate_checkpoint(source, "x", "{key_file}", "k"),
+              lambda source=source: te.decrypt_checkpoint(source, "x", "{key_file}")]
+te.SecretKey.generate().save("k")
+for call in calls:
     try:
-        timm.create_model(pretrained=True, key="{key_file}", **arguments)
+        call()
+        print("accepted")
     except te.EncMixerError as error:
         print(type(error).__name__)
 """
-    assert owner.python(code).split() == ["IntegrityError"] * 3
+    assert owner.python(code).split() == ["IntegrityError"] * 23
 
 
 def test_a_sealed_model_is_published_and_opened(hub, owner, encrypted, tmp_path):
@@ -113,6 +128,7 @@ def test_a_sealed_model_is_published_and_opened(hub, owner, encrypted, tmp_path)
     files = hub.store.repos["me/m"].head.files
     assert set(files) == {".gitattributes", "README.md", "config.json", "model.age"}  # the open weights are gone
     assert files["model.age"].content.startswith(b"age-encryption.org/v1")
+    assert b"encmixer-sketch" not in files["config.json"].content  # which would say something of the sealed weights
     card = files["README.md"].content.decode()
     assert "encmixer model open hf-hub:me/m opened --identity" in card
     assert "age -d -i identity.txt model.age | tar x" in card

@@ -7,11 +7,13 @@ A folder as `timm.models.save_for_hf(..., safe_serialization=True)` writes it (c
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import timm
 from safetensors.torch import save_file
 from timm.models._hub import save_config_for_hf
 from torch import Tensor, nn
@@ -24,16 +26,19 @@ from timm_encmixer.checkpoints.config_file import (
 )
 from timm_encmixer.checkpoints.record import RECORD_NAME, read_record
 from timm_encmixer.checkpoints.tensor_file import TensorFile
-from timm_encmixer.errors import CheckpointError, SourceError
+from timm_encmixer.errors import CheckpointError, SourceError, StemError
 from timm_encmixer.files import PathLike, refuse_existing, replacing_file, replacing_folder
 from timm_encmixer.models.bare import bare_model
-from timm_encmixer.models.encryption import scheme_of
-from timm_encmixer.models.patch_stem import check_finite
+from timm_encmixer.models.encryption import check_stem, scheme_of, sketch_of
+from timm_encmixer.models.patch_stem import built_size, check_finite
 from timm_encmixer.models.pretrained_cfg import encrypted_cfg, plain_cfg
 from timm_encmixer.models.provenance import Provenance
+from timm_encmixer.models.stem_sketch import SKETCH_NAME, StemSketch, sketch_in, with_sketch
+from timm_encmixer.models.wrappers import check_itself, unwrapped
 from timm_encmixer.scheme import PATCH_PX, Scheme
 
 OWNED_NAMES = frozenset((WEIGHTS_NAME, CONFIG_NAME))
+_AS_BUILT = "timm loads what timm.create_model builds: pass changes to it as arguments; make pruned or normed weights permanent"
 
 
 @dataclass(frozen=True)
@@ -61,13 +66,34 @@ class Checkpoint:
         scheme = read_record(config, weights.metadata, where=str(path))
         return cls(path, weights, config, scheme)
 
+    @cached_property
+    def sketch(self) -> StemSketch | None:
+        """The sketch of the weights as they were encrypted or saved; None where there is none."""
+        text = self.weights.metadata.get(SKETCH_NAME)
+        in_weights = StemSketch.from_json(text) if text is not None else None
+        return in_weights or sketch_in(self.config["pretrained_cfg"] if self.config is not None else {})
+
+    def check_stem(self) -> None:
+        """Refuse plain weights, or ones under another key, under an encrypted record, as far as the sketch shows it.
+
+        Raises:
+            NotEncryptedError: They are not what the record says.
+        """
+        if self.scheme is not None and self.scheme.stem is not None and self.sketch is not None:
+            positions = None if self.scheme.positions is None else self.read(self.scheme.positions)
+            self.sketch.check(self.scheme, self.read_kernel(self.scheme.stem), positions, where=str(self.weights.path))
+
     def read(self, name: str) -> Tensor:
         """Return a tensor, checked to hold finite numbers.
 
         Raises:
             CheckpointError: There is none of this name.
-            StemError: It holds others.
+            StemError: It holds others, or is of a type that cannot be computed with.
         """
+        if self.weights.dtype(name) not in COMPUTABLE:
+            expected = f"floating-point weights ({', '.join(COMPUTABLE)})"
+            where, got = f"{self.weights.path}: {name}", self.weights.dtype(name)
+            raise StemError(where, expected, got, "encrypt before quantising")
         tensor = self.weights.read(name)
         check_finite(f"{self.weights.path}: {name}", tensor)
         return tensor
@@ -93,9 +119,12 @@ class Checkpoint:
         """Write a target with some tensors changed, a folder or a file as this is; `scheme` is its record, None for plain."""
         if dst.exists() and dst.samefile(self.path):
             raise SourceError(str(dst), "a target other than the source", "the same path", "the source is never overwritten")
-        metadata = {name: text for name, text in self.weights.metadata.items() if name != RECORD_NAME}
+        metadata = {name: text for name, text in self.weights.metadata.items() if name not in (RECORD_NAME, SKETCH_NAME)}
+        sketch = None
         if scheme is not None:
-            metadata[RECORD_NAME] = scheme.to_json()
+            kernel = tensors[f"{scheme.stem}.weight"]
+            sketch = StemSketch.of(scheme, kernel, None if scheme.positions is None else tensors[scheme.positions])
+            metadata |= {RECORD_NAME: scheme.to_json(), SKETCH_NAME: sketch.to_json()}
             metadata.setdefault("format", "pt")  # accelerate and transformers refuse metadata without it
         if self.config is None:
             _refuse_folder(dst)
@@ -105,17 +134,17 @@ class Checkpoint:
         refuse_existing(dst, overwrite=force)
         with replacing_folder(dst, overwrite=force, owned=OWNED_NAMES) as folder:
             self.weights.write_with(folder / WEIGHTS_NAME, tensors, metadata)
-            content = self._changed_config(scheme)
+            content = self._changed_config(scheme, sketch)
             if provenance is not None:
                 content["pretrained_cfg"] = provenance.noted_in(content["pretrained_cfg"])
             write_config(folder, content)
 
-    def _changed_config(self, scheme: Scheme | None) -> dict[str, Any]:
+    def _changed_config(self, scheme: Scheme | None, sketch: StemSketch | None) -> dict[str, Any]:
         config = {name: value for name, value in (self.config or {}).items() if name != RECORD_NAME}
-        change: Callable[[Mapping[str, Any], Scheme], dict[str, Any]] = encrypted_cfg if scheme is not None else plain_cfg
+        change = encrypted_cfg if scheme is not None else plain_cfg
         record = scheme if scheme is not None else self.scheme
         assert record is not None  # a target without a record comes from a source with one
-        config["pretrained_cfg"] = change(config["pretrained_cfg"], record)
+        config["pretrained_cfg"] = with_sketch(change(config["pretrained_cfg"], record), sketch)
         return {**config, RECORD_NAME: scheme.to_dict()} if scheme is not None else config
 
 
@@ -137,6 +166,9 @@ def check_weights(weights: TensorFile, config: Mapping[str, Any], *, where: str)
         CheckpointError: A tensor is missing, has another shape, or is not the architecture's.
     """
     check_tensors(weights, bare_model(config["architecture"], config, where=where))
+
+
+COMPUTABLE = ("F16", "BF16", "F32", "F64")  # types of tensors, as safetensors names them
 
 
 def check_tensors(weights: TensorFile, model: nn.Module, *, only: Sequence[str] | None = None) -> None:
@@ -164,18 +196,25 @@ def check_tensors(weights: TensorFile, model: nn.Module, *, only: Sequence[str] 
 def save_model(model: nn.Module, dst: PathLike, *, state_dict: Mapping[str, Tensor] | None = None, force: bool = False) -> None:
     """Save a model, encrypted or plain, as a folder that `timm.create_model("local-dir:DST", pretrained=True)` loads.
 
-    Writes config.json and model.safetensors only; an encrypted model's record goes into both.
+    Writes config.json and model.safetensors only; an encrypted model's record goes into both. Nothing is written that timm
+    would not load as it is.
 
     Args:
-        model: Made by `timm.create_model`.
+        model: Made by `timm.create_model`; also inside a wrapper (DataParallel, torch.compile, EMA), which is looked through.
         dst: Folder to write.
         state_dict: Its tensors, if they are not in the model itself, for example because they are sharded over processes.
         force: Replace an existing folder that this package wrote.
 
     Raises:
-        CheckpointError: The model does not say its architecture (it was not made by `timm.create_model`).
+        CheckpointError: The model does not say its architecture (it was not made by `timm.create_model`). Or its tensors are
+            not those that timm builds from its configuration: it is quantised or pruned, or has other layers or image size.
+        NotEncryptedError: It has the record of an encrypted model, and its weights are plain or encrypted with another key.
+        SchemeMismatchError: It has such a record, and its weights were resampled.
+        SourceError: This is no model, or a network of your own around one.
         TargetExistsError, FileAccessError: The folder is there, or cannot be written.
     """
+    scheme, model = scheme_of(model), unwrapped(model)
+    check_itself(model)
     if not (getattr(model, "pretrained_cfg", None) or {}).get("architecture"):
         raise CheckpointError(
             "model",
@@ -183,11 +222,49 @@ def save_model(model: nn.Module, dst: PathLike, *, state_dict: Mapping[str, Tens
             "none",
             "build it with timm.create_model, for example convmixer_custom",
         )
-    scheme = scheme_of(model)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in (state_dict or model.state_dict()).items()}
-    record = {RECORD_NAME: scheme.to_json()} if scheme is not None else {}
+    tensors = _tensors_to_save(model.state_dict() if state_dict is None else state_dict)
+    metadata, sketch = {"format": "pt"}, None
+    if scheme is not None:
+        check_stem(model, scheme, None if state_dict is None else tensors)
+        sketch = sketch_of(model, scheme, tensors)
+        metadata[RECORD_NAME] = scheme.to_json()
+    if sketch is not None:
+        metadata[SKETCH_NAME] = sketch.to_json()
     with replacing_folder(Path(dst), overwrite=force, owned=OWNED_NAMES) as folder:
-        save_file(tensors, folder / WEIGHTS_NAME, metadata={"format": "pt", **record})
-        record_block = {RECORD_NAME: scheme.to_dict()} if scheme is not None else None
-        save_config_for_hf(model, str(folder / CONFIG_NAME), model_config=record_block)
-        write_config(folder, without_repeats(json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))))
+        try:
+            save_file(tensors, folder / WEIGHTS_NAME, metadata=metadata)
+            save_config_for_hf(model, str(folder / CONFIG_NAME))
+        except (ValueError, RuntimeError) as error:  # tensors that share memory, arguments that JSON does not have
+            raise CheckpointError("model", "tensors and arguments that can be saved", str(error), _AS_BUILT) from error
+        config = without_repeats(json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8")))
+        if scheme is not None:
+            config["pretrained_cfg"] = with_sketch(encrypted_cfg(config["pretrained_cfg"], scheme), sketch)
+            config[RECORD_NAME] = scheme.to_dict()
+        write_config(folder, config)
+        _check_loads(model, folder, config)
+
+
+def _tensors_to_save(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return a state dict's tensors on the CPU, under the names that they have without the wrappers of torch.compile."""
+    other = next((name for name, value in state_dict.items() if not isinstance(value, Tensor) or value.is_quantized), None)
+    if other is not None:
+        raise CheckpointError(f"model: {other}", "a tensor of numbers", "a quantised or packed one", "save before quantising")
+    return {
+        name.replace("_orig_mod.", ""): tensor.detach().cpu().contiguous()  # also of parts that were compiled
+        for name, tensor in state_dict.items()
+    }
+
+
+def _check_loads(model: nn.Module, folder: Path, config: Mapping[str, Any]) -> None:
+    """Refuse a folder from which timm would build another model than `model`; of names that timm has not, nothing is known."""
+    if not timm.is_model(config["architecture"]):
+        return
+    try:
+        built = bare_model(config["architecture"], config, where="model")
+        check_tensors(TensorFile.open(folder / WEIGHTS_NAME), built)
+    except (CheckpointError, SourceError) as error:
+        where = "model" if isinstance(error, SourceError) else f"model{error.where.removeprefix(str(folder / WEIGHTS_NAME))}"
+        raise CheckpointError(where, error.expected, error.got, _AS_BUILT) from error
+    sizes = built_size(built), built_size(model)
+    if sizes[0] != sizes[1]:
+        raise CheckpointError("model", f"the image size of its configuration, {sizes[0]}", f"{sizes[1]}", _AS_BUILT)

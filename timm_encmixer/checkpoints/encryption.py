@@ -18,7 +18,14 @@ from timm_encmixer.checkpoints.checkpoint import Checkpoint, check_tensors
 from timm_encmixer.checkpoints.sources import Source, SourceLike, open_checkpoint
 from timm_encmixer.checkpoints.tensor_file import TensorFile
 from timm_encmixer.ciphers import BlockCipher
-from timm_encmixer.errors import AlreadyEncryptedError, CheckpointError, NotEncryptedError, SchemeError
+from timm_encmixer.errors import (
+    AlreadyEncryptedError,
+    CheckpointError,
+    NotEncryptedError,
+    SchemeError,
+    StemError,
+    warn_caller,
+)
 from timm_encmixer.files import PathLike
 from timm_encmixer.keys import KeyLike, SecretKey, find_key
 from timm_encmixer.models.bare import bare_model
@@ -41,6 +48,7 @@ def encrypt_checkpoint(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     first_conv: str | None = None,
+    stem_stride: int | None = None,
     provenance: Provenance | None = None,
     force: bool = False,
 ) -> Scheme:
@@ -52,8 +60,11 @@ def encrypt_checkpoint(
         key: The secret key or its file.
         cipher: One of `timm_encmixer.CIPHERS`.
         arch: timm name whose normalisation and stem a single file has.
-        mean: Per-channel normalisation of the plain model; with `std` instead of `arch`, or to override the config.
+        mean: Per-channel normalisation of the plain model; to override what `arch` or the config says, or with `stem_stride`.
         std: Likewise.
+        stem_stride: Of a single file that is no architecture of timm's, with `mean` and `std`: the stem's stride in pixels. It
+            must be the kernel's side. A file of tensors shows no stride, no padding and no readers of the image. That the stem
+            has no padding and alone reads the image is then your word; if it is not true the encrypted model is wrong.
         first_conv: Name of the stem convolution, for example "stem.0"; else taken from the config or found by its shape.
         provenance: Where the plain weights came from, to be noted in config.json; None takes what a `Source` knows, or keeps
             what a folder notes already.
@@ -64,16 +75,19 @@ def encrypt_checkpoint(
 
     Raises:
         AlreadyEncryptedError: `src` is encrypted.
-        CheckpointError, SchemeError: A file is malformed, or no normalisation is known.
+        CheckpointError, SchemeError: A file is malformed, or no normalisation or no architecture is known.
         StemError: The architecture cannot be encrypted, or not by this cipher.
         FileAccessError, TargetExistsError: A file cannot be read, or the target is there or cannot be written.
+
+    Warns:
+        UserWarning: `stem_stride` was given: nobody has checked that the image is read by the stem alone.
     """
     key = find_key(key)
     source = open_checkpoint(src)
     if source.scheme is not None:
         where = str(source.path)
         raise AlreadyEncryptedError(where, "a plain checkpoint", "an encrypted one", "decrypt or rotate it instead")
-    described = _described(source, arch, first_conv, mean)
+    described = _described(source, arch, first_conv, mean, stem_stride)
     weight = source.read_kernel(described.stem)
     plain = preprocessing_of(described.cfg, weight.shape[1], mean, std)
     if described.model is not None:
@@ -83,11 +97,15 @@ def encrypt_checkpoint(
     else:
         scheme = _scheme_without_architecture(weight.shape, described.stem, plain, key, cipher)
         plan = EncryptionPlan(described.stem, ConstantFold.into_bias(described.stem, len(weight)))
+        _check_stride(f"{source.path}: {described.stem}", weight.shape[2], stem_stride)
     _check_plan(source.weights, plan)
     tensors = plan.encrypted(source.read, BlockCipher(key, scheme), plain)
     if provenance is None and isinstance(src, Source):
         provenance = src.provenance
     source.write(Path(dst), tensors, scheme, provenance=provenance, force=force)
+    if described.model is None:
+        stem = f"{source.path}: {described.stem}"
+        warn_caller(f"{stem}: nobody has checked that the image is read by this convolution alone and without padding")
     return scheme
 
 
@@ -144,24 +162,39 @@ class _Described:
     model: nn.Module | None
 
 
-def _described(source: Checkpoint, arch: str | None, first_conv: str | None, mean: Sequence[float] | None) -> _Described:
+def _described(
+    source: Checkpoint, arch: str | None, first_conv: str | None, mean: Sequence[float] | None, stem_stride: int | None
+) -> _Described:
     """Describe a plain checkpoint by its config, by `arch`, or by the shape of its stem, checked against its tensors."""
     where = str(source.path)
+    if stem_stride is not None and (source.config is not None or arch is not None):
+        raise SchemeError("stem_stride", "none where the architecture is known", repr(stem_stride), "leave it out")
     if source.config is not None:
         architecture, cfg = str(source.config["architecture"]), source.config["pretrained_cfg"]
     elif arch is not None:
         architecture = arch.partition(".")[0]
         known = timm.get_pretrained_cfg(arch) if timm.is_model(architecture) else None
         cfg = cfg_dict(known) if known is not None else {}
-    elif mean is not None:
+    elif mean is not None and stem_stride is not None:
         return _Described(None, {}, first_conv or _stem_by_shape(source.weights, len(mean)), None)
     else:
-        remedy = "pass --arch NAME or --mean/--std"
-        raise SchemeError(where, "arch=NAME, or mean= and std=", "a single file without either", remedy)
+        remedy = (
+            "pass --arch NAME; for a model that timm has not: --mean, --std and --stem-stride N, its stem's stride in pixels"
+        )
+        raise SchemeError(
+            where, "arch=NAME", "a single file without it, whose tensors do not show how the image is read", remedy
+        )
     model = bare_model(architecture, source.config, where=where)
     stem, _ = find_stem(model, first_conv or cfg.get("first_conv"))
     check_tensors(source.weights, model, only=None if source.config is not None else [f"{stem}.weight"])
     return _Described(architecture, cfg, stem, model)
+
+
+def _check_stride(where: str, side: int, stem_stride: int | None) -> None:
+    """Refuse a stride that is not the kernel's side."""
+    if stem_stride != side:
+        remedy = "only stems with kernel = stride and no padding can be encrypted"
+        raise StemError(where, f"a stride of {side} px, as its kernel's side", repr(stem_stride), remedy)
 
 
 def _scheme_without_architecture(kernel: Sequence[int], stem: str, plain: Preprocessing, key: SecretKey, cipher: str) -> Scheme:
@@ -230,4 +263,5 @@ def _open_encrypted(src: SourceLike) -> tuple[Checkpoint, Scheme, Preprocessing]
     if scheme.plain is None or scheme.stem is None:
         remedy = "encrypt the plain checkpoint again"
         raise SchemeError(f"{where}: record", "stem and plain preprocessing", "a record without them", remedy)
+    source.check_stem()
     return source, scheme, scheme.plain

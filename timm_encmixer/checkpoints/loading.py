@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import timm
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
 from timm_encmixer.checkpoints.checkpoint import Checkpoint, check_tensors, check_weights
 from timm_encmixer.checkpoints.config_file import LOCAL_PREFIX
 from timm_encmixer.checkpoints.sources import SourceLike, find_source
-from timm_encmixer.errors import NotEncryptedError, SourceError
+from timm_encmixer.errors import CheckpointError, NotEncryptedError, SourceError, warn_caller
 from timm_encmixer.models.bare import bare_model
-from timm_encmixer.models.encryption import attach_scheme, scheme_of
+from timm_encmixer.models.encryption import attach_scheme, check_stem, scheme_of
+from timm_encmixer.models.wrappers import unwrapped
 from timm_encmixer.scheme import Scheme
 
 ModelLike = nn.Module | SourceLike
@@ -29,6 +31,10 @@ def load_model(source: ModelLike, *, arch: str | None = None) -> nn.Module:
     Raises:
         SourceError: It names nothing that is a whole model.
         CheckpointError: Weights and architecture do not belong together.
+        NotEncryptedError: Plain weights, or ones under another key, lie under an encrypted model's record.
+
+    Warns:
+        UserWarning: The stem is far from the one that was encrypted. It was trained for long, or is not this model's.
     """
     if isinstance(source, nn.Module):
         return source.eval()
@@ -40,8 +46,16 @@ def load_model(source: ModelLike, *, arch: str | None = None) -> nn.Module:
         check_weights(checkpoint.weights, checkpoint.config, where=source.name)
         model = timm.create_model(f"{LOCAL_PREFIX}{checkpoint.path}", pretrained=True)
     if checkpoint.scheme is not None:
-        attach_scheme(model, checkpoint.scheme)
+        attach_scheme(model, checkpoint.scheme, checkpoint.sketch)
+        check_loaded(model, source.name)
     return model.eval()
+
+
+def check_loaded(model: nn.Module, where: str) -> None:
+    """Refuse an encrypted model that was just loaded if its weights are plain; warn if they are far from those encrypted."""
+    scheme = scheme_of(model)
+    if scheme is not None and not check_stem(model, scheme):
+        warn_caller(f"{where}: the stem is far from the one that was encrypted; was it trained on ciphertext, or resampled?")
 
 
 def find_scheme(target: ModelLike | Scheme) -> Scheme:
@@ -55,6 +69,8 @@ def find_scheme(target: ModelLike | Scheme) -> Scheme:
         return target
     if isinstance(target, nn.Module):
         scheme, where = scheme_of(target), "model"
+        if scheme is not None:
+            check_stem(unwrapped(target), scheme)
     else:
         source = find_source(target)
         scheme, where = source.record, source.name
@@ -75,5 +91,8 @@ def _load_single_file(checkpoint: Checkpoint, arch: str | None) -> nn.Module:
     classes: dict[str, Any] = {"num_classes": weights.shape(classifier)[0]} if classifier in weights.entries else {}
     check_tensors(weights, bare_model(name, classes, where=where))
     model: nn.Module = timm.create_model(name, pretrained=False, **classes)
-    model.load_state_dict(load_file(checkpoint.path))
+    try:
+        model.load_state_dict(load_file(checkpoint.path))
+    except (SafetensorError, KeyError, NotImplementedError, RuntimeError) as error:  # types that torch has not
+        raise CheckpointError(where, "weights of types that torch can load", str(error), "take another copy") from error
     return model

@@ -61,6 +61,7 @@ def seal_model(
     Raises:
         SealError: No recipients, or one that is not a recipient.
         CheckpointError, FileAccessError: The source is not a whole model.
+        NotEncryptedError: The source has the record of an encryption, and its weights are plain.
         TargetExistsError: The target is there.
         MissingExtraError: pyrage is not installed (extra `seal`).
     """
@@ -71,6 +72,7 @@ def seal_model(
         raise SealError("seal", "recipients or a passphrase", got, "pass --to RECIPIENT, or --passphrase")
     keys = _recipients(recipients)
     checkpoint = open_checkpoint(src)
+    checkpoint.check_stem()
     with replacing_file(dst, overwrite=force) as temporary, temporary.open("wb") as out:
         folder = checkpoint.path if checkpoint.config is not None else None
         source = checkpoint.path.open("rb") if folder is None else _Tar(folder, (CONFIG_NAME, WEIGHTS_NAME))

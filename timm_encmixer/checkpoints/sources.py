@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from timm_encmixer.bundled import BUNDLED_FOLDER, BUNDLED_WEIGHTS
-from timm_encmixer.checkpoints.config_file import CONFIG_NAME, LOCAL_PREFIX, SEALED_NAME, WEIGHTS_NAME, read_config
+from timm_encmixer.checkpoints.config_file import CONFIG_NAME, SEALED_NAME, WEIGHTS_NAME, path_in, read_config
 from timm_encmixer.checkpoints.record import read_record
 from timm_encmixer.errors import EncMixerError, IntegrityError, SourceError
 from timm_encmixer.hub.client import HUB_PREFIX, repository_in, split_revision
@@ -141,12 +141,15 @@ def find_source(
     """
     if isinstance(name, Source):
         return name
+    if not isinstance(name, (str, os.PathLike)):
+        raise SourceError("source", _KINDS, type(name).__name__, "give its name or path")
     text = os.fspath(name)
     repository = repository_in(text)
     if repository is not None:
         repo_id, revision = split_revision(repository)
         return Source(text, repo_id=repo_id, revision=revision, cache_dir=cache_dir, token=token)
-    path = Path(text.removeprefix(LOCAL_PREFIX))
+    local = path_in(text)
+    path = Path(text if local is None else local)
     if path.exists() or not exists:
         return Source(text, path=path)
     return _timm_source(text, cache_dir, token)

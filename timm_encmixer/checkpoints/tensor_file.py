@@ -27,6 +27,8 @@ _LONGEST_HEADER_BYTES = 100_000_000  # the library's own limit
 _ALIGNMENT_BYTES = 8
 _BUFFER_BYTES = 1 << 20
 _REMEDY = "take another copy of the checkpoint"
+_FIELDS = ("dtype", "shape", "data_offsets")  # of a tensor; the library reads them from a JSON array too, in this order
+_WRAPPERS = ("module.", "_orig_mod.")
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class TensorFile:
         except SafetensorError as error:
             raise CheckpointError(str(path), "a whole safetensors file", str(error), _REMEDY) from error
         metadata = header.pop("__metadata__", None) or {}
-        return cls(path, metadata, header, data_start)
+        return cls(path, metadata, {name: _named(entry) for name, entry in header.items()}, data_start)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return a tensor's shape.
@@ -66,9 +68,24 @@ class TensorFile:
         Raises:
             CheckpointError: There is no such tensor.
         """
-        if name not in self.entries:
-            raise CheckpointError(str(self.path), f"a tensor {name}", "none of that name", _REMEDY)
-        return tuple(self.entries[name]["shape"])
+        return tuple(self._entry(name)["shape"])
+
+    def dtype(self, name: str) -> str:
+        """Return a tensor's type as safetensors names it, for example "F32".
+
+        Raises:
+            CheckpointError: There is no such tensor.
+        """
+        return str(self._entry(name)["dtype"])
+
+    def _entry(self, name: str) -> Mapping[str, Any]:
+        if name in self.entries:
+            return self.entries[name]
+        for prefix in _WRAPPERS:
+            if f"{prefix}{name}" in self.entries:
+                remedy = f"it was saved from a wrapper: save wrapper.{prefix}state_dict() instead"
+                raise CheckpointError(str(self.path), f"a tensor {name}", f"{prefix}{name}", remedy)
+        raise CheckpointError(str(self.path), f"a tensor {name}", "none of that name", _REMEDY)
 
     def read(self, name: str) -> Tensor:
         """Read one tensor into memory."""
@@ -127,11 +144,16 @@ def read_header(file: BinaryIO, size: int, where: str) -> tuple[dict[str, Any], 
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        twice = next(name for index, (name, _) in enumerate(pairs) if name in dict(pairs[:index]))
-        raise ValueError(f"{twice!r} twice")
+    values: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in values:
+            raise ValueError(f"{name!r} twice")
+        values[name] = value
     return values
+
+
+def _named(entry: Any) -> Mapping[str, Any]:
+    return entry if isinstance(entry, dict) else dict(zip(_FIELDS, entry, strict=True))
 
 
 def _bytes(tensor: Tensor) -> bytes:

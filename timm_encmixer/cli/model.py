@@ -44,12 +44,19 @@ def model() -> None:
 @click.option("--mean", callback=numbers, metavar="M,M,M", help="Plain normalisation, one per channel.")
 @click.option("--std", callback=numbers, metavar="S,S,S", help="Plain normalisation, one per channel.")
 @click.option("--first-conv", metavar="NAME", help="Name of the stem convolution, for example stem.0.")
+@click.option(
+    "--stem-stride",
+    type=int,
+    metavar="PX",
+    help="Of a file without --arch: the stem's stride. Nobody checks that the stem alone reads the image, without padding.",
+)
 @force_option
 @json_option
 def model_encrypt(src: str, dst: Path, key: str | None, as_json: bool, **options: Any) -> None:
     """Encrypt the plain model SRC to DST.
 
-    SRC is a timm model name, hf-hub:ID, a folder with config.json, or a .safetensors file (with --arch, or --mean and --std).
+    SRC is a timm model name, hf-hub:ID, a folder with config.json, or a .safetensors file (with --arch, or for a
+    model that timm has not with --mean, --std and --stem-stride).
 
     \b
     Example: encmixer model encrypt encmixer_256_8_ks5_p4.cifar10 encrypted --key owner.key

@@ -18,6 +18,7 @@ from timm_encmixer.distributed.processes import gather, on_every_process, on_mai
 from timm_encmixer.errors import MissingKeyError
 from timm_encmixer.keys import KeyLike, find_key
 from timm_encmixer.models.encryption import changed_by_encryption, encrypt_model, scheme_of, with_encrypted_stem
+from timm_encmixer.models.wrappers import unwrapped
 from timm_encmixer.scheme import DEFAULT_CIPHER, Scheme
 
 
@@ -80,7 +81,7 @@ def save_encrypted(accelerator: Accelerator, model: nn.Module, dst: str | os.Pat
         CheckpointError, TargetExistsError, FileAccessError: Raised on all processes.
     """
     tensors: Any = accelerator.get_state_dict(model)  # of sharded wrappers every process must ask
-    bare = accelerator.unwrap_model(model)
+    bare = unwrapped(accelerator.unwrap_model(model))  # accelerate keeps torch.compile's wrapper
 
     def write() -> None:
         if accelerator.is_main_process:

@@ -15,7 +15,7 @@ from timm_encmixer.errors import EncMixerError, HubError, SourceError
 from timm_encmixer.files import file_error
 
 HUB_PREFIX = "hf-hub:"
-_HUB_PREFIXES = (HUB_PREFIX, "hf_hub:")  # timm takes both
+_HUB_SOURCES = ("hf-hub", "hf_hub")  # timm takes both, in small and capital letters
 RETRY_SECONDS = (0.5, 1.0, 2.0, 4.0)
 LONGEST_WAIT_SECONDS = 120  # a Retry-After beyond this is reported instead of waited for
 SILENCE_SECONDS = 60.0  # a reply that takes longer is given up
@@ -26,7 +26,8 @@ _Result = TypeVar("_Result")
 
 def repository_in(name: str) -> str | None:
     """Return the "owner/name[@revision]" of a name that means a repository of the Hub; None for any other name."""
-    return next((name.removeprefix(prefix) for prefix in _HUB_PREFIXES if name.startswith(prefix)), None)
+    source, separator, repository = name.partition(":")
+    return repository if separator and source.lower() in _HUB_SOURCES else None
 
 
 def split_revision(repository: str) -> tuple[str, str | None]:

@@ -1,4 +1,4 @@
-"""Results of operations on the meta device, remembered by the shapes of their operands.
+"""Results of operations on tensors without numbers (meta or fake), remembered by the shapes of their operands.
 
 A model repeats its layers, and torch computes the shape of each result in Python again and again.
 For operations that make new tensors, the result depends on the shapes, strides and dtypes of the operands only.
@@ -35,7 +35,7 @@ _PURE = frozenset(
         "_softmax",
     )
 )
-_Shape = tuple[torch.Size, tuple[int, ...], torch.dtype]
+_Shape = tuple[torch.Size, tuple[int, ...], torch.dtype, torch.device]
 
 
 class MetaResults:
@@ -58,12 +58,14 @@ class MetaResults:
         key = (func, _described(args), _described(tuple(kwargs.items())))
         known = self._known.get(key)
         if known is not None:
-            made = tuple(torch.empty_strided(shape, stride, dtype=dtype, device="meta") for shape, stride, dtype in known)
+            made = tuple(
+                torch.empty_strided(shape, stride, dtype=dtype, device=device) for shape, stride, dtype, device in known
+            )
             return made[0] if len(made) == 1 else made
         result = func(*args, **kwargs)
         results = (result,) if isinstance(result, Tensor) else result
-        if all(isinstance(tensor, Tensor) and tensor.is_meta for tensor in results):
-            self._known[key] = tuple((tensor.shape, tensor.stride(), tensor.dtype) for tensor in results)
+        if all(isinstance(tensor, Tensor) for tensor in results):
+            self._known[key] = tuple((tensor.shape, tensor.stride(), tensor.dtype, tensor.device) for tensor in results)
         return result
 
 

@@ -29,8 +29,7 @@ def find_stem(model: nn.Module, first: str | Sequence[str] | None) -> tuple[str,
     if first is None:
         names = [name for name, module in modules.items() if isinstance(module, nn.Conv2d)][:1]
     elif isinstance(first, str):
-        names = [first] if first in modules else [name for name in modules if name.endswith(f".{first}")]
-        names = names or [name for name in modules if name == first.replace(".", "_")]  # as timm's FeatureListNet flattens it
+        names = modules_named(model, first)
     else:
         names = [name for name in first if name in modules]
     remedy = "only models that read the image through one patch convolution can be encrypted"
@@ -38,15 +37,29 @@ def find_stem(model: nn.Module, first: str | Sequence[str] | None) -> tuple[str,
         raise StemError("model", "one first convolution", f"{len(names)} ({', '.join(names) or 'none'})", remedy)
     name = names[0]
     check_stem(name, modules[name])
+    own = {id(parameter) for parameter in modules[name].parameters()}
+    for other, module in modules.items():
+        if module is not modules[name] and own & {id(parameter) for parameter in module._parameters.values()}:
+            expected, got = "weights that no other module has", f"weights that {other or 'the model'} shares"
+            raise StemError(name, expected, got, "only a stem that shares nothing can be encrypted")
     if any(getattr(module, "dynamic_img_pad", False) for module in modules.values()):
         raise StemError("model", "a model that takes images as they are", "dynamic_img_pad=True", "build it without padding")
     return first if isinstance(first, str) else name, modules[name]
 
 
+def modules_named(model: nn.Module, first: str) -> list[str]:
+    """Return the names of the modules called so in the plain model, which inside timm's feature wrappers are others."""
+    modules = dict(model.named_modules())
+    names = [first] if first in modules else [name for name in modules if name.endswith(f".{first}")]
+    return names or [name for name in modules if name == first.replace(".", "_")]  # as timm's FeatureListNet flattens it
+
+
 def check_stem(name: str, module: Any) -> None:
-    """Raise `StemError` unless `module` is a patch convolution."""
+    """Raise `StemError` unless `module` is a patch convolution with weights of its own."""
     remedy = "only stems with kernel = stride and no padding can be encrypted"
     if type(module) is not nn.Conv2d:
+        if isinstance(module, nn.Conv2d):  # torch.nn.utils.parametrizations
+            remedy = "make the weights permanent: torch.nn.utils.parametrize.remove_parametrizations(module, 'weight')"
         raise StemError(name, "a torch.nn.Conv2d", type(module).__name__, remedy)
     kernel, stride = tuple(module.kernel_size), tuple(module.stride)
     if kernel != stride or kernel[0] != kernel[1] or kernel[0] not in PATCH_PX:
@@ -55,6 +68,20 @@ def check_stem(name: str, module: Any) -> None:
     if module.padding not in ("valid", 0, (0, 0)) or tuple(module.dilation) != (1, 1) or module.groups != 1:
         got = f"padding {module.padding}, dilation {module.dilation}, groups {module.groups}"
         raise StemError(name, "no padding, no dilation and one group", got, remedy)
+
+
+def check_weights_are_own(model: nn.Module) -> None:
+    """Refuse a model in which a tensor is computed from others before each forward pass: torch.nn.utils.prune, weight_norm.
+
+    Raises:
+        StemError: There is one.
+    """
+    for name, module in model.named_modules():
+        for attribute, value in vars(module).items():
+            if isinstance(value, Tensor) and {f"{attribute}_orig", f"{attribute}_g"} & set(module._parameters):
+                where = f"{name}.{attribute}" if name else attribute
+                remedy = f"make it permanent: torch.nn.utils.prune.remove(module, {attribute!r}), or remove_weight_norm(module)"
+                raise StemError(where, "a parameter", "a tensor that is computed from others", remedy)
 
 
 def check_finite(name: str, tensor: Tensor) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from timm_encmixer.ciphers import BlockCipher
 from timm_encmixer.errors import StemError
 from timm_encmixer.models.edits import ConstantFold, PositionEmbedding
-from timm_encmixer.models.image_trace import trace_image
+from timm_encmixer.models.image_trace import ImageTrace, trace_image
 from timm_encmixer.models.patch_stem import built_size, image_size, module_name
 from timm_encmixer.models.stem_algebra import MID_GREY, decrypt_stem, encrypt_stem, rotate_stem
 from timm_encmixer.scheme import Preprocessing, Scheme
@@ -116,8 +116,12 @@ def plan_encryption(model: nn.Module, conv: nn.Conv2d, plain: Preprocessing, *, 
         expected = f"an image size in multiples of {patch} px"
         got = f"{size[0]} x {size[1]} px"
         raise StemError("model", expected, got, f"the rest would stay plain: build it with img_size for {whole} px")
-    trace = trace_image(model, conv, image_size(model, plain.input_size))
+    declared = [image_size(model, size) for size in (plain.input_size, plain.test_input_size) if size is not None]
+    trace, *others = [trace_image(model, conv, size) for size in dict.fromkeys(declared)]
     fold = trace.constant_fold
+    if any(_places(other) != _places(trace) for other in others):
+        remedy = "only models that treat all the sizes alike that they are declared for can be encrypted"
+        raise StemError(name, "one reader of the stem's output at all declared image sizes", "several", remedy)
     if conv.bias is None and all(mean == MID_GREY for mean in plain.mean):
         fold = None
     elif fold is None:
@@ -127,6 +131,12 @@ def plan_encryption(model: nn.Module, conv: nn.Conv2d, plain: Preprocessing, *, 
         expected = "a model that knows a block's position by its position embedding alone"
         raise StemError("model", expected, trace.unscrambled_because, "take a cipher without scramble")
     return EncryptionPlan(name, fold, trace.position_embedding if scrambles else None, trace.unscrambled_because)
+
+
+def _places(trace: ImageTrace) -> tuple[str | None, str | None]:
+    """Return the names of the tensors that a trace found."""
+    fold, positions = trace.constant_fold, trace.position_embedding
+    return None if fold is None else fold.tensor, None if positions is None else positions.tensor
 
 
 def changed_names(own_stem: str, scheme: Scheme, *, bias: bool) -> list[str]:

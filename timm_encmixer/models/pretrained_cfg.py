@@ -7,7 +7,7 @@ from typing import Any
 
 from timm.data import resolve_data_config
 
-from timm_encmixer.errors import SchemeError
+from timm_encmixer.errors import SchemeError, SchemeMismatchError
 from timm_encmixer.models.stem_algebra import MID_GREY
 from timm_encmixer.scheme import NOTE_PREFIX, Preprocessing, Scheme, scheme_in_notes
 
@@ -48,6 +48,22 @@ def encrypted_cfg(cfg: Mapping[str, Any], scheme: Scheme) -> dict[str, Any]:
     }
 
 
+def check_ciphertext(cfg: Mapping[str, Any]) -> None:
+    """Refuse an encrypted model's `pretrained_cfg` that would have ciphertext normalised otherwise, or cropped.
+
+    Raises:
+        SchemeMismatchError: Its mean, std or crop is not what `encrypted_cfg` sets.
+    """
+    for name, expected in (("mean", MID_GREY), ("std", MID_GREY), ("crop_pct", 1.0)):
+        value = cfg.get(name, expected)
+        values = value if isinstance(value, (list, tuple)) else (value,)
+        if any(number != expected for number in values):
+            remedy = (
+                "ciphertext is not normalised or resized like images: build the model without pretrained_cfg_overlay for these"
+            )
+            raise SchemeMismatchError(f"model: pretrained_cfg {name}", f"{expected}", f"{value}", remedy)
+
+
 def bare_cfg(cfg: Mapping[str, Any]) -> dict[str, Any]:
     """Return the configuration of an architecture whose encrypted weights are still to come: it takes ciphertext."""
     grey = (MID_GREY,) * len(cfg.get("mean", (0, 0, 0)))
@@ -82,7 +98,7 @@ def preprocessing_of(
         raise SchemeError("model", "a pretrained_cfg with mean and std", "none", "pass mean=... and std=..., one per channel")
     data: dict[str, Any] = resolve_data_config(pretrained_cfg=dict(cfg) or {"input_size": (channels, 224, 224)})  # type: ignore[no-untyped-call]
     if mean is not None and std is not None:
-        data.update(mean=tuple(mean), std=tuple(std))
+        data.update(mean=_per_channel("mean", mean), std=_per_channel("std", std))
     if len(data["mean"]) != channels or len(data["std"]) != channels:
         raise SchemeError(
             "model",
@@ -101,3 +117,10 @@ def preprocessing_of(
         test_input_size=(channels, *test_size[1:]) if test_size else None,
         test_crop_pct=cfg.get("test_crop_pct"),
     )
+
+
+def _per_channel(name: str, values: Any) -> tuple[float, ...]:
+    try:
+        return tuple(float(value) for value in values)
+    except (TypeError, ValueError) as error:
+        raise SchemeError(name, "a list of numbers, one per channel", repr(values), f"pass {name}=(..., ..., ...)") from error

@@ -47,7 +47,7 @@ def check_outgoing(folder: PathLike, key: SecretKey | None, plain: PathLike | No
         plain: The plain weights, whose stem must be another one; None compares nothing.
 
     Raises:
-        NotEncryptedError: The model is plain.
+        NotEncryptedError: The model is plain, or its weights are, whatever its record says.
         SourceError, CheckpointError, SchemeError: It is not a whole model with its record in both files.
         KeyMismatchError: It was encrypted with another key.
         LeakError: Its stem is the plain one.
@@ -69,6 +69,7 @@ def check_outgoing(folder: PathLike, key: SecretKey | None, plain: PathLike | No
     check_weights(checkpoint.weights, checkpoint.config, where=where)
     if plain is not None:
         _refuse_equal_stems(Checkpoint.open(plain), checkpoint, scheme.stem)
+    checkpoint.check_stem()
     return Outgoing(folder=checkpoint.path, config=checkpoint.config, scheme=scheme)
 
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from timm_encmixer.checkpoints.checkpoint import save_model
+from timm_encmixer.checkpoints.checkpoint import save_model, write_config
 from timm_encmixer.checkpoints.config_file import CONFIG_NAME, SEALED_NAME, WEIGHTS_NAME
 from timm_encmixer.checkpoints.encryption import encrypt_checkpoint
 from timm_encmixer.checkpoints.inspection import read_remote_record
 from timm_encmixer.checkpoints.loading import load_model
 from timm_encmixer.checkpoints.seal import seal_model
 from timm_encmixer.checkpoints.sources import SourceLike, find_source
-from timm_encmixer.errors import LeakError, MissingKeyError, NotEncryptedError, PublicWeightsWarning, warn_caller
+from timm_encmixer.errors import LeakError, MissingKeyError, NotEncryptedError, PublicWeightsWarning, SourceError, warn_caller
 from timm_encmixer.files import PathLike, scratch_folder
 from timm_encmixer.hub.card_section import CARD_NAME
 from timm_encmixer.hub.commit import commit_files, open_repository
@@ -25,6 +26,7 @@ from timm_encmixer.keys import KeyLike, find_key, find_optional_key
 from timm_encmixer.models.encryption import encrypt_model, scheme_of
 from timm_encmixer.models.families import is_timms_own
 from timm_encmixer.models.provenance import PUBLIC_WEIGHTS
+from timm_encmixer.models.stem_sketch import with_sketch
 from timm_encmixer.publishing.model_card import CardFacts, read_evaluation, write_card
 from timm_encmixer.publishing.options import Ask, PushOptions
 from timm_encmixer.publishing.outgoing import Outgoing, check_outgoing
@@ -86,7 +88,7 @@ def push_to_hub(
         huggingface_hub's CommitInfo: oid, commit_url, pr_url.
 
     Raises:
-        NotEncryptedError: The model is plain.
+        NotEncryptedError: The model is plain, or its weights are, whatever its record says.
         LeakError: A key, or plain weights.
         SourceError, HubError: The Hub refused or could not be reached.
         IntegrityError: The Hub lists other bytes than were sent.
@@ -110,6 +112,9 @@ def push_to_hub(
     )
     if isinstance(model_or_folder, nn.Module):
         return _push_model(model_or_folder, repo_id, key, plain, options)
+    if not isinstance(model_or_folder, (str, os.PathLike)):
+        got = type(model_or_folder).__name__
+        raise SourceError("model_or_folder", "an encrypted model, or a folder's path", got, "give one of these")
     return push_folder(model_or_folder, repo_id, options, key=key, plain=plain)
 
 
@@ -194,7 +199,7 @@ def push_folder(
         card = scratch / CARD_NAME
         card.write_text(write_card(facts, existing), encoding="utf-8")
         guard.check_file(card)
-        files = {CARD_NAME: card, CONFIG_NAME: outgoing.folder / CONFIG_NAME, **weights}
+        files = {CARD_NAME: card, CONFIG_NAME: _config_to_send(outgoing, scratch, options.seal_to), **weights}
         return commit_files(
             target,
             files,
@@ -222,6 +227,14 @@ def _weights_to_send(outgoing: Outgoing, scratch: Path, seal_to: Sequence[str]) 
         return {WEIGHTS_NAME: outgoing.folder / WEIGHTS_NAME}
     seal_model(outgoing.folder, scratch / SEALED_NAME, recipients=seal_to)
     return {SEALED_NAME: scratch / SEALED_NAME}
+
+
+def _config_to_send(outgoing: Outgoing, scratch: Path, seal_to: Sequence[str]) -> Path:
+    """Return config.json: beside sealed weights without their sketch, which would say something of them in the open."""
+    if not seal_to:
+        return outgoing.folder / CONFIG_NAME
+    write_config(scratch, {**outgoing.config, "pretrained_cfg": with_sketch(outgoing.config["pretrained_cfg"], None)})
+    return scratch / CONFIG_NAME
 
 
 def _needed_key(key: KeyLike | None, where: str) -> KeyLike:

@@ -62,7 +62,9 @@ default_cfgs = generate_default_cfgs(
 def _convmixer(variant: str, pretrained: bool, arguments: dict[str, Any]) -> nn.Module:
     features = {"out_indices": arguments.pop("out_indices", 3), "feature_cls": "getter"}
     model: nn.Module = build_model_with_cfg(ConvMixer, variant, pretrained, feature_cfg=features, **arguments)
-    return model
+    from timm_encmixer.timm_plugin.building import with_record_of_file
+
+    return with_record_of_file(model, pretrained)
 
 
 @register_model
