@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
+from record_mutations import run
+from timm.data.transforms import _str_to_pil_interpolation
 
 import timm_encmixer as te
 from timm_encmixer.errors import SchemeError
-from timm_encmixer.scheme import Preprocessing
+from timm_encmixer.scheme import Interpolation, Preprocessing
 
 COMPAT = Path(__file__).parent / "compat"
 
@@ -98,6 +101,46 @@ def test_values_out_of_range(scheme, change, message):
 def test_malformed_records(record):
     with pytest.raises(SchemeError):
         te.Scheme.from_dict(record)
+
+
+PLAIN = {"input_size": [3, 32, 32], "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"plain": {**PLAIN, "crop_pct": 1e-200}}, "plain.crop_pct: expected a share from 0.01 to 2, got 1e-200"),
+        ({"plain": {**PLAIN, "mean": [10**400, 0, 0]}}, "plain.mean: expected numbers from -1000000"),
+        ({"plain": {**PLAIN, "std": [True, 1, 1]}}, "plain.std"),
+        ({"plain": {**PLAIN, "interpolation": "evil"}}, "plain.interpolation: expected a filter of timm's, got 'evil'"),
+        ({"plain": {**PLAIN, "crop_mode": "foo"}}, "plain.crop_mode: expected a crop mode of timm's, got 'foo'"),
+        ({"plain": {**PLAIN, "more": 1}}, "plain: expected the fields .*, got 'more'"),
+        ({"fingerprint": None}, "fingerprint: expected the key's fingerprint, got none"),
+        ({"version": True}, "version: expected 1 to 3, got True"),
+        ({"version": 1.0}, "version: expected 1 to 3, got 1.0"),
+        ({"cipher": "orthogonal", "patch_size": 32, "in_chans": 16}, "in_chans: expected blocks of up to 4096 numbers"),
+        ({"patch_size": 32, "in_chans": 1024}, "in_chans: expected blocks of up to 262144 numbers"),
+        ({"stem": 3}, "stem: expected a module's name, got 3"),
+        ({"base_architecture": ["x"]}, "base_architecture: expected a name of timm's"),
+    ],
+)
+def test_records_that_ask_for_what_nobody_may(change, message):
+    """Work that a record asks for is bounded before it begins, and its names are among timm's."""
+    record = {"version": 1, "patch_size": 4, "fingerprint": "0" * 16, **change}
+    with pytest.raises(SchemeError, match=message) as caught:
+        te.Scheme.from_dict(record, where="config.json: record")
+    assert str(caught.value).startswith("config.json: record")
+
+
+def test_names_are_timms():
+    assert set(get_args(Interpolation)) == set(_str_to_pil_interpolation)
+
+
+def test_mutated_documents_are_one_error_each(tmp_path):
+    """A few; `python tests/record_mutations.py` does 20,000 of each kind."""
+    found = run(40, 3, tmp_path / "model")
+    assert set(found) == {"record", "image record", "config", "header"}
+    assert all(figures["refused"] > 0 for figures in found.values())
 
 
 @pytest.mark.parametrize("text", ["", "{", "null", "[1]"])

@@ -89,7 +89,7 @@ class Preprocessing:
     def __post_init__(self) -> None:
         for name in ("mean", "std"):  # numbers of numpy and torch are numbers too
             if isinstance(value := getattr(self, name), Iterable):
-                plain = (float(one) if isinstance(one, Real) and not isinstance(one, bool) else one for one in value)
+                plain = (float(one) if isinstance(one, Real) and not isinstance(one, (int, float)) else one for one in value)
                 object.__setattr__(self, name, tuple(plain))
         check_fields(self, where="record: plain.", error=SchemeError, remedy=_REMEDY)
         if math.prod(self.input_size) / self.crop_pct**2 > _LARGEST_IMAGE:  # anybody's record may ask for anything

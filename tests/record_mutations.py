@@ -1,0 +1,139 @@
+"""Change records, configs and headers at random, and read and use them: only errors of the package may come out, and soon.
+
+Run: python tests/record_mutations.py --count 20000 --seed 1
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import resource
+import shutil
+import struct
+import sys
+import tempfile
+import time
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parent / "dataset"))
+from mutations import mutated
+
+import timm_encmixer as te
+from timm_encmixer.checkpoints.inspection import describe
+from timm_encmixer.checkpoints.tensor_file import TensorFile
+from timm_encmixer.errors import EncMixerError
+from timm_encmixer.images.image_record import ImageRecord
+
+KEY = te.SecretKey(bytes(range(32)))
+MOST_SECONDS, MOST_BYTES = 1.0, 100 * 2**20  # of processor time and of Python's memory, for one mutation
+PHOTO = Image.new("RGB", (32, 32))
+
+
+def use_record(text: str, _: Path) -> None:
+    """Read a record, and encrypt an image under it."""
+    scheme = te.Scheme.from_json(text).without_fingerprint()
+    transform = te.create_transform(scheme, key=KEY)
+    if scheme.plain is not None and max(scheme.plain.input_size) <= 256:
+        transform(PHOTO)
+
+
+def use_image_record(text: str, _: Path) -> None:
+    """Read the record of an image."""
+    image = PHOTO.copy()
+    image.info["encmixer"] = text
+    record = ImageRecord.found_in(image, where="image")
+    if record is not None:
+        record.check(image, te.BlockCipher(KEY, te.Scheme(patch_size=4)), where="image")
+
+
+def use_config(text: str, folder: Path) -> None:
+    """Read a model's config.json and do with the model what there is to do."""
+    (folder / "config.json").write_text(text, encoding="utf-8", errors="surrogatepass")
+    describe(folder)
+    for call in (te.decrypt_checkpoint, te.encrypt_checkpoint):
+        try:
+            call(folder, folder.parent / "out", KEY, force=True)
+        except EncMixerError:
+            continue
+    te.create_transform(folder, key=KEY)
+
+
+def use_header(text: str, folder: Path) -> None:
+    """Read a safetensors file with this header, and decrypt it."""
+    whole = (folder / "whole").read_bytes()
+    (length,) = struct.unpack("<Q", whole[:8])
+    header = text.encode(errors="surrogatepass")
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + whole[8 + length :])
+    TensorFile.open(folder / "model.safetensors")
+    te.decrypt_checkpoint(folder, folder.parent / "out", KEY, force=True)
+
+
+def documents(folder: Path) -> dict[str, tuple[str, Callable[[str, Path], None]]]:
+    """Write a small encrypted model; returns each kind of document with what is done with it."""
+    import timm
+
+    model = timm.create_model("convmixer_custom", dim=8, depth=1, kernel_size=3, patch_size=4, num_classes=2)
+    te.save_model(te.encrypt_model(model, KEY, mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2)), folder)
+    shutil.copy(folder / "model.safetensors", folder / "whole")
+    config = json.loads((folder / "config.json").read_text())
+    with (folder / "whole").open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = file.read(length).decode()
+    image = te.create_transform(te.Scheme.from_dict(config["encmixer"]), key=KEY, output="image")(Image.new("RGB", (32, 32)))
+    return {
+        "record": (json.dumps(config["encmixer"]), use_record),
+        "image record": (image.info["encmixer"], use_image_record),
+        "config": (json.dumps(config), use_config),
+        "header": (header, use_header),
+    }
+
+
+def run(count: int, seed: int, folder: Path) -> dict[str, dict[str, float]]:
+    """Mutate and use each kind of document; returns how many were refused, and the longest use in seconds of processor time."""
+    chance = random.Random(seed)
+    found = {}
+    torch.set_num_threads(1)
+    whole = {}
+    for kind, (text, use) in documents(folder).items():
+        whole = whole or {path.name: path.read_bytes() for path in folder.iterdir()}
+        refused, longest, most = 0, 0.0, 0
+        for number in range(count):
+            changed = mutated(text, chance)
+            begin = time.process_time()
+            tracemalloc.start()
+            try:
+                use(changed, folder)
+            except EncMixerError:
+                refused += 1
+            except Exception as error:
+                raise AssertionError(f"{kind}, mutation {number}: {changed[:3000]!r}") from error
+            most = max(most, tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+            seconds = time.process_time() - begin
+            if seconds > MOST_SECONDS or most > MOST_BYTES:
+                raise AssertionError(f"{kind}, mutation {number}: {seconds:.1f} s, {most / 2**20:.0f} MiB: {changed[:3000]!r}")
+            longest = max(longest, seconds)
+            for name, content in whole.items() if use in (use_config, use_header) else ():
+                (folder / name).write_bytes(content)
+        found[kind] = {"mutations": count, "refused": refused, "longest_seconds": round(longest, 3), "mib": most / 2**20}
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=20_000)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        print(json.dumps(run(args.count, args.seed, Path(folder) / "model"), indent=2))
+    print(f"most memory of the process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
+
+
+if __name__ == "__main__":
+    main()
