@@ -323,10 +323,8 @@ def test_a_bad_image_is_left_out_with_its_row_wherever_it_is(make, position, enc
 
 
 def test_files_that_a_configuration_names_go_when_they_are_bad(encrypt, tmp_path):
-    files = {
-        "config_name": "default",
-        "data_files": [split("train", "a/0.jpg", "a/1.jpg", "a/0.jpg"), split("test", "b/*.jpg")],
-    }
+    test = split("test", "b/*.jpg")
+    files = {"config_name": "default", "data_files": [split("train", "a/0.jpg", "a/1.jpg", "a/0.jpg"), test]}
     src = write(tmp_path / "src", {**A_AND_B, "a/1.jpg": BAD, "README.md": readme(files)})
     assert encrypt(src, tmp_path / "ct", on_error="skip").bad == 1
     rows = everything(tmp_path / "ct", tmp_path / "cache")["default"]
