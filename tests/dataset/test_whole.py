@@ -15,7 +15,7 @@ from typing import Any
 import mutations
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 import timm_encmixer as te
 from timm_encmixer.datasets import describe_dataset, verify_dataset
@@ -30,6 +30,7 @@ from timm_encmixer.errors import (
     SchemeMismatchError,
     SourceError,
 )
+from timm_encmixer.images import png_info
 
 datasets = pytest.importorskip("datasets")
 pyarrow = pytest.importorskip("pyarrow")
@@ -425,11 +426,41 @@ def test_data_sets_of_an_older_version_are_read_and_taken_up(key, tmp_path):
     assert describe_dataset(str(begun))["shards_done"] == 1
     counts = te.encrypt_dataset(src, begun, key, model, **options)
     assert (counts.kept, counts.written) == (1, 1)
-    new = {name: content for name, content in tree(begun).items() if name != ".encmixer/private/source.jsonl"}
-    assert new == tree(finished)
+    assert (begun / "a" / "0.png").read_bytes() == (finished / "a" / "0.png").read_bytes()
+    with Image.open(begun / "b" / "1.png") as new, Image.open(finished / "b" / "1.png") as old:
+        assert np.array_equal(np.array(new), np.array(old))
+        assert ("encmixer" in new.info, "encmixer" in old.info) == (True, False)
     assert te.encrypt_dataset(src, finished, key, model, **options).written == 0
     (src / "b" / "2.png").write_bytes((src / "b" / "1.png").read_bytes())
     with pytest.raises(SourceError, match="different source_digest"):
         te.encrypt_dataset(src, finished, key, model, **options)
-    te.decrypt_dataset(finished, tmp_path / "back", key, progress=False)
+    with pytest.warns(UserWarning, match="carries no record") as told:
+        te.decrypt_dataset(finished, tmp_path / "back", key, progress=False)
+    assert len(told) == 1
     assert np.array_equal(np.array(Image.open(tmp_path / "back/b/1.png")), np.array(Image.open(src / "b/1.png")))
+    with pytest.raises(ImageError, match="no record in the file"):
+        te.decrypt_dataset(finished, tmp_path / "strict", key, progress=False, strict=True)
+
+
+@pytest.mark.parametrize("how", ["resized", "mirrored", "of another key"])
+def test_a_changed_ciphertext_is_refused_or_skipped(how, model, plain_model, key, other_key, tmp_path, photos):
+    """Each image says what its pixels were, in a data set too."""
+    source = tmp_path / "src"
+    source.mkdir()
+    for index in range(3):
+        photos[index].save(source / f"{index}.png")
+    te.encrypt_dataset(source, tmp_path / "ct", key, model, progress=False)
+    victim = tmp_path / "ct" / "1.png"
+    with Image.open(victim) as image:
+        record = png_info(image)
+        changed = {"resized": image.resize((64, 64)), "mirrored": ImageOps.mirror(image)}.get(how)
+    if changed is not None:
+        changed.save(victim, pnginfo=record)
+    else:
+        encrypted = te.encrypt_model(plain_model, other_key)
+        te.encrypt_images(source / "1.png", victim, other_key, encrypted, force=True)
+    reason = {"resized": "as it was written", "mirrored": "the pixels that were written"}.get(how, "under the key")
+    with pytest.raises(ImageError, match=reason):
+        te.decrypt_dataset(tmp_path / "ct", tmp_path / "stopped", key, progress=False)
+    counts = te.decrypt_dataset(tmp_path / "ct", tmp_path / "skipped", key, on_error="skip", progress=False)
+    assert (counts.images, counts.bad) == (2, 1)

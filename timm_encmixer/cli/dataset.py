@@ -12,6 +12,7 @@ import click
 
 from timm_encmixer.cli.options import (
     CHECK_FAILED,
+    PATH,
     images_for_option,
     json_option,
     key_option,
@@ -21,6 +22,7 @@ from timm_encmixer.cli.options import (
     plain_text,
     public_option,
     report,
+    strict_option,
     token_option,
 )
 
@@ -55,7 +57,7 @@ def dataset() -> None:
 
 @dataset.command("encrypt")
 @click.argument("src")
-@click.argument("dst", type=Path)
+@click.argument("dst", type=PATH)
 @key_option
 @images_for_option
 @no_resize_option
@@ -96,9 +98,10 @@ def dataset_encrypt(
 
 @dataset.command("decrypt")
 @click.argument("src")
-@click.argument("dst", type=Path)
+@click.argument("dst", type=PATH)
 @key_option
 @model_option("Whose record to use; default: the one in the data set's manifest.")
+@strict_option
 @_shared
 def dataset_decrypt(src: str, dst: Path, key: str | None, model: str | None, as_json: bool, **options: Any) -> None:
     """Decrypt the data set SRC to DST: what the plain model reads, pixel for pixel.

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from timm_encmixer.cli.options import (
+    PATH,
     arch_option,
     cipher_option,
     json_option,
@@ -21,7 +22,7 @@ from timm_encmixer.cli.options import (
 
 
 @click.command()
-@click.option("--out", type=Path, default=Path("encmixer-demo"), show_default=True, help="Folder for demo.png.")
+@click.option("--out", type=PATH, default=Path("encmixer-demo"), show_default=True, help="Folder for demo.png.")
 @json_option
 def demo(out: Path, as_json: bool) -> None:
     """The whole story on bundled weights and images, offline, with a picture.

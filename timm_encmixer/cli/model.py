@@ -11,6 +11,7 @@ import click
 from timm_encmixer.cli.model_hub import report_commit
 from timm_encmixer.cli.options import (
     CHECK_FAILED,
+    PATH,
     arch_option,
     cipher_option,
     create_pr_option,
@@ -37,7 +38,7 @@ def model() -> None:
 
 @model.command("encrypt")
 @click.argument("src")
-@click.argument("dst", type=Path)
+@click.argument("dst", type=PATH)
 @key_option
 @cipher_option
 @click.option("--arch", metavar="NAME", help="timm name whose normalisation and stem a .safetensors file has.")
@@ -91,7 +92,7 @@ def _constant(scheme: Any) -> str:
 
 @model.command("decrypt")
 @click.argument("src")
-@click.argument("dst", type=Path)
+@click.argument("dst", type=PATH)
 @key_option
 @force_option
 @json_option
@@ -110,7 +111,7 @@ def model_decrypt(src: str, dst: Path, key: str | None, force: bool, as_json: bo
 
 @model.command("rotate")
 @click.argument("src")
-@click.argument("dst", type=Path, required=False)
+@click.argument("dst", type=PATH, required=False)
 @key_option
 @click.option("--new-key", required=True, metavar="FILE", help="File of the key to change to.")
 @click.option("--push", is_flag=True, help="SRC is hf-hub:ID: commit the result there instead of writing DST.")
@@ -170,7 +171,7 @@ def _rotate_on_hub(src: str, keys: tuple[Any, Any], *, super_squash: bool, as_js
 @click.argument("plain")
 @click.argument("encrypted")
 @key_option
-@click.option("--images", required=True, type=Path, metavar="DIR", help="Folder of plain images.")
+@click.option("--images", required=True, type=PATH, metavar="DIR", help="Folder of plain images.")
 @limit_option
 @click.option("--precision", type=click.Choice(["fp32", "bf16", "fp16"]), default="fp32", show_default=True)
 @arch_option

@@ -87,6 +87,7 @@ def decrypt_dataset(
     png_level: int | None = None,
     token: Token = None,
     progress: bool = True,
+    strict: bool = False,
 ) -> DatasetCounts:
     """Undo `encrypt_dataset`: the images come back as the plain model's input, pixel for pixel; other arguments as there.
 
@@ -101,6 +102,8 @@ def decrypt_dataset(
         png_level: None takes 1.
         token: Of the Hub.
         progress: Show a bar on a terminal.
+        strict: Refuse ciphertext images that carry no record of their own, because an earlier release or other software
+            wrote them. Otherwise there is one warning.
 
     Raises:
         SchemeError: No model was given and the data set names no record.
@@ -111,7 +114,8 @@ def decrypt_dataset(
     join_processes()
     scheme = from_main(lambda: _scheme_of_ciphertext(os.fspath(src), model, token))
     options = {"resize": False, "image_columns": image_columns, "include": include, "png_level": png_level}
-    return convert_dataset(DECRYPT, src, dst, key, scheme, options=options, on_error=on_error, token=token, progress=progress)
+    how: dict[str, Any] = {"on_error": on_error, "token": token, "progress": progress, "strict": strict}
+    return convert_dataset(DECRYPT, src, dst, key, scheme, options=options, **how)
 
 
 def _scheme_for_plain(src: str, model: Any, token: Token) -> Scheme:

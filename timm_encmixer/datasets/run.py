@@ -162,6 +162,7 @@ def convert_dataset(
     on_error: str,
     token: Token,
     progress: bool,
+    strict: bool = False,
 ) -> DatasetCounts:
     """Encrypt or decrypt a data set on all processes; `encrypt_dataset` describes the arguments and errors.
 
@@ -175,6 +176,7 @@ def convert_dataset(
         on_error: One of `ON_ERROR`.
         token: Of the Hub.
         progress: Show a bar on a terminal.
+        strict: Refuse ciphertexts that carry no record of their own.
     """
     state = joined_state()
     if on_error not in ON_ERROR:
@@ -186,7 +188,7 @@ def convert_dataset(
                 raise DataError(name, "text in UTF-8", printable(text), "rename the files or columns")
     asked = Options(**chosen)
     secret = share_key(state, key)
-    levels: dict[str, Any] = {"resize": asked.resize, "level": asked.png_level}
+    levels: dict[str, Any] = {"resize": asked.resize, "level": asked.png_level, "strict": strict}
     codec = on_every_process(lambda: make_codec(action, secret, scheme, **levels))
     ledger = Ledger(Path(dst))
     threads = torch.get_num_threads()
