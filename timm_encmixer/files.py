@@ -6,7 +6,8 @@ What this package removes or renames, and how far that may reach:
   swapped with the new one, looked at, and put back if it is not what this package writes. A link is never a target.
 - Temporary files and folders, called ".encmixer-" and 16 hexadecimal digits, beside their target. A run holds a lock on its
   own, so what a dead run left is known by its free lock; `remove_leftovers` removes it.
-- Files of a cache or of a run's own notes: `remove_inside`, which refuses what does not lie in the folder that it is given.
+- Files of a cache, of a data set, or of a run's own notes: `remove_inside` and `place_file`, which refuse what does not lie in
+  the folder that it is to lie in.
 
 Links are unlinked, never followed.
 """
@@ -147,14 +148,21 @@ def sync_file(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def place_file(new: Path, target: Path) -> None:
+def place_file(new: Path, target: Path, *, inside: Path) -> None:
     """Sync a file that was written elsewhere on the target's file system, and give it its name and folder.
 
+    Args:
+        new: The file.
+        target: Its new path. Folders on the way are made.
+        inside: The folder that it must lie in.
+
     Raises:
+        FileAccessError: It would lie elsewhere, because a folder on the way is a link.
         OSError: The operating system refused.
     """
     sync_file(new)
     target.parent.mkdir(parents=True, exist_ok=True)
+    refuse_elsewhere(target, inside)
     new.replace(target)
     sync_folder(target.parent)
 
@@ -293,13 +301,22 @@ def remove_inside(path: Path, folder: Path) -> None:
     Raises:
         FileAccessError: It lies elsewhere, for example because a folder on the way is a link; or it cannot be removed.
     """
+    refuse_elsewhere(path, folder)
     with _os_errors(path, "something to remove"):
-        if not path.parent.resolve().is_relative_to(folder.resolve()) or path.name in ("", ".."):
-            raise FileAccessError(str(path), f"something inside {folder} to remove", "a place elsewhere", "look at its links")
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
+
+
+def refuse_elsewhere(path: Path, folder: Path) -> None:
+    """Refuse a path that does not lie in a folder, for example because a folder on the way is a link.
+
+    Raises:
+        FileAccessError: It lies elsewhere.
+    """
+    if path.name in ("", "..") or not path.parent.resolve().is_relative_to(folder.resolve()):
+        raise FileAccessError(str(path), f"a path inside {folder}", "a place elsewhere", "look at its links")
 
 
 def remove_leftovers(folder: Path, *, of: str | None = None) -> int:

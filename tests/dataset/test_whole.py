@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -29,6 +30,7 @@ from timm_encmixer.errors import (
     NotEncryptedError,
     SchemeMismatchError,
     SourceError,
+    TargetExistsError,
 )
 from timm_encmixer.images import png_info
 
@@ -440,6 +442,29 @@ def test_data_sets_of_an_older_version_are_read_and_taken_up(key, tmp_path):
     assert np.array_equal(np.array(Image.open(tmp_path / "back/b/1.png")), np.array(Image.open(src / "b/1.png")))
     with pytest.raises(ImageError, match="no record in the file"):
         te.decrypt_dataset(finished, tmp_path / "strict", key, progress=False, strict=True)
+
+
+@pytest.mark.parametrize("link", ["a", ".encmixer", ".encmixer/shards", ".encmixer/tmp"])
+def test_links_in_a_target_lead_nothing_out_of_it(link, encrypt, tmp_path):
+    """A run that was stopped is taken up in a folder in which somebody has put a link to elsewhere."""
+    src, decoy = folder_of(tmp_path / "src"), tmp_path / "decoy"
+    (src / "b" / "9.jpg").write_bytes(b"damaged")
+    with pytest.raises(ImageError):
+        encrypt(src, tmp_path / "ct")
+    (src / "b" / "9.jpg").unlink()
+    shutil.copy(src / "a" / "0.jpg", src / "a" / "00.jpg")  # so that what is there of folder a is made again
+    place = tmp_path / "ct" / link
+    if place.exists():
+        place.rename(decoy)
+    else:
+        decoy.mkdir()
+    place.symlink_to(decoy)
+    (decoy / ".thesis.txt").write_text("theirs")
+    (decoy / "0.png").write_text("theirs")
+    before = tree(decoy)
+    with contextlib.suppress(FileAccessError, TargetExistsError):
+        encrypt(src, tmp_path / "ct")
+    assert tree(decoy) == before
 
 
 @pytest.mark.parametrize("how", ["resized", "mirrored", "of another key"])

@@ -41,7 +41,7 @@ from timm_encmixer.datasets.manifest import (
     target_name,
 )
 from timm_encmixer.errors import FileAccessError, SourceError, TargetExistsError
-from timm_encmixer.files import file_error, place_file, replacing_file
+from timm_encmixer.files import file_error, place_file, remove_inside, replacing_file
 from timm_encmixer.schema import read_as
 
 
@@ -138,9 +138,9 @@ class Ledger:
         return False
 
     def _tidy(self) -> None:
-        shutil.rmtree(self.scratch, ignore_errors=True)
-        for stale in (*self.folder.glob("progress-*"), self.stop_file, *self.folder.glob(".*"), *self.folder.glob("shards/.*")):
-            stale.unlink(missing_ok=True)
+        hidden = (*self.folder.glob(".*"), *self.folder.glob("shards/.*"))
+        for stale in (self.scratch, *self.folder.glob("progress-*"), self.stop_file, *hidden):
+            remove_inside(stale, self.folder)
         self.scratch.mkdir()
 
     @contextlib.contextmanager
@@ -154,6 +154,8 @@ class Ledger:
         if self.root.exists() and not self.folder.exists() and (not self.root.is_dir() or any(self.root.iterdir())):
             got = "a file" if not self.root.is_dir() else "one that holds something else"
             raise TargetExistsError(str(self.root), "a new folder, or one that this command began", got, "choose another")
+        if self.folder.is_symlink():
+            raise TargetExistsError(str(self.folder), "a folder of this command's own", "a symbolic link", "remove it")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -185,15 +187,15 @@ class Ledger:
         return kept
 
     def _forget(self, done: _Done) -> None:
-        """Remove what was written for a shard, as long as it lies in this folder and not behind a link, and its entry."""
-        here = self.root.resolve()
-        try:
-            for name in _written(done, done.source):
-                if (self.root / name).parent.resolve().is_relative_to(here):
-                    (self.root / name).unlink(missing_ok=True)
-            self._entry_file(done.name).unlink(missing_ok=True)
-        except OSError as error:
-            raise file_error(self.root / done.name, "a file to replace", error) from error
+        """Remove what was written for a shard, and its entry.
+
+        Raises:
+            FileAccessError: It lies behind a link, or cannot be removed.
+        """
+        for name in _written(done, done.source):
+            if (self.root / name).parent.is_dir():
+                remove_inside(self.root / name, self.root)
+        remove_inside(self._entry_file(done.name), self.folder)
 
     def _journal(self) -> Iterator[_Done]:
         for path in sorted((self.folder / "shards").glob("*.json")):
@@ -223,7 +225,7 @@ class Ledger:
         new = self.scratch / "file"
         try:
             yield new
-            place_file(new, self.root / name)
+            place_file(new, self.root / name, inside=self.root)
         finally:
             new.unlink(missing_ok=True)
 
@@ -253,11 +255,9 @@ class Ledger:
         self._remove_journal()
 
     def _remove_journal(self) -> None:
-        for name in ("shards", "tmp"):
-            shutil.rmtree(self.folder / name, ignore_errors=True)
-        paths = (self.root / JOB, self.listing, self.folder / "lock", self.stop_file, *self.folder.glob("progress-*"))
-        for path in paths:
-            path.unlink(missing_ok=True)
+        notes = (self.root / JOB, self.listing, self.folder / "lock", self.stop_file, *self.folder.glob("progress-*"))
+        for path in (self.folder / "shards", self.scratch, *notes):
+            remove_inside(path, self.folder)
 
     def known(self) -> Job | None:
         """Return the job that was finished or begun here, None when there is none.

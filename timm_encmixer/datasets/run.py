@@ -38,7 +38,7 @@ from timm_encmixer.datasets.wholeness import refuse_empty_folders, refuse_empty_
 from timm_encmixer.distributed import on_every_process, share_key
 from timm_encmixer.distributed.processes import check_launch, from_main, joined_state
 from timm_encmixer.errors import DataError, EncMixerError
-from timm_encmixer.files import PathLike, file_error, place_file, sha256_of, sync_folder
+from timm_encmixer.files import PathLike, file_error, place_file, refuse_elsewhere, sha256_of, sync_folder
 from timm_encmixer.hub.snapshot import Token
 from timm_encmixer.keys import KeyLike
 from timm_encmixer.scheme import Scheme
@@ -129,7 +129,7 @@ class _Run:
             read = [replace(files[0], sha256=_digest(path, f"{self.source.where}/{shard.name}"))]
             _CONVERT[self.plan.layout.kind](path, new, work, self.plan.job.options.image_columns)
         entry = self._entry(shard, new.stat().st_size, sha256_of(new), work)
-        place_file(new, target)
+        place_file(new, target, inside=self.ledger.root)
         return entry, read
 
     def _place_images(
@@ -141,6 +141,7 @@ class _Run:
         os.sync()  # once for the run: a sync for each of many small files would take longer than encrypting them
         target = self.ledger.root / shard.folder
         target.mkdir(parents=True, exist_ok=True)
+        refuse_elsewhere(target / "image", self.ledger.root)
         for _, path in new:
             path.replace(target / path.name)
         sync_folder(target)
