@@ -27,11 +27,16 @@ class EncMixerError(Exception):
     shared = False
 
     def __init__(self, where: str, expected: str, got: str, remedy: str) -> None:
-        self.where, self.expected, self.got, self.remedy = (" ".join(part.split()) for part in (where, expected, got, remedy))
+        self.where, self.expected, self.got, self.remedy = map(_one_line, (where, expected, got, remedy))
         super().__init__(f"{self.where}: expected {self.expected}, got {self.got}; {self.remedy}")
 
     def __reduce__(self) -> tuple[type[EncMixerError], tuple[str, str, str, str]]:
         return type(self), (self.where, self.expected, self.got, self.remedy)
+
+
+def _one_line(text: str) -> str:
+    """Return a text that can be printed anywhere: a file's name may be no UTF-8, and hold line breaks."""
+    return " ".join(text.split()).encode("utf-8", "backslashreplace").decode()
 
 
 class KeyFormatError(EncMixerError, ValueError):

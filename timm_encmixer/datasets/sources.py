@@ -7,7 +7,6 @@ import hashlib
 import os
 import re
 import shutil
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +19,9 @@ from timm_encmixer.errors import FileAccessError, IntegrityError, SourceError
 from timm_encmixer.files import file_error
 from timm_encmixer.hub.client import HUB_PREFIX
 from timm_encmixer.hub.snapshot import DATASET, DATASET_PREFIX, Snapshot, Token
+from timm_encmixer.images.folders import HIDDEN, is_hidden, walk
 
 _REPO_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
-HIDDEN, LINKED, SPECIAL = "hidden", "linked", "special"  # why a source leaves an entry out
 LeftOut = tuple[str, str]  # the reason and the name; of a folder that nobody looks into, with a / at its end
 RUN_AGAIN = "let nobody write there, and run the command again: only what has changed is made again"
 _VERSIONS = ("ETag", "etag", "md5Hash", "content_md5", "version_id", "mtime", "LastModified", "last_modified", "created")
@@ -72,28 +71,12 @@ class LocalFolder:
         Raises:
             FileAccessError: A folder cannot be read, or a link leads nowhere.
         """
-
-        def fail(error: OSError) -> None:
-            raise file_error(error.filename or self.root, "a folder to read", error) from error
-
-        for folder, folders, names in os.walk(self.root, onerror=fail):
-            here = Path(folder)
-            below = "" if here == self.root else f"{here.relative_to(self.root).as_posix()}/"
-            for name in sorted(folders):
-                hidden, linked = _hidden(name), (here / name).is_symlink()
-                if (hidden or linked) and f"{below}{name}" != FOLDER:  # which is ours
-                    yield HIDDEN if hidden else LINKED, f"{below}{name}/"
-            folders[:] = sorted(name for name in folders if not _hidden(name))  # os.walk does not follow links
-            for name in sorted(names):
-                yield (HIDDEN, f"{below}{name}") if _hidden(name) else self._entry(f"{below}{name}")
-
-    def _entry(self, name: str) -> SourceFile | LeftOut:
-        path = self.root / name
-        try:
-            status = path.stat()
-        except OSError as error:
-            raise file_error(printable(str(path)), "a file to read", error) from error
-        return SourceFile(name, status.st_size, _times(status)) if stat.S_ISREG(status.st_mode) else (SPECIAL, name)
+        for path, status in walk(self.root):
+            name = path.relative_to(self.root).as_posix()
+            if not isinstance(status, str):
+                yield SourceFile(name, status.st_size, _times(status))
+            elif name != FOLDER:  # which is ours
+                yield status, f"{name}/" if path.is_dir() else name
 
     def has(self, name: str) -> bool:
         """Whether there is such a file."""
@@ -106,7 +89,7 @@ class LocalFolder:
     def names_in(self, folder: str) -> list[str]:
         """Return the names of the files of one folder ("." is the topmost), sorted as in `files`."""
         try:
-            names = [entry.name for entry in os.scandir(self.root / folder) if not _hidden(entry.name) and not entry.is_dir()]
+            names = [entry.name for entry in os.scandir(self.root / folder) if not is_hidden(entry.name) and not entry.is_dir()]
         except OSError as error:
             raise file_error(self.root / folder, "a folder to read", error) from error
         return [(Path(folder) / name).as_posix() for name in sorted(names)]
@@ -281,11 +264,6 @@ def _remote(url: str) -> RemoteFolder:
     return RemoteFolder(url, filesystem, root)
 
 
-def _hidden(name: str) -> bool:
-    # ".." leads out of the data set: not left out, but refused where the names are read.
-    return name.startswith((".", "__")) and name != ".."
-
-
 def _listed(name: str, size: int, stamp: str, *, where: str) -> Iterator[SourceFile | LeftOut]:
     """Yield a file of a flat list, or say that it is hidden; what we wrote ourselves is neither.
 
@@ -294,7 +272,7 @@ def _listed(name: str, size: int, stamp: str, *, where: str) -> Iterator[SourceF
     """
     if name.startswith(f"{FOLDER}/"):
         return
-    if any(_hidden(part) for part in name.split("/")):
+    if any(is_hidden(part) for part in name.split("/")):
         yield HIDDEN, name
         return
     try:

@@ -291,11 +291,12 @@ def _images(folder: Path) -> tuple[list[Path], dict[str, tuple[str, ...]]]:
     suffixes = image_suffixes()
     found: list[Path] = []
     left_out: dict[str, list[str]] = {}
-    for path, reason in walk(folder):
-        if reason is None and path.suffix.lower() in suffixes:
+    for path, status in walk(folder):
+        reason = status if isinstance(status, str) else SUFFIX
+        if status is not reason and path.suffix.lower() in suffixes:
             found.append(path)
         else:
-            left_out.setdefault(reason or SUFFIX, []).append(path.relative_to(folder).as_posix())
+            left_out.setdefault(reason, []).append(path.relative_to(folder).as_posix())
     if not found:
         others = sum(map(len, left_out.values()))
         raise SourceError(str(folder), "a folder with images", f"{others} other entries", "check the path")

@@ -12,14 +12,14 @@ from timm_encmixer.files import file_error
 HIDDEN, LINKED, SPECIAL, SUFFIX = "hidden", "linked", "special", "suffix"  # why an entry is left out
 
 
-def walk(root: Path) -> Iterator[tuple[Path, str | None]]:
+def walk(root: Path) -> Iterator[tuple[Path, os.stat_result | str]]:
     """Yield the entries of a tree, one folder's listing in memory at a time, sorted by name.
 
     Links to files are followed. Hidden entries (".x" and "__x", as `datasets` has it), links to folders, and pipes, devices
     and sockets are left out; nobody looks into such a folder.
 
     Yields:
-        A file's path and None; or the path of what is left out and the reason.
+        A file's path and its status; or the path of what is left out and the reason.
 
     Raises:
         FileAccessError: A folder cannot be read, or a link leads nowhere.
@@ -35,17 +35,17 @@ def walk(root: Path) -> Iterator[tuple[Path, str | None]]:
                 yield here / name, HIDDEN if is_hidden(name) else LINKED
         folders[:] = sorted(name for name in folders if not is_hidden(name))  # os.walk does not follow links
         for name in sorted(names):
-            yield here / name, HIDDEN if is_hidden(name) else _kind(here / name)
+            yield here / name, HIDDEN if is_hidden(name) else _status(here / name)
 
 
 def is_hidden(name: str) -> bool:
     """Whether an entry of this name is hidden, as `datasets` has it."""
-    return name.startswith((".", "__"))
+    return name.startswith((".", "__")) and name != ".."  # which leads elsewhere, and is refused where names are read
 
 
-def _kind(path: Path) -> str | None:
+def _status(path: Path) -> os.stat_result | str:
     try:
-        mode = path.stat().st_mode
+        status = path.stat()
     except OSError as error:
         raise file_error(path, "a file to read", error) from error
-    return None if stat.S_ISREG(mode) else SPECIAL
+    return status if stat.S_ISREG(status.st_mode) else SPECIAL

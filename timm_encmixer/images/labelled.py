@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from timm_encmixer.errors import DataError, EncMixerError, missing_extra
+from timm_encmixer.images.folders import is_hidden
 from timm_encmixer.images.reading import image_suffixes, open_plain
 
 UNLABELLED = -1
@@ -171,7 +172,7 @@ def _open(src: str, wish: _Wish) -> LabelledImages:
 
 def _split_folder(path: Path, wish: _Wish) -> tuple[Path, str | None]:
     """Return the folder to look for classes in: that of the split, where there are folders of splits."""
-    entries = [entry for entry in path.iterdir() if not _is_hidden(entry.name)]
+    entries = [entry for entry in path.iterdir() if not is_hidden(entry.name)]
     folders = sorted(entry.name for entry in entries if entry.is_dir())
     splits = [name for name in folders if name in _SPLIT_FOLDERS]
     beside = any(entry.suffix.lower() in image_suffixes() for entry in entries)
@@ -189,7 +190,7 @@ def _folder(path: Path, split: str | None, wanted: str) -> FolderImages:
     found, numbers = find_images_and_targets(str(path), types=set(image_suffixes()))
     names = {number: name for name, number in numbers.items()}
     files = [(Path(file), names[number]) for file, number in found]
-    files = [(file, name) for file, name in files if not any(map(_is_hidden, file.relative_to(path).parts))]
+    files = [(file, name) for file, name in files if not any(map(is_hidden, file.relative_to(path).parts))]
     in_order = [names[number] for number in sorted({numbers[name] for file, name in files if file.parent != path})]
     labels = {name: label for label, name in enumerate(in_order)}
     loose = any(file.parent == path for file, _ in files)
@@ -200,10 +201,6 @@ def _folder(path: Path, split: str | None, wanted: str) -> FolderImages:
         expected = "one folder of images per class" if wanted == REQUIRED else "images, or one folder of images per class"
         raise DataError(str(path), expected, "none", "see docs/cli.md")
     return FolderImages(labelled_files, split)
-
-
-def _is_hidden(name: str) -> bool:
-    return name.startswith((".", "__"))
 
 
 def _table(src: str, wish: _Wish) -> TableImages:
