@@ -385,6 +385,12 @@ def test_several_pages_are_refused(photos, tmp_path):
         open_plain(tmp_path / "x.tif")
 
 
+@pytest.mark.parametrize(("mode", "channels"), [("La", 1), ("La", 3), ("LAB", 1)])
+def test_modes_that_pillow_does_not_convert(mode, channels):
+    with pytest.raises(ImageError, match=f"got mode {mode}; convert it first"):
+        to_channels(Image.new(mode, (4, 4)), channels)
+
+
 def test_palette_alpha_cmyk_and_bilevel_are_read_as_timm_reads_them(tmp_path, photos):
     for mode, name in (
         ("P", "p.png"),

@@ -43,15 +43,9 @@ class _Config(Struct):
     """What this package reads of config.json; there may be more."""
 
     architecture: Annotated[str, Meta(min_length=1, max_length=1024)]
+    pretrained_cfg: _PretrainedCfg
     num_classes: Classes | None = None
     model_args: dict[str, Any] | None = None
-    pretrained_cfg: _PretrainedCfg | None = None
-
-
-def path_in(name: str) -> str | None:
-    """Return the path in a name that begins with `LOCAL_PREFIX`, in any case as for timm; None for any other name."""
-    begins = name[: len(LOCAL_PREFIX)].lower() == LOCAL_PREFIX
-    return name[len(LOCAL_PREFIX) :] if begins else None
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -93,7 +93,10 @@ def to_channels(image: Image.Image, channels: int, *, where: str = "image") -> I
         raise ImageError(where, "8 or 16 bits per pixel", "floating-point pixels", "scale it to 8 bits first")
     elif image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
-    return image.convert(mode)
+    try:
+        return image.convert(mode)
+    except ValueError as error:  # modes that Pillow makes but does not convert, such as La
+        raise ImageError(where, f"a mode that becomes {mode}", f"mode {image.mode}", "convert it first") from error
 
 
 def image_suffixes() -> frozenset[str]:
