@@ -48,6 +48,12 @@ class _Config(Struct):
     model_args: dict[str, Any] | None = None
 
 
+def path_in(name: str) -> str | None:
+    """Return the path in a name that begins with `LOCAL_PREFIX`, in any case as for timm; None for any other name."""
+    begins = name[: len(LOCAL_PREFIX)].lower() == LOCAL_PREFIX
+    return name[len(LOCAL_PREFIX) :] if begins else None
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """Read a folder's config.json as timm understands it, in its present form.
 
