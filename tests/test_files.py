@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from timm_encmixer import files, renames
+from timm_encmixer import files, renames, temporaries
 from timm_encmixer.errors import FileAccessError, TargetExistsError
 
 OWNED = frozenset(("config.json", "model.safetensors"))
@@ -154,7 +154,7 @@ with replacing_file(Path("target")) as temporary:
 @pytest.mark.parametrize("put", [write, make])
 def test_the_next_run_removes_what_a_dead_one_left_and_nothing_else(put, tmp_path, caplog):
     removed = f"{tmp_path}: removed %d unfinished outputs of runs that were killed"
-    own, other = (f".encmixer-{files._digest(name)}" for name in ("target", "other"))
+    own, other = (f".encmixer-{temporaries.digest_of_name(name)}" for name in ("target", "other"))
     with subprocess.Popen([sys.executable, "-c", RUN], stdout=subprocess.PIPE, text=True, cwd=tmp_path) as run:
         living = tmp_path / run.stdout.readline().strip()
         decoy = tmp_path / "decoy"

@@ -5,7 +5,7 @@ What this package removes or renames, and how far that may reach:
 - Targets. A new target gets its name only while nobody else has it (`timm_encmixer.renames`). A target that is replaced is
   swapped with the new one, looked at, and put back if it is not what this package writes. A link is never a target.
 - Temporary files and folders, called ".encmixer-" and 16 hexadecimal digits, beside their target. A run holds a lock on its
-  own, so what a dead run left is known by its free lock; `remove_leftovers` removes it.
+  own, so what a dead run left is known by its free lock, and removed (`timm_encmixer.temporaries`).
 - Files of a cache, of a data set, or of a run's own notes: `remove_inside` and `place_file`, which refuse what does not lie in
   the folder that it is to lie in.
 
@@ -17,10 +17,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import logging
 import os
-import re
-import secrets
 import shutil
 import stat
 import tempfile
@@ -30,16 +27,10 @@ from typing import Any, BinaryIO
 
 from timm_encmixer.errors import EncMixerError, FileAccessError, TargetExistsError
 from timm_encmixer.renames import exchange, rename_new
-
-try:
-    import fcntl
-except ImportError:  # not POSIX: leftovers are not recognised there, and stay
-    fcntl = None  # type: ignore[assignment]
+from timm_encmixer.temporaries import lock, remove_leftovers, temporary_beside
 
 PathLike = str | os.PathLike[str]
-logger = logging.getLogger(__name__)
 _NAMED = 5  # longer lists of names make no error clearer
-_TEMPORARY = re.compile(r"\.encmixer-([0-9a-f]{8})[0-9a-f]{8}")
 _BUFFER_BYTES = 1 << 20
 
 
@@ -185,7 +176,7 @@ def replacing_file(path: Path, *, overwrite: bool = False, durable: bool = True)
     with _os_errors(path, "a file to write"):
         if durable:
             remove_leftovers(path.parent, of=path.name)
-        with _temporary_beside(path, _make_file, lambda temporary: temporary.unlink(missing_ok=True)) as temporary:
+        with temporary_beside(path, _make_file, lambda temporary: temporary.unlink(missing_ok=True)) as temporary:
             yield temporary
             if durable:
                 sync_file(temporary)
@@ -319,91 +310,10 @@ def refuse_elsewhere(path: Path, folder: Path) -> None:
         raise FileAccessError(str(path), f"a path inside {folder}", "a place elsewhere", "look at its links")
 
 
-def remove_leftovers(folder: Path, *, of: str | None = None) -> int:
-    """Remove the temporary files and folders of runs that died, and log how many that were.
-
-    Args:
-        folder: Where to look; not below it.
-        of: The target's name; None takes those of all targets.
-
-    Returns:
-        How many were removed.
-    """
-    removed = 0
-    if fcntl is None or not folder.is_dir():
-        return removed
-    for entry in os.scandir(folder):
-        match = _TEMPORARY.fullmatch(entry.name)
-        if match and (of is None or match[1] == _digest(of)):
-            removed += _remove_if_dead(Path(entry.path))
-    if removed:
-        logger.warning("%s: removed %d unfinished outputs of runs that were killed", folder, removed)
-    return removed
-
-
-def _remove_if_dead(path: Path) -> bool:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:  # a link, another user's, or gone
-        return False
-    try:
-        mode = os.fstat(descriptor).st_mode
-        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) or not _lock(descriptor):
-            return False
-        with contextlib.suppress(OSError):
-            shutil.rmtree(path) if stat.S_ISDIR(mode) else path.unlink()
-        return not os.path.lexists(path)
-    finally:
-        os.close(descriptor)
-
-
-def _lock(descriptor: int) -> bool | None:
-    """Lock an open file or folder for this process; returns False where another has it, None where there are no locks."""
-    if fcntl is None:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without locks
-        return None
-    return True
-
-
-@contextlib.contextmanager
-def _temporary_beside(path: Path, make: Callable[[Path], None], remove: Callable[[Path], None]) -> Iterator[Path]:
-    """Yield what `make` makes at a new name beside `path`, locked; `remove` it at the end, unless it was renamed."""
-    temporary, descriptor = _made_and_locked(path, make)
-    try:
-        yield temporary
-    finally:
-        remove(temporary)
-        if descriptor is not None:
-            os.close(descriptor)
-
-
-def _made_and_locked(path: Path, make: Callable[[Path], None]) -> tuple[Path, int | None]:
-    while True:
-        temporary = path.with_name(f".encmixer-{_digest(path.name)}{secrets.token_hex(4)}")
-        make(temporary)
-        if fcntl is None:
-            return temporary, None
-        with contextlib.suppress(FileNotFoundError):  # a run that cleans up came before the lock: make another
-            descriptor = os.open(temporary, os.O_RDONLY)
-            if _lock(descriptor) is not False and os.path.lexists(temporary):
-                return temporary, descriptor
-            os.close(descriptor)
-
-
-def _digest(name: str) -> str:
-    """Return 8 hexadecimal digits that stand for a target's name, which may be as long as a name can be."""
-    return hashlib.sha256(os.fsencode(name)).hexdigest()[:8]
-
-
 @contextlib.contextmanager
 def _folder_beside(path: Path, mode: int) -> Iterator[Path]:
     remove_leftovers(path.parent, of=path.name)
-    with _temporary_beside(path, lambda new: new.mkdir(mode), lambda old: shutil.rmtree(old, ignore_errors=True)) as temporary:
+    with temporary_beside(path, lambda new: new.mkdir(mode), lambda old: shutil.rmtree(old, ignore_errors=True)) as temporary:
         yield temporary
 
 
@@ -415,7 +325,7 @@ def _replace_folder(new: Path, path: Path, owned: frozenset[str]) -> None:
     """Put a new folder in the place of one that holds nothing but `owned` names at that moment, and remove that one."""
     old = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
     try:
-        _lock(old)  # so that no run that cleans up takes it for a dead one's while it has the temporary name
+        lock(old)  # so that no run that cleans up takes it for a dead one's while it has the temporary name
         exchange(new, path)
         try:
             refuse_foreign(new, owned, name=path)

@@ -28,13 +28,14 @@ from timm_encmixer.errors import (
     TargetExistsError,
     warn_caller,
 )
-from timm_encmixer.files import PathLike, as_path, file_error, refuse_existing, remove_leftovers, replacing_file
+from timm_encmixer.files import PathLike, as_path, file_error, refuse_existing, replacing_file
 from timm_encmixer.images.folders import SUFFIX, walk
 from timm_encmixer.images.image_record import UNMARKED, check_ciphertext, png_info
 from timm_encmixer.images.reading import JPEG_REASON, JPEG_SUFFIXES, image_suffixes, open_ciphertext, open_plain
 from timm_encmixer.images.transform import ClientTransform
 from timm_encmixer.keys import KeyLike, find_key
 from timm_encmixer.scheme import Scheme
+from timm_encmixer.temporaries import remove_leftovers
 
 _ANOTHER = "another image, or one that was made with another key, model or option"
 
