@@ -14,6 +14,7 @@ from torch.nn.utils import prune
 from torch.optim.swa_utils import AveragedModel
 
 import timm_encmixer as te
+from timm_encmixer.bundled import BUNDLED_FOLDER, BUNDLED_WEIGHTS
 from timm_encmixer.checkpoints import load_model
 from timm_encmixer.distributed import save_encrypted
 from timm_encmixer.errors import CheckpointError, EncMixerError, NotEncryptedError, SchemeError, SourceError, StemError
@@ -269,6 +270,8 @@ def test_quantised_models_are_refused(key, other_key, tmp_path):
         lambda key, model: te.push_to_hub(None, "me/m"),
         lambda key, model: te.create_transform(3, key=key),
         lambda key, model: te.encrypt_checkpoint(None, "x", key),
+        lambda key, model: te.encrypt_checkpoint(BUNDLED_WEIGHTS, "x.safetensors", key, mean=0.5, std=0.5, stem_stride=4),
+        lambda key, model: te.encrypt_checkpoint(BUNDLED_FOLDER, "x", key, cipher=None),
         lambda key, model: load_model(3),
         lambda key, model: timm.create_model("encmixer_custom", base=3, key=key),
     ],

@@ -11,6 +11,7 @@ import timm
 from conftest import assert_no_secret
 from huggingface_hub import EvalResult, ModelCard
 from loopback import client_of, contents
+from safetensors.torch import load
 from store import MAIN, File, Store
 from test_hub_faults import assert_one_line
 
@@ -245,6 +246,33 @@ except te.EncMixerError as error:
 """
     assert re.search(r"stem\.0\.weight: expected an encrypted stem, got the plain weights", owner.python(code))
     assert "me/m" not in hub.store.repos
+
+
+def test_wrapped_models_are_pushed_and_plain_weights_under_their_record_are_not(hub, owner, encrypted, key_file):
+    """The story of a decrypted DataParallel, whose record stayed: nothing plain reaches the Hub, in memory or in a folder."""
+    code = f"""
+import torch, timm, timm_encmixer as te
+from safetensors.torch import load_file, save_file
+from timm_encmixer.checkpoints import load_model
+model = torch.nn.DataParallel(load_model("{encrypted}"))
+te.push_to_hub(model, "me/wrapped", license="mit")
+plain = load_model("{BUNDLED_FOLDER}").state_dict()
+te.save_model(model, "forged")
+save_file(plain, "forged/model.safetensors", metadata=dict(encmixer=model.module.encmixer.to_json()))
+model.module.load_state_dict(plain)
+for call in (lambda: te.decrypt_model(model, "{key_file}"), lambda: te.push_to_hub(model, "me/m"),
+             lambda: te.push_to_hub(model.module, "me/m"), lambda: te.push_to_hub("forged", "me/m")):
+    try:
+        call()
+    except te.EncMixerError as error:
+        print(type(error).__name__)
+"""
+    assert owner.python(code).split() == ["SourceError", *["NotEncryptedError"] * 3]
+    assert set(hub.store.repos) == {"me/wrapped"}
+    sent = hub.store.repos["me/wrapped"].head.files["model.safetensors"].content
+    assert load(sent)["stem.0.weight"].equal(load((encrypted / "model.safetensors").read_bytes())["stem.0.weight"])
+    assert_one_line(owner.run("model", "push", owner.cwd / "forged", "me/m"), "got plain ones, or ones under another key")
+    assert set(hub.store.repos) == {"me/wrapped"}
 
 
 # -- rotation, branches, other users

@@ -33,7 +33,7 @@ from timm_encmixer.models.edits import ConstantFold
 from timm_encmixer.models.encryption import planned, rotated_scheme
 from timm_encmixer.models.patch_stem import find_stem
 from timm_encmixer.models.plan import EncryptionPlan, plan_encryption
-from timm_encmixer.models.pretrained_cfg import cfg_dict, preprocessing_of
+from timm_encmixer.models.pretrained_cfg import cfg_dict, per_channel, preprocessing_of
 from timm_encmixer.models.provenance import Provenance
 from timm_encmixer.scheme import DEFAULT_CIPHER, PATCH_PX, SCRAMBLE, Preprocessing, Scheme, parts_of
 
@@ -176,7 +176,7 @@ def _described(
         known = timm.get_pretrained_cfg(arch) if timm.is_model(architecture) else None
         cfg = cfg_dict(known) if known is not None else {}
     elif mean is not None and stem_stride is not None:
-        return _Described(None, {}, first_conv or _stem_by_shape(source.weights, len(mean)), None)
+        return _Described(None, {}, first_conv or _stem_by_shape(source.weights, len(per_channel("mean", mean))), None)
     else:
         remedy = (
             "pass --arch NAME; for a model that timm has not: --mean, --std and --stem-stride N, its stem's stride in pixels"

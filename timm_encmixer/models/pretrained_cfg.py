@@ -98,7 +98,7 @@ def preprocessing_of(
         raise SchemeError("model", "a pretrained_cfg with mean and std", "none", "pass mean=... and std=..., one per channel")
     data: dict[str, Any] = resolve_data_config(pretrained_cfg=dict(cfg) or {"input_size": (channels, 224, 224)})  # type: ignore[no-untyped-call]
     if mean is not None and std is not None:
-        data.update(mean=_per_channel("mean", mean), std=_per_channel("std", std))
+        data.update(mean=per_channel("mean", mean), std=per_channel("std", std))
     if len(data["mean"]) != channels or len(data["std"]) != channels:
         raise SchemeError(
             "model",
@@ -119,7 +119,12 @@ def preprocessing_of(
     )
 
 
-def _per_channel(name: str, values: Any) -> tuple[float, ...]:
+def per_channel(name: str, values: Any) -> tuple[float, ...]:
+    """Return a caller's mean or std as numbers.
+
+    Raises:
+        SchemeError: It is no list of numbers.
+    """
     try:
         return tuple(float(value) for value in values)
     except (TypeError, ValueError) as error:
