@@ -23,6 +23,7 @@ from timm_encmixer.checkpoints.tensor_file import TensorFile
 from timm_encmixer.errors import (
     AlreadyEncryptedError,
     CheckpointError,
+    FileAccessError,
     KeyMismatchError,
     NotEncryptedError,
     SchemeError,
@@ -379,3 +380,12 @@ def test_stems_of_types_that_cannot_be_computed_with_are_refused_by_name(dtype, 
     with pytest.raises(StemError, match=rf"stem.weight: expected floating-point weights \(.*\), got {dtype};"):
         te.encrypt_checkpoint(path, tmp_path / "e.safetensors", key, **GIVEN)
     assert not (tmp_path / "e.safetensors").exists()
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_pipe_in_the_place_of_a_file_is_never_opened(name, encrypted_folder, key, tmp_path):
+    """Opening it would wait for ever."""
+    (encrypted_folder / name).unlink()
+    os.mkfifo(encrypted_folder / name)
+    with pytest.raises(FileAccessError, match=rf"{name}: expected .* to read, got a pipe, device or socket"):
+        te.decrypt_checkpoint(encrypted_folder, tmp_path / "d", key)

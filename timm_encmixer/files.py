@@ -35,7 +35,9 @@ _BUFFER_BYTES = 1 << 20
 
 
 def file_error(path: Path | str, action: str, error: OSError) -> FileAccessError:
-    """Say in one line what the operating system refused; `action` reads as in "a file to read"."""
+    """Say in one line what the operating system refused; `action` reads as in "a file to read". One that is said stays."""
+    if isinstance(error, FileAccessError):
+        return error
     reason = error.strerror or type(error).__name__
     return FileAccessError(str(path), action, reason, "check the path, its permissions and the free space")
 

@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from timm_encmixer.errors import CheckpointError
-from timm_encmixer.files import file_error
+from timm_encmixer.files import file_error, open_regular
 
 _LENGTH_BYTES = 8
 _LONGEST_HEADER_BYTES = 100_000_000  # the library's own limit
@@ -50,7 +50,7 @@ class TensorFile:
         """
         path = Path(path)
         try:
-            with path.open("rb") as file:
+            with open_regular(path, action="a .safetensors file to read") as file:
                 size = os.fstat(file.fileno()).st_size
                 header, data_start = read_header(file, size, str(path))
             with safe_open(str(path), framework="pt"):  # checks dtypes, shapes, offsets and the file's size
