@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+import timm_encmixer as te
 from timm_encmixer import files, renames, temporaries
+from timm_encmixer.bundled import BUNDLED_FOLDER
 from timm_encmixer.errors import FileAccessError, TargetExistsError
 
 OWNED = frozenset(("config.json", "model.safetensors"))
@@ -34,7 +36,9 @@ def make(target, text, **options):
 def tree(folder: Path) -> dict[str, str]:
     """All paths below a folder with what is there; links by what they say."""
     return {
-        str(path.relative_to(folder)): path.readlink().as_posix() if path.is_symlink() else path.read_text()
+        str(path.relative_to(folder)): path.readlink().as_posix()
+        if path.is_symlink()
+        else path.read_bytes().decode(errors="replace")
         for path in sorted(folder.rglob("*"))
         if path.is_symlink() or path.is_file()
     }
@@ -211,3 +215,26 @@ def test_only_regular_files_are_opened(tmp_path):
 def test_what_is_no_path(path):
     with pytest.raises(FileAccessError, match=r"^dst: expected a path"):
         files.as_path(path, where="dst")
+
+
+@pytest.mark.parametrize("wrong", ["", "a\0b", 3, None])
+def test_every_call_that_writes_refuses_what_is_no_path(wrong, encrypted_folder, plain_model, key, key_file, tmp_path):
+    """One error that names the argument, before anything is written."""
+    calls = [
+        lambda: te.save_model(plain_model, wrong),
+        lambda: te.decrypt_checkpoint(encrypted_folder, wrong, key),
+        lambda: te.rotate_checkpoint(encrypted_folder, wrong, key, te.SecretKey.generate()),
+        lambda: te.encrypt_checkpoint(BUNDLED_FOLDER, wrong, key),
+        lambda: te.seal_model(encrypted_folder, wrong, passphrase="secret"),
+        lambda: te.open_model(encrypted_folder, wrong, passphrase="secret"),
+        lambda: te.encrypt_images(tmp_path, wrong, key, encrypted_folder),
+        lambda: te.encrypt_dataset(tmp_path, wrong, key, encrypted_folder, progress=False),
+        lambda: te.decrypt_dataset(wrong, tmp_path / "x", key, encrypted_folder, progress=False),
+        lambda: te.audit.Report.save(None, wrong),
+        lambda: key.save(wrong),
+    ]
+    before = tree(tmp_path)
+    for call in calls:
+        with pytest.raises(FileAccessError, match=r"(dst|src|out|key): expected a path"):
+            call()
+    assert tree(tmp_path) == before

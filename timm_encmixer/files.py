@@ -43,7 +43,12 @@ def file_error(path: Path | str, action: str, error: OSError) -> FileAccessError
 
 
 def as_path(path: PathLike, *, where: str) -> Path:
-    """Return a path that a user gave.
+    """Return a path that a user gave; arguments and errors are those of `path_text`."""
+    return Path(path_text(path, where=where))
+
+
+def path_text(path: PathLike, *, where: str) -> str:
+    """Return the text of a path, or of what stands in its place, such as an id or a URL.
 
     Args:
         path: A text, or a path.
@@ -57,7 +62,7 @@ def as_path(path: PathLike, *, where: str) -> Path:
         raise FileAccessError(where, "a path", type(path).__name__, "give a text or a pathlib.Path")
     if not text or "\0" in text:
         raise FileAccessError(where, "a path", repr(text), "name a file or a folder; the current folder is '.'")
-    return Path(text)
+    return text
 
 
 def open_regular(path: Path, *, action: str = "a file to read") -> BinaryIO:

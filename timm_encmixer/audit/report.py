@@ -16,7 +16,7 @@ from timm_encmixer.audit.page import Picture, figure, render
 from timm_encmixer.errors import AuditError
 from timm_encmixer.evaluation.columns import text_table
 from timm_encmixer.evaluation.tiles import draw_rows
-from timm_encmixer.files import file_error, refuse_existing, refuse_foreign, replacing_folder, scratch_folder
+from timm_encmixer.files import as_path, file_error, refuse_existing, refuse_foreign, replacing_folder, scratch_folder
 
 SCHEMA_VERSION = 1
 _PAGES = ("audit.md", "audit.html")
@@ -60,7 +60,7 @@ class Report:
             TargetExistsError: `out` is there and `overwrite` is false, or holds other files.
             FileAccessError: It cannot be written.
         """
-        folder = Path(out)
+        folder = as_path(out, where="out")
         _make_parents(folder)
         with replacing_folder(folder, overwrite=overwrite, owned=_owned(self.results)) as temporary:
             report = self.to_dict()
@@ -89,10 +89,11 @@ def refuse_target(out: str | os.PathLike[str], *, overwrite: bool) -> None:
         TargetExistsError: As for `save`.
         FileAccessError: As for `save`.
     """
-    refuse_existing(Path(out), overwrite=overwrite)
-    refuse_foreign(Path(out), _owned())
-    _make_parents(Path(out))
-    with scratch_folder(Path(out)):
+    folder = as_path(out, where="out")
+    refuse_existing(folder, overwrite=overwrite)
+    refuse_foreign(folder, _owned())
+    _make_parents(folder)
+    with scratch_folder(folder):
         pass
 
 

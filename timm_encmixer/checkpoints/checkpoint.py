@@ -27,7 +27,7 @@ from timm_encmixer.checkpoints.config_file import (
 from timm_encmixer.checkpoints.record import RECORD_NAME, read_record
 from timm_encmixer.checkpoints.tensor_file import TensorFile
 from timm_encmixer.errors import CheckpointError, SourceError, StemError
-from timm_encmixer.files import PathLike, refuse_existing, replacing_file, replacing_folder
+from timm_encmixer.files import PathLike, as_path, refuse_existing, replacing_file, replacing_folder
 from timm_encmixer.models.bare import bare_model
 from timm_encmixer.models.encryption import check_stem, scheme_of, sketch_of
 from timm_encmixer.models.patch_stem import built_size, check_finite
@@ -230,7 +230,7 @@ def save_model(model: nn.Module, dst: PathLike, *, state_dict: Mapping[str, Tens
         metadata[RECORD_NAME] = scheme.to_json()
     if sketch is not None:
         metadata[SKETCH_NAME] = sketch.to_json()
-    with replacing_folder(Path(dst), overwrite=force, owned=OWNED_NAMES) as folder:
+    with replacing_folder(as_path(dst, where="dst"), overwrite=force, owned=OWNED_NAMES) as folder:
         try:
             save_file(tensors, folder / WEIGHTS_NAME, metadata=metadata)
             save_config_for_hf(model, str(folder / CONFIG_NAME))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import timm
@@ -26,7 +25,7 @@ from timm_encmixer.errors import (
     StemError,
     warn_caller,
 )
-from timm_encmixer.files import PathLike
+from timm_encmixer.files import PathLike, as_path
 from timm_encmixer.keys import KeyLike, SecretKey, find_key
 from timm_encmixer.models.bare import bare_model
 from timm_encmixer.models.edits import ConstantFold
@@ -102,7 +101,7 @@ def encrypt_checkpoint(
     tensors = plan.encrypted(source.read, BlockCipher(key, scheme), plain)
     if provenance is None and isinstance(src, Source):
         provenance = src.provenance
-    source.write(Path(dst), tensors, scheme, provenance=provenance, force=force)
+    source.write(as_path(dst, where="dst"), tensors, scheme, provenance=provenance, force=force)
     if described.model is None:
         stem = f"{source.path}: {described.stem}"
         warn_caller(f"{stem}: nobody has checked that the image is read by this convolution alone and without padding")
@@ -122,7 +121,7 @@ def decrypt_checkpoint(src: SourceLike, dst: PathLike, key: KeyLike, *, force: b
     key = find_key(key)
     source, scheme, plain = _open_encrypted(src)
     tensors = _recorded_plan(source, scheme, plain).decrypted(source.read, BlockCipher(key, scheme), plain)
-    source.write(Path(dst), tensors, None, force=force)
+    source.write(as_path(dst, where="dst"), tensors, None, force=force)
     return scheme
 
 
@@ -141,7 +140,7 @@ def rotate_checkpoint(src: SourceLike, dst: PathLike, key: KeyLike, new_key: Key
     new_scheme = rotated_scheme(scheme, key, new_key)
     ciphers = BlockCipher(key, scheme), BlockCipher(new_key, new_scheme)
     tensors = _recorded_plan(source, scheme, plain).rotated(source.read, *ciphers)
-    source.write(Path(dst), tensors, new_scheme, force=force)
+    source.write(as_path(dst, where="dst"), tensors, new_scheme, force=force)
     return new_scheme
 
 

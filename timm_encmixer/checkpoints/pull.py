@@ -11,7 +11,7 @@ from timm_encmixer.checkpoints.checkpoint import OWNED_NAMES, Checkpoint, check_
 from timm_encmixer.checkpoints.config_file import CONFIG_NAME, WEIGHTS_NAME
 from timm_encmixer.checkpoints.sources import fetch_files
 from timm_encmixer.errors import IntegrityError
-from timm_encmixer.files import refuse_existing, replacing_folder
+from timm_encmixer.files import as_path, refuse_existing, replacing_folder
 from timm_encmixer.hub.client import split_revision
 from timm_encmixer.hub.snapshot import Snapshot, Token
 
@@ -57,7 +57,7 @@ def pull_to_folder(
         TargetExistsError, FileAccessError: The target.
         IntegrityError: The copy is not what was fetched. And as `pull_from_hub`.
     """
-    dst = Path(dst)
+    dst = as_path(dst, where="dst")
     refuse_existing(dst, overwrite=force)
     source = pull_from_hub(repo_id, revision=revision, token=token)
     with replacing_folder(dst, overwrite=force, owned=OWNED_NAMES) as folder:

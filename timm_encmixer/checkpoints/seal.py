@@ -22,6 +22,7 @@ from timm_encmixer.checkpoints.tensor_file import TensorFile
 from timm_encmixer.errors import CheckpointError, EncMixerError, IntegrityError, SealError, missing_extra
 from timm_encmixer.files import (
     PathLike,
+    as_path,
     file_error,
     open_regular,
     refuse_existing,
@@ -65,7 +66,7 @@ def seal_model(
         TargetExistsError: The target is there.
         MissingExtraError: pyrage is not installed (extra `seal`).
     """
-    dst = Path(dst)
+    dst = as_path(dst, where="dst")
     refuse_existing(dst, overwrite=force)
     if bool(recipients) == (passphrase is not None) or passphrase == "":
         got = "both" if recipients else "neither"
@@ -107,7 +108,7 @@ def open_model(
         TargetExistsError, FileAccessError: The target is there, or a file cannot be read or written.
         MissingExtraError: pyrage is not installed (extra `seal`).
     """
-    src, dst = Path(src), Path(dst)
+    src, dst = as_path(src, where="src"), as_path(dst, where="dst")
     refuse_existing(dst, overwrite=force)
     if (identity is None) == (passphrase is None):
         got = "neither" if identity is None else "both"

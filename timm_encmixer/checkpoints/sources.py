@@ -14,6 +14,7 @@ from timm_encmixer.bundled import BUNDLED_FOLDER, BUNDLED_WEIGHTS
 from timm_encmixer.checkpoints.config_file import CONFIG_NAME, SEALED_NAME, WEIGHTS_NAME, path_in, read_config
 from timm_encmixer.checkpoints.record import read_record
 from timm_encmixer.errors import EncMixerError, IntegrityError, SourceError
+from timm_encmixer.files import path_text
 from timm_encmixer.hub.client import HUB_PREFIX, repository_in, split_revision
 from timm_encmixer.hub.snapshot import Snapshot, Token, is_public
 from timm_encmixer.models.provenance import Provenance
@@ -143,7 +144,7 @@ def find_source(
         return name
     if not isinstance(name, (str, os.PathLike)):
         raise SourceError("source", _KINDS, type(name).__name__, "give its name or path")
-    text = os.fspath(name)
+    text = path_text(name, where="source")
     repository = repository_in(text)
     if repository is not None:
         repo_id, revision = split_revision(repository)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ from timm_encmixer.datasets.samples import STOP
 from timm_encmixer.datasets.sources import open_source
 from timm_encmixer.distributed.processes import from_main
 from timm_encmixer.errors import AlreadyEncryptedError, NotEncryptedError, SchemeError, SchemeMismatchError
-from timm_encmixer.files import PathLike
+from timm_encmixer.files import PathLike, path_text
 from timm_encmixer.hub.snapshot import Token
 from timm_encmixer.keys import KeyLike
 from timm_encmixer.scheme import Scheme
@@ -70,7 +69,7 @@ def encrypt_dataset(
         MissingExtraError: A package of the extra `data` is not installed.
     """
     join_processes()
-    scheme = from_main(lambda: _scheme_for_plain(os.fspath(src), model, token))
+    scheme = from_main(lambda: _scheme_for_plain(path_text(src, where="src"), model, token))
     options = {"resize": resize, "image_columns": image_columns, "include": include, "png_level": png_level}
     return convert_dataset(ENCRYPT, src, dst, key, scheme, options=options, on_error=on_error, token=token, progress=progress)
 
@@ -112,7 +111,7 @@ def decrypt_dataset(
         IntegrityError: Shards or images that its manifest lists are missing, or there are others.
     """
     join_processes()
-    scheme = from_main(lambda: _scheme_of_ciphertext(os.fspath(src), model, token))
+    scheme = from_main(lambda: _scheme_of_ciphertext(path_text(src, where="src"), model, token))
     options = {"resize": False, "image_columns": image_columns, "include": include, "png_level": png_level}
     how: dict[str, Any] = {"on_error": on_error, "token": token, "progress": progress, "strict": strict}
     return convert_dataset(DECRYPT, src, dst, key, scheme, options=options, **how)

@@ -38,7 +38,7 @@ from timm_encmixer.datasets.wholeness import refuse_empty_folders, refuse_empty_
 from timm_encmixer.distributed import on_every_process, share_key
 from timm_encmixer.distributed.processes import check_launch, from_main, joined_state
 from timm_encmixer.errors import DataError, EncMixerError
-from timm_encmixer.files import PathLike, file_error, place_file, refuse_elsewhere, sha256_of, sync_folder
+from timm_encmixer.files import PathLike, as_path, file_error, place_file, refuse_elsewhere, sha256_of, sync_folder
 from timm_encmixer.hub.snapshot import Token
 from timm_encmixer.keys import KeyLike
 from timm_encmixer.scheme import Scheme
@@ -191,7 +191,7 @@ def convert_dataset(
     secret = share_key(state, key)
     levels: dict[str, Any] = {"resize": asked.resize, "level": asked.png_level, "strict": strict}
     codec = on_every_process(lambda: make_codec(action, secret, scheme, **levels))
-    ledger = Ledger(Path(dst))
+    ledger = Ledger(as_path(dst, where="dst"))
     threads = torch.get_num_threads()
     with ExitStack() as stack:
         stack.callback(torch.set_num_threads, threads)
