@@ -26,7 +26,7 @@ from timm_encmixer.errors import (
     SourceError,
 )
 from timm_encmixer.images import normalise
-from timm_encmixer.models.encryption import check_stem
+from timm_encmixer.models.record import check_stem
 from timm_encmixer.models.stem_sketch import StemSketch, sketch_in
 
 SCRAMBLING = "shuffle+negpos+scramble"

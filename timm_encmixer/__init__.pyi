@@ -34,7 +34,7 @@ from .keys import SecretKey as SecretKey
 from .models.encryption import decrypt_model as decrypt_model
 from .models.encryption import encrypt_model as encrypt_model
 from .models.encryption import rotate_model as rotate_model
-from .models.encryption import scheme_of as scheme_of
+from .models.record import scheme_of as scheme_of
 from .publishing.push import push_to_hub as push_to_hub
 from .scheme import CIPHERS as CIPHERS
 from .scheme import SCRAMBLING_CIPHERS as SCRAMBLING_CIPHERS

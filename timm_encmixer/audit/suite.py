@@ -28,7 +28,8 @@ from timm_encmixer.images.labelled import UNLABELLED, LabelledImages, MemoryImag
 from timm_encmixer.images.reading import to_channels
 from timm_encmixer.images.transform import plain_transform
 from timm_encmixer.keys import KeyLike, SecretKey, find_key
-from timm_encmixer.models.encryption import decrypt_model, encrypt_model, scheme_of
+from timm_encmixer.models.encryption import decrypt_model, encrypt_model
+from timm_encmixer.models.record import scheme_of
 from timm_encmixer.scheme import DEFAULT_CIPHER, Preprocessing, Scheme
 
 _TEST_IMAGES = {"quick": 250, "full": 1000}

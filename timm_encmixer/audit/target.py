@@ -20,11 +20,8 @@ from timm_encmixer.ciphers import BlockCipher
 from timm_encmixer.ciphers.blocks import split
 from timm_encmixer.images.transform import normalised_plain
 from timm_encmixer.keys import SecretKey
-from timm_encmixer.models.encryption import (
-    encrypt_model,
-    scheme_of,
-    stem_of,
-)
+from timm_encmixer.models.encryption import encrypt_model, stem_of
+from timm_encmixer.models.record import scheme_of
 from timm_encmixer.scheme import Preprocessing
 
 

@@ -29,10 +29,10 @@ from timm_encmixer.checkpoints.tensor_file import TensorFile
 from timm_encmixer.errors import CheckpointError, SourceError, StemError
 from timm_encmixer.files import PathLike, as_path, refuse_existing, replacing_file, replacing_folder
 from timm_encmixer.models.bare import bare_model
-from timm_encmixer.models.encryption import check_stem, scheme_of, sketch_of
 from timm_encmixer.models.patch_stem import built_size, check_finite
 from timm_encmixer.models.pretrained_cfg import encrypted_cfg, plain_cfg
 from timm_encmixer.models.provenance import Provenance
+from timm_encmixer.models.record import check_stem, scheme_of, sketch_of
 from timm_encmixer.models.stem_sketch import SKETCH_NAME, StemSketch, sketch_in, with_sketch
 from timm_encmixer.models.wrappers import check_itself, unwrapped
 from timm_encmixer.scheme import PATCH_PX, Scheme

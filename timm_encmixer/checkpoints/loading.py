@@ -14,7 +14,7 @@ from timm_encmixer.checkpoints.config_file import LOCAL_PREFIX
 from timm_encmixer.checkpoints.sources import SourceLike, find_source
 from timm_encmixer.errors import CheckpointError, NotEncryptedError, SourceError, warn_caller
 from timm_encmixer.models.bare import bare_model
-from timm_encmixer.models.encryption import attach_scheme, check_stem, scheme_of
+from timm_encmixer.models.record import attach_scheme, check_stem, scheme_of
 from timm_encmixer.models.wrappers import unwrapped
 from timm_encmixer.scheme import Scheme
 

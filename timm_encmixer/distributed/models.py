@@ -17,7 +17,8 @@ from timm_encmixer.checkpoints.sources import SourceLike, find_source
 from timm_encmixer.distributed.processes import gather, on_every_process, on_main_first, same_everywhere
 from timm_encmixer.errors import MissingKeyError
 from timm_encmixer.keys import KeyLike, find_key
-from timm_encmixer.models.encryption import changed_by_encryption, encrypt_model, scheme_of, with_encrypted_stem
+from timm_encmixer.models.encryption import changed_by_encryption, encrypt_model, with_encrypted_stem
+from timm_encmixer.models.record import scheme_of
 from timm_encmixer.models.wrappers import unwrapped
 from timm_encmixer.scheme import DEFAULT_CIPHER, Scheme
 

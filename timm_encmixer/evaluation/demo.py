@@ -21,7 +21,8 @@ from timm_encmixer.files import file_error, replacing_file
 from timm_encmixer.images.labelled import MemoryImages
 from timm_encmixer.images.transform import cipher_input, normalise, normalised_plain
 from timm_encmixer.keys import KeyLike, SecretKey, find_key
-from timm_encmixer.models.encryption import encrypt_model, scheme_of
+from timm_encmixer.models.encryption import encrypt_model
+from timm_encmixer.models.record import scheme_of
 from timm_encmixer.scheme import CIPHERS, DEFAULT_CIPHER
 
 PICTURE_NAME = "demo.png"

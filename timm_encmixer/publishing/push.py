@@ -23,9 +23,10 @@ from timm_encmixer.hub.commit import commit_files, open_repository
 from timm_encmixer.hub.leak_guard import LeakGuard
 from timm_encmixer.hub.snapshot import Snapshot, Token
 from timm_encmixer.keys import KeyLike, find_key, find_optional_key
-from timm_encmixer.models.encryption import encrypt_model, scheme_of
+from timm_encmixer.models.encryption import encrypt_model
 from timm_encmixer.models.families import is_timms_own
 from timm_encmixer.models.provenance import PUBLIC_WEIGHTS
+from timm_encmixer.models.record import scheme_of
 from timm_encmixer.models.stem_sketch import with_sketch
 from timm_encmixer.publishing.model_card import CardFacts, read_evaluation, write_card
 from timm_encmixer.publishing.options import Ask, PushOptions

@@ -22,9 +22,10 @@ from timm_encmixer.ciphers import BlockCipher
 from timm_encmixer.errors import MissingKeyError, PublicWeightsWarning, SchemeError, SourceError, StemError, warn_caller
 from timm_encmixer.hub.client import HUB_PREFIX, repository_in
 from timm_encmixer.keys import KeyLike, SecretKey, find_key
-from timm_encmixer.models.encryption import attach_scheme, encrypt_model, scheme_of, withdraw_plain_input
+from timm_encmixer.models.encryption import encrypt_model
 from timm_encmixer.models.pretrained_cfg import cfg_dict, scheme_in_cfg
 from timm_encmixer.models.provenance import Provenance
+from timm_encmixer.models.record import attach_scheme, scheme_of, withdraw_plain_input
 from timm_encmixer.models.stem_sketch import StemSketch
 from timm_encmixer.scheme import DEFAULT_CIPHER, Scheme
 from timm_encmixer.timm_plugin.create_model import checkpoint_path_of_caller, without_our_arguments

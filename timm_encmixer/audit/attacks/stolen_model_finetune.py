@@ -15,8 +15,8 @@ from timm_encmixer.audit.methods.training import fit
 from timm_encmixer.audit.pipeline import classify
 from timm_encmixer.audit.recovery import RecoveredModels
 from timm_encmixer.images.transform import normalise
-from timm_encmixer.models.encryption import scheme_of
 from timm_encmixer.models.patch_stem import find_stem
+from timm_encmixer.models.record import scheme_of
 
 
 @dataclass(frozen=True, kw_only=True)
