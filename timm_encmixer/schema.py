@@ -19,7 +19,15 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]  # a number of things or by
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 
-def read_as(kind: type[T], value: Any, *, where: str, error: type[EncMixerError], remedy: str) -> T:
+def read_as(
+    kind: type[T],
+    value: Any,
+    *,
+    where: str,
+    error: type[EncMixerError],
+    remedy: str,
+    expected: str = "what docs/format.md describes",
+) -> T:
     """Return a value of a declared type.
 
     Args:
@@ -28,6 +36,7 @@ def read_as(kind: type[T], value: Any, *, where: str, error: type[EncMixerError]
         where: The file, for messages.
         error: Class of the error.
         remedy: What the user can do about it.
+        expected: What would have been right, in words.
 
     Raises:
         EncMixerError: Of the class `error`: no JSON, unknown or missing fields, another type, or a number out of bounds.
@@ -37,7 +46,7 @@ def read_as(kind: type[T], value: Any, *, where: str, error: type[EncMixerError]
             return msgspec.json.decode(value, type=kind)
         return msgspec.convert(value, kind)
     except (msgspec.MsgspecError, ValueError, RecursionError) as reason:  # ValueError: no UTF-8
-        raise error(where, "what docs/format.md describes", f"something else ({str(reason)[:200]})", remedy) from reason
+        raise error(where, expected, f"something else ({str(reason)[:200]})", remedy) from reason
 
 
 def check_fields(value: Any, *, where: str, error: type[EncMixerError], remedy: str) -> None:

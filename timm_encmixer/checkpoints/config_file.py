@@ -74,7 +74,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     if "pretrained_cfg" not in config:  # timm's first form had everything on one level
         fields = {name: config.pop(name) for name in ("architecture", "num_classes", "num_features") if name in config}
         config = {**fields, "pretrained_cfg": config}
-    read_as(_Config, config, where=str(path), error=CheckpointError, remedy=remedy)
+    read_as(_Config, config, where=str(path), error=CheckpointError, remedy=remedy, expected="a config of timm's")
     return config
 
 
