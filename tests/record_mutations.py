@@ -18,6 +18,7 @@ import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -28,11 +29,13 @@ import timm_encmixer as te
 from timm_encmixer.checkpoints.inspection import describe
 from timm_encmixer.checkpoints.tensor_file import TensorFile
 from timm_encmixer.errors import EncMixerError
-from timm_encmixer.images.image_record import ImageRecord
+from timm_encmixer.images.image_record import ImageRecord, check_ciphertext
 
 KEY = te.SecretKey(bytes(range(32)))
 MOST_SECONDS, MOST_BYTES = 1.0, 100 * 2**20  # of processor time and of Python's memory, for one mutation
 PHOTO = Image.new("RGB", (32, 32))
+CIPHER = te.BlockCipher(KEY, te.Scheme(patch_size=4))
+CIPHERTEXT = CIPHER.encrypt(PHOTO)
 
 
 def use_record(text: str, _: Path) -> None:
@@ -44,12 +47,10 @@ def use_record(text: str, _: Path) -> None:
 
 
 def use_image_record(text: str, _: Path) -> None:
-    """Read the record of an image."""
-    image = PHOTO.copy()
+    """Read the record of an image, and compare the image with it."""
+    image = CIPHERTEXT.copy()
     image.info["encmixer"] = text
-    record = ImageRecord.found_in(image, where="image")
-    if record is not None:
-        record.check(image, te.BlockCipher(KEY, te.Scheme(patch_size=4)), where="image")
+    check_ciphertext(image, CIPHER, where="image", strict=True)
 
 
 def use_config(text: str, folder: Path) -> None:
@@ -85,10 +86,9 @@ def documents(folder: Path) -> dict[str, tuple[str, Callable[[str, Path], None]]
     with (folder / "whole").open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
         header = file.read(length).decode()
-    image = te.create_transform(te.Scheme.from_dict(config["encmixer"]), key=KEY, output="image")(Image.new("RGB", (32, 32)))
     return {
         "record": (json.dumps(config["encmixer"]), use_record),
-        "image record": (image.info["encmixer"], use_image_record),
+        "image record": (ImageRecord.of(np.asarray(CIPHERTEXT), CIPHER).to_text(), use_image_record),
         "config": (json.dumps(config), use_config),
         "header": (header, use_header),
     }
