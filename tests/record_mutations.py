@@ -34,6 +34,7 @@ from timm_encmixer.images.image_record import ImageRecord, check_ciphertext
 KEY = te.SecretKey(bytes(range(32)))
 MOST_SECONDS, MOST_BYTES = 1.0, 100 * 2**20  # of processor time and of Python's memory, for one mutation
 PHOTO = Image.new("RGB", (32, 32))
+COMPAT = Path(__file__).parent / "compat"  # what earlier versions wrote, under this key
 CIPHER = te.BlockCipher(KEY, te.Scheme(patch_size=4))
 CIPHERTEXT = CIPHER.encrypt(PHOTO)
 
@@ -75,23 +76,22 @@ def use_header(text: str, folder: Path) -> None:
     te.decrypt_checkpoint(folder, folder.parent / "out", KEY, force=True)
 
 
-def documents(folder: Path) -> dict[str, tuple[str, Callable[[str, Path], None]]]:
-    """Write a small encrypted model; returns each kind of document with what is done with it."""
-    import timm
-
-    model = timm.create_model("convmixer_custom", dim=8, depth=1, kernel_size=3, patch_size=4, num_classes=2)
-    te.save_model(te.encrypt_model(model, KEY, mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2)), folder)
-    shutil.copy(folder / "model.safetensors", folder / "whole")
-    config = json.loads((folder / "config.json").read_text())
-    with (folder / "whole").open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        header = file.read(length).decode()
-    return {
-        "record": (json.dumps(config["encmixer"]), use_record),
-        "image record": (ImageRecord.of(np.asarray(CIPHERTEXT), CIPHER).to_text(), use_image_record),
-        "config": (json.dumps(config), use_config),
-        "header": (header, use_header),
-    }
+def documents(folder: Path) -> dict[str, tuple[str, Callable[[str, Path], None], Path]]:
+    """Write small encrypted models; returns each kind of document with what is done with it, and its model's folder."""
+    found: dict[str, tuple[str, Callable[[str, Path], None], Path]] = {}
+    for name in ("encrypted-1-shuffle+negpos", "encrypted-2-shuffle+negpos", "encrypted-3-shuffle+negpos+scramble"):
+        model = Path(shutil.copytree(COMPAT / name, folder / name))
+        shutil.copy(model / "model.safetensors", model / "whole")
+        config = (model / "config.json").read_text()
+        with (model / "whole").open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            header = file.read(length).decode()
+        version = name.split("-")[1]
+        found[f"record {version}"] = json.dumps(json.loads(config)["encmixer"]), use_record, model
+        found[f"config {version}"] = config, use_config, model
+        found[f"header {version}"] = header, use_header, model
+    found["image record"] = ImageRecord.of(np.asarray(CIPHERTEXT), CIPHER).to_text(), use_image_record, folder
+    return found
 
 
 def run(count: int, seed: int, folder: Path) -> dict[str, dict[str, float]]:
@@ -99,16 +99,16 @@ def run(count: int, seed: int, folder: Path) -> dict[str, dict[str, float]]:
     chance = random.Random(seed)
     found = {}
     torch.set_num_threads(1)
-    whole = {}
-    for kind, (text, use) in documents(folder).items():
-        whole = whole or {path.name: path.read_bytes() for path in folder.iterdir()}
+    for kind, (text, use, model) in documents(folder).items():
+        whole = {path.name: path.read_bytes() for path in model.glob("*.*")}
+        use(text, model)  # as it is it is right; and what it loads is loaded
         refused, longest, most = 0, 0.0, 0
         for number in range(count):
             changed = mutated(text, chance)
             begin = time.process_time()
             tracemalloc.start()
             try:
-                use(changed, folder)
+                use(changed, model)
             except EncMixerError:
                 refused += 1
             except Exception as error:
@@ -120,7 +120,7 @@ def run(count: int, seed: int, folder: Path) -> dict[str, dict[str, float]]:
                 raise AssertionError(f"{kind}, mutation {number}: {seconds:.1f} s, {most / 2**20:.0f} MiB: {changed[:3000]!r}")
             longest = max(longest, seconds)
             for name, content in whole.items() if use in (use_config, use_header) else ():
-                (folder / name).write_bytes(content)
+                (model / name).write_bytes(content)
         found[kind] = {"mutations": count, "refused": refused, "longest_seconds": round(longest, 3), "mib": most / 2**20}
     return found
 
@@ -131,7 +131,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(run(args.count, args.seed, Path(folder) / "model"), indent=2))
+        print(json.dumps(run(args.count, args.seed, Path(folder)), indent=2))
     print(f"most memory of the process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
 
 

@@ -213,7 +213,9 @@ def _recorded_plan(source: Checkpoint, scheme: Scheme, plain: Preprocessing) -> 
     weight = source.read_kernel(stem)
     bias = f"{stem}.bias" in source.weights.entries
     if scheme.constant is None and not scheme.scrambles:
-        return EncryptionPlan(stem, ConstantFold.into_bias(stem, len(weight)) if bias else None)
+        plan = EncryptionPlan(stem, ConstantFold.into_bias(stem, len(weight)) if bias else None)
+        _check_plan(source.weights, plan)
+        return plan
     architecture = source.config["architecture"] if source.config is not None else scheme.base_architecture
     remedy = "take config and weights from the same encryption"
     if architecture is None:
@@ -226,6 +228,8 @@ def _recorded_plan(source: Checkpoint, scheme: Scheme, plain: Preprocessing) -> 
             expected = f"{what}{getattr(scheme, field)}, as the record says"
             raise CheckpointError(str(source.path), expected, f"{found or 'none'}", remedy)
     _check_plan(source.weights, plan)
+    if plan.position_embedding is not None:
+        check_tensors(source.weights, model, only=[plan.position_embedding.tensor])
     return plan
 
 
