@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import timm
+from safetensors import SafetensorError, safe_open
 from timm.models import resolve_pretrained_cfg
 from torch import nn
 
 from timm_encmixer.checkpoints.checkpoint import Checkpoint, check_weights
 from timm_encmixer.checkpoints.config_file import LOCAL_PREFIX, path_in
 from timm_encmixer.checkpoints.loading import check_loaded
+from timm_encmixer.checkpoints.record import RECORD_NAME
 from timm_encmixer.checkpoints.sources import find_source, provenance_of
 from timm_encmixer.ciphers import BlockCipher
 from timm_encmixer.errors import MissingKeyError, PublicWeightsWarning, SchemeError, SourceError, StemError, warn_caller
@@ -69,12 +71,23 @@ def with_record_of_file(model: nn.Module, pretrained: bool) -> nn.Module:
     untyped: Any = model
     path = checkpoint_path_of_caller()
     file = path or (untyped.pretrained_cfg.get("file") if pretrained else None)
-    if file and scheme_in_cfg(untyped.pretrained_cfg) is None:
+    if file and scheme_in_cfg(untyped.pretrained_cfg) is None and _may_have_record(Path(file)):
         checkpoint = _checkpoint_at(Path(file))
         if checkpoint is not None and checkpoint.scheme is not None:
             checkpoint.check_stem()
             attach_scheme(model, checkpoint.scheme, checkpoint.sketch)
     return model
+
+
+def _may_have_record(path: Path) -> bool:
+    """Whether a file's metadata names a record, as far as it can be read; what cannot is reported where it is loaded."""
+    if path.suffix != ".safetensors":
+        return path.is_dir()
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            return RECORD_NAME in (file.metadata() or {})
+    except (OSError, SafetensorError):
+        return False
 
 
 def _checkpoint_at(path: Path) -> Checkpoint | None:
