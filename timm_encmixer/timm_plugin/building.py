@@ -16,7 +16,7 @@ from timm.models import resolve_pretrained_cfg
 from torch import nn
 
 from timm_encmixer.checkpoints.checkpoint import Checkpoint, check_weights
-from timm_encmixer.checkpoints.config_file import LOCAL_PREFIX, path_in
+from timm_encmixer.checkpoints.config_file import LOCAL_PREFIX, WEIGHTS_NAME, path_in
 from timm_encmixer.checkpoints.loading import check_loaded
 from timm_encmixer.checkpoints.record import RECORD_NAME
 from timm_encmixer.checkpoints.sources import find_source, provenance_of
@@ -81,8 +81,7 @@ def with_record_of_file(model: nn.Module, pretrained: bool) -> nn.Module:
 
 def _may_have_record(path: Path) -> bool:
     """Whether a file's metadata names a record, as far as it can be read; what cannot is reported where it is loaded."""
-    if path.suffix != ".safetensors":
-        return path.is_dir()
+    path = path / WEIGHTS_NAME if path.is_dir() else path
     try:
         with safe_open(str(path), framework="pt") as file:
             return RECORD_NAME in (file.metadata() or {})
