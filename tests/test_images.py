@@ -89,7 +89,7 @@ def test_only_what_this_run_would_write_is_kept(thing, album, encrypted_folder, 
         te.encrypt_images(album, tmp_path / "c", key, encrypted_folder)
     assert (tmp_path / "c" / "a.png").lstat() == before
     assert (tmp_path / "c" / "deep" / "b.png").read_bytes() == (tmp_path / "other" / "deep" / "b.png").read_bytes()
-    if thing in ("link", "folder"):
+    if thing in ("link", "folder", "something else"):
         with pytest.raises((TargetExistsError, ImageError)):
             te.encrypt_images(album, tmp_path / "c", key, encrypted_folder, force=True)
         assert (tmp_path / "c" / "a.png").lstat() == before
@@ -97,6 +97,31 @@ def test_only_what_this_run_would_write_is_kept(thing, album, encrypted_folder, 
         assert te.encrypt_images(album, tmp_path / "c", key, encrypted_folder, force=True).written == 5
         assert (tmp_path / "c" / "a.png").read_bytes() == (tmp_path / "other" / "a.png").read_bytes()
     assert not [path for path in (tmp_path / "c").rglob(".*")]
+
+
+def test_links_in_a_target_lead_nothing_out_of_it(album, encrypted_folder, key, tmp_path):
+    (tmp_path / "decoy").mkdir()
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "deep").symlink_to(tmp_path / "decoy")
+    with pytest.raises((FileAccessError, ImageError), match="a place elsewhere; look at its links"):
+        te.encrypt_images(album, tmp_path / "c", key, encrypted_folder)
+    assert not list((tmp_path / "decoy").iterdir())
+    (tmp_path / "link").symlink_to("decoy")  # the target itself may be one: it was named
+    te.encrypt_images(album, tmp_path / "link", key, encrypted_folder)
+    assert len(tree(tmp_path / "decoy")) == 5
+
+
+@pytest.mark.parametrize("thing", ["link", "file", "pipe"])
+def test_what_force_does_not_replace(thing, photos, encrypted_folder, key, tmp_path):
+    photos[0].save(tmp_path / "x.png")
+    target = tmp_path / "y.png"
+    makers = {"link": lambda: target.symlink_to("z.png"), "file": lambda: target.write_text("a thesis")}
+    makers.get(thing, lambda: os.mkfifo(target))()
+    got = {"link": "a symbolic link", "file": "a file of another kind", "pipe": "a pipe, device or socket"}[thing]
+    before = target.lstat()
+    with pytest.raises(TargetExistsError, match=f"got {got}"):
+        te.encrypt_images(tmp_path / "x.png", target, key, encrypted_folder, force=True)
+    assert target.lstat() == before
 
 
 def test_a_run_is_taken_up_again_and_nothing_old_is_kept(album, encrypted_folder, plain_model, key, other_key, tmp_path):
@@ -126,6 +151,27 @@ def test_two_runs_at_once_are_both_right(album, encrypted_folder, key, tmp_path)
 
 
 # What a ciphertext says of itself.
+
+
+@pytest.mark.parametrize("how", ["iTXt", "zTXt", "behind the pixels"])
+def test_the_record_in_other_chunks(how, photos, encrypted_folder, key, tmp_path):
+    """Other software may write the same text in another kind of chunk, or in another place."""
+    ciphertext = te.create_transform(encrypted_folder, key=key, output="image")(photos[0])
+    text, info = ciphertext.info["encmixer"], PngImagePlugin.PngInfo()
+    if how == "iTXt":
+        info.add_itxt("encmixer", text)
+    else:
+        info.add_text("encmixer", text, zip=how == "zTXt")
+    plain = ciphertext.copy()
+    plain.info.clear()
+    plain.save(tmp_path / "c.png", pnginfo=info)
+    if how == "behind the pixels":
+        content = (tmp_path / "c.png").read_bytes()
+        length = 12 + len("encmixer") + 1 + len(text)
+        (tmp_path / "c.png").write_bytes(content[:33] + content[33 + length : -12] + content[33 : 33 + length] + content[-12:])
+    assert te.decrypt_images(tmp_path / "c.png", tmp_path / "d.png", key, encrypted_folder).unmarked == 0
+    with pytest.raises(ImageError, match="a plain image, got a ciphertext"):
+        te.encrypt_images(tmp_path / "c.png", tmp_path / "cc.png", key, encrypted_folder)
 
 
 def changed(how, image):

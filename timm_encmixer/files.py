@@ -22,6 +22,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -30,6 +31,7 @@ from timm_encmixer.renames import exchange, rename_new
 from timm_encmixer.temporaries import lock, remove_leftovers, temporary_beside
 
 PathLike = str | os.PathLike[str]
+_REMEDY = "choose another target or pass --force (force=True)"
 _NAMED = 5  # longer lists of names make no error clearer
 _BUFFER_BYTES = 1 << 20
 
@@ -84,7 +86,7 @@ def open_regular(path: Path, *, action: str = "a file to read") -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
-def refuse_existing(path: Path, *, overwrite: bool, remedy: str = "choose another target or pass --force (force=True)") -> None:
+def refuse_existing(path: Path, *, overwrite: bool, remedy: str = _REMEDY) -> None:
     """Refuse a target at once, before work is spent on it; whether it is still free is decided when it gets its name.
 
     Raises:
@@ -97,9 +99,43 @@ def refuse_existing(path: Path, *, overwrite: bool, remedy: str = "choose anothe
         return
     if not overwrite:
         raise TargetExistsError(str(path), "a target that does not exist yet", "an existing file or folder", remedy)
+    if not (path.is_symlink() or path.is_file() or path.is_dir()):
+        raise TargetExistsError(str(path), "a file or folder", "a pipe, device or socket", "choose another target")
     if path.is_symlink():
         remedy = "give what it leads to, or choose another target: links are not replaced"
         raise TargetExistsError(str(path), "a file or folder", "a symbolic link", remedy)
+
+
+@dataclass(frozen=True)
+class FileKind:
+    """What a file is, by some bytes near its beginning.
+
+    Args:
+        words: The kind, as in "a PNG file".
+        magic: The bytes.
+        offset: Where they stand.
+    """
+
+    words: str
+    magic: bytes
+    offset: int = 0
+
+    def refuse_other(self, path: Path) -> None:
+        """Refuse to replace a file of another kind; an empty one may be replaced, and what does not exist is fine.
+
+        Raises:
+            TargetExistsError: It is of another kind, or no file.
+        """
+        if not os.path.lexists(path):
+            return
+        with open_regular(path, action="a file to replace") as file:
+            start = file.read(self.offset + len(self.magic))
+        if start and start[self.offset :] != self.magic:
+            remedy = "move it away or choose another target: --force replaces only files of the kind that it writes"
+            raise TargetExistsError(str(path), self.words, "a file of another kind", remedy)
+
+
+PNG = FileKind("a PNG file", b"\x89PNG")
 
 
 def refuse_foreign(path: Path, owned: frozenset[str], *, name: Path | None = None) -> None:
@@ -166,7 +202,9 @@ def place_file(new: Path, target: Path, *, inside: Path) -> None:
 
 
 @contextlib.contextmanager
-def replacing_file(path: Path, *, overwrite: bool = False, durable: bool = True) -> Iterator[Path]:
+def replacing_file(
+    path: Path, *, overwrite: bool = False, durable: bool = True, kind: FileKind | None = None
+) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success sync it and rename it to `path`.
 
     Args:
@@ -174,12 +212,15 @@ def replacing_file(path: Path, *, overwrite: bool = False, durable: bool = True)
         overwrite: Replace an existing file; otherwise a target that exists (even one that appeared meanwhile) is an error.
         durable: Wait until the disk has it, and remove what dead runs left of this target. False for files that are many and
             can be made again.
+        kind: What an existing file must be to be replaced; None replaces any.
 
     Raises:
-        TargetExistsError: The target exists and `overwrite` is false, or is a link.
+        TargetExistsError: The target exists and `overwrite` is false, or is a link or of another kind.
         FileAccessError: The operating system refused; nothing is left behind.
     """
     refuse_existing(path, overwrite=overwrite)
+    if kind is not None:
+        kind.refuse_other(path)
     with _os_errors(path, "a file to write"):
         if durable:
             remove_leftovers(path.parent, of=path.name)
@@ -189,6 +230,8 @@ def replacing_file(path: Path, *, overwrite: bool = False, durable: bool = True)
                 sync_file(temporary)
             if overwrite:
                 refuse_existing(path, overwrite=True)
+                if kind is not None:
+                    kind.refuse_other(path)
                 temporary.replace(path)
             else:
                 rename_new(temporary, path)
@@ -249,8 +292,9 @@ def write_new_private(path: Path, content: Callable[[], bytes]) -> None:
         TargetExistsError: The target exists.
         FileAccessError: The operating system refused; nothing is left behind.
     """
-    refuse_existing(path, overwrite=False)
-    with _os_errors(path, "a file to write"):
+    remedy = "choose another name: it is never overwritten"
+    refuse_existing(path, overwrite=False, remedy=remedy)
+    with _os_errors(path, "a file to write", remedy=remedy):
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             if not _write_unnamed(folder, path.name, content):
@@ -349,14 +393,14 @@ def _replace_folder(new: Path, path: Path, owned: frozenset[str]) -> None:
 
 
 @contextlib.contextmanager
-def _os_errors(path: Path, action: str) -> Iterator[None]:
+def _os_errors(path: Path, action: str, *, remedy: str = _REMEDY) -> Iterator[None]:
     """Turn what the operating system refuses into this package's errors."""
     try:
         yield
     except EncMixerError:
         raise
     except FileExistsError as error:
-        refuse_existing(path, overwrite=False)
+        refuse_existing(path, overwrite=False, remedy=remedy)
         raise file_error(path, action, error) from error
     except OSError as error:
         raise file_error(path, action, error) from error

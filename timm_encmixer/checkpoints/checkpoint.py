@@ -25,7 +25,7 @@ from timm_encmixer.checkpoints.config_file import (
     without_repeats,
 )
 from timm_encmixer.checkpoints.record import RECORD_NAME, read_record
-from timm_encmixer.checkpoints.tensor_file import TensorFile
+from timm_encmixer.checkpoints.tensor_file import SAFETENSORS, TensorFile
 from timm_encmixer.errors import CheckpointError, SourceError, StemError
 from timm_encmixer.files import PathLike, as_path, refuse_existing, replacing_file, replacing_folder
 from timm_encmixer.models.bare import bare_model
@@ -128,7 +128,7 @@ class Checkpoint:
             metadata.setdefault("format", "pt")  # accelerate and transformers refuse metadata without it
         if self.config is None:
             _refuse_folder(dst)
-            with replacing_file(dst, overwrite=force) as temporary:
+            with replacing_file(dst, overwrite=force, kind=SAFETENSORS) as temporary:
                 self.weights.write_with(temporary, tensors, metadata)
             return
         refuse_existing(dst, overwrite=force)

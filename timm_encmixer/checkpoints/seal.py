@@ -18,9 +18,10 @@ from timm_encmixer.checkpoints import age_armor, age_passphrase
 from timm_encmixer.checkpoints.checkpoint import OWNED_NAMES, Checkpoint
 from timm_encmixer.checkpoints.config_file import CONFIG_NAME, WEIGHTS_NAME
 from timm_encmixer.checkpoints.sources import SourceLike, open_checkpoint
-from timm_encmixer.checkpoints.tensor_file import TensorFile
+from timm_encmixer.checkpoints.tensor_file import SAFETENSORS, TensorFile
 from timm_encmixer.errors import CheckpointError, EncMixerError, IntegrityError, SealError, missing_extra
 from timm_encmixer.files import (
+    FileKind,
     PathLike,
     as_path,
     file_error,
@@ -37,6 +38,7 @@ _TAR_MAGIC = (257, b"ustar")
 _IDENTITY_PREFIX = "AGE-SECRET-KEY-"
 _LONGEST_PATH = 1024
 T = TypeVar("T")
+_AGE = FileKind("an age file", b"age-encryption.org/v1")
 
 
 def seal_model(
@@ -74,7 +76,7 @@ def seal_model(
     keys = _recipients(recipients)
     checkpoint = open_checkpoint(src)
     checkpoint.check_stem()
-    with replacing_file(dst, overwrite=force) as temporary, temporary.open("wb") as out:
+    with replacing_file(dst, overwrite=force, kind=_AGE) as temporary, temporary.open("wb") as out:
         folder = checkpoint.path if checkpoint.config is not None else None
         source = checkpoint.path.open("rb") if folder is None else _Tar(folder, (CONFIG_NAME, WEIGHTS_NAME))
         with source as reader:
@@ -227,7 +229,7 @@ def _place_file(src: Path, inner: Path, dst: Path, force: bool) -> None:
         TensorFile.open(inner)
     except CheckpointError as error:
         raise IntegrityError(str(src), "a sealed model", error.got, "ask the person who sealed it for a model") from error
-    with replacing_file(dst, overwrite=force) as temporary:
+    with replacing_file(dst, overwrite=force, kind=SAFETENSORS) as temporary:
         inner.replace(temporary)
 
 

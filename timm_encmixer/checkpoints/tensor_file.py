@@ -20,12 +20,13 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from timm_encmixer.errors import CheckpointError
-from timm_encmixer.files import file_error, open_regular
+from timm_encmixer.files import FileKind, file_error, open_regular
 
 _LENGTH_BYTES = 8
 _LONGEST_HEADER_BYTES = 100_000_000  # the library's own limit
 _ALIGNMENT_BYTES = 8
 _BUFFER_BYTES = 1 << 20
+SAFETENSORS = FileKind("a .safetensors file", b"{", offset=_LENGTH_BYTES)
 _REMEDY = "take another copy of the checkpoint"
 _FIELDS = ("dtype", "shape", "data_offsets")  # of a tensor; the library reads them from a JSON array too, in this order
 _WRAPPERS = ("module.", "_orig_mod.")

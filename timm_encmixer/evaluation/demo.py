@@ -17,7 +17,7 @@ from timm_encmixer.ciphers import BlockCipher
 from timm_encmixer.evaluation.accuracy import Evaluation, evaluate, wrong_key
 from timm_encmixer.evaluation.columns import text_table
 from timm_encmixer.evaluation.tiles import BAD, GOOD, Caption, draw_panels, draw_rows, stack
-from timm_encmixer.files import file_error, replacing_file
+from timm_encmixer.files import PNG, file_error, replacing_file
 from timm_encmixer.images.labelled import MemoryImages
 from timm_encmixer.images.transform import cipher_input, normalise, normalised_plain
 from timm_encmixer.keys import KeyLike, SecretKey, find_key
@@ -65,7 +65,7 @@ def run_demo(out: Path, *, key: KeyLike | None = None, wrong_keys: int = 3) -> D
     chosen = [images[labels.index(label)] for label in range(len(classes))]
     picture = out / PICTURE_NAME
     photos = [draw_photo(model, key, open_photo(name), classes) for name in PHOTOS]
-    with replacing_file(picture, overwrite=True) as temporary:
+    with replacing_file(picture, overwrite=True, kind=PNG) as temporary:
         stack([*photos, draw_picture(model, key, chosen, classes)]).save(temporary, format="PNG")
     return Demo(evaluations, time.perf_counter() - start, picture)
 

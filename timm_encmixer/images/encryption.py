@@ -28,7 +28,7 @@ from timm_encmixer.errors import (
     TargetExistsError,
     warn_caller,
 )
-from timm_encmixer.files import PathLike, as_path, file_error, refuse_existing, replacing_file
+from timm_encmixer.files import PNG, PathLike, as_path, file_error, refuse_elsewhere, refuse_existing, replacing_file
 from timm_encmixer.images.folders import SUFFIX, walk
 from timm_encmixer.images.image_record import UNMARKED, check_ciphertext, png_info
 from timm_encmixer.images.reading import JPEG_REASON, JPEG_SUFFIXES, image_suffixes, open_ciphertext, open_plain
@@ -168,15 +168,21 @@ def _convert(
         image = convert(source)
         if not force and os.path.lexists(target):
             return _keep(target, image)
+        refuse_elsewhere(target, plan.root)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            remedy = "move it away or choose another target"
+            raise TargetExistsError(str(target.parent), "a folder, or nothing", "something else", remedy) from error
         except OSError as error:
             raise file_error(target.parent, "a folder to write", error) from error
         try:
-            with replacing_file(target, overwrite=force, durable=False) as temporary:
+            with replacing_file(target, overwrite=force, durable=False, kind=PNG) as temporary:
                 image.save(temporary, format="PNG", pnginfo=png_info(image))
-        except TargetExistsError:  # it has appeared meanwhile
-            return _keep(target, image)
+        except TargetExistsError:
+            if force:  # it is nothing that may be replaced
+                raise
+            return _keep(target, image)  # it has appeared meanwhile
         return True
 
     written = 0
@@ -238,11 +244,13 @@ class _Plan:
     """What a run is to do.
 
     Args:
+        root: The folder that all targets lie in.
         pairs: Source and target of each image.
         collisions: Errors of images that would have one target.
         left_out: As `ImageCounts`.
     """
 
+    root: Path
     pairs: list[tuple[Path, Path]]
     collisions: list[TargetExistsError] = field(default_factory=list)
     left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -259,8 +267,8 @@ def _plan(src: Path, dst: Path) -> _Plan:
             raise SourceError(str(target), "a target that ends in .png", repr(target.suffix), "ciphertext is written as PNG")
         if src.exists() and target.exists() and target.samefile(src):
             raise SourceError(str(target), "a target other than the source", "the same file", "choose another name")
-        return _Plan([(src, target)])
-    if dst.exists() and not dst.is_dir():
+        return _Plan(target.parent, [(src, target)])
+    if os.path.lexists(dst) and not dst.is_dir():
         refuse_existing(dst, overwrite=False, remedy="give a folder as target of a folder")
     if dst.resolve().is_relative_to(src.resolve()):
         raise SourceError(str(dst), f"a target outside {src}", "one inside", "choose another folder")
@@ -275,7 +283,7 @@ def _plan(src: Path, dst: Path) -> _Plan:
         if len(files) > 1
         for file in files
     ]
-    return _Plan(pairs, collisions, left_out)
+    return _Plan(dst, pairs, collisions, left_out)
 
 
 def _names(files: list[Path]) -> str:

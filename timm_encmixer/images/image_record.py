@@ -76,7 +76,7 @@ class ImageRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         if not isinstance(text, str):
             return None
         remedy = "upgrade timm-encmixer, or take another copy"
-        return read_as(cls, text, where=f"{where}: record", error=ImageError, remedy=remedy)
+        return read_as(cls, str(text), where=f"{where}: record", error=ImageError, remedy=remedy)
 
     def to_text(self) -> str:
         """Return the JSON text."""

@@ -60,7 +60,8 @@ def open_ciphertext(source: ImageSource, channels: int, *, where: str | None = N
     with _opened(source) as file:
         image = _parsed(file, where)
         if image.format != "PNG":
-            raise ImageError(where, "a ciphertext PNG", f"{image.format}", JPEG_REASON)
+            reason = JPEG_REASON if image.format in ("JPEG", "MPO") else "give the PNG that encmixer wrote"
+            raise ImageError(where, "a ciphertext PNG", f"{image.format}", reason)
         if image.mode != MODES.get(channels):
             expected, got = f"a PNG of mode {MODES.get(channels)}", f"mode {image.mode}"
             raise ImageError(where, expected, got, "it is not a ciphertext of this model")
