@@ -99,6 +99,28 @@ def test_replacing_with_force(tmp_path):
     assert tree(tmp_path) == {"folder/config.json": "new", "file": "new"}
 
 
+def test_a_file_of_another_kind_stays(encrypted_folder, tmp_path):
+    """Also one that takes the place of what was there while the work is done; an empty file holds nothing to lose."""
+    target = tmp_path / "model.age"
+    target.touch()
+    te.seal_model(encrypted_folder, target, passphrase="secret", force=True)
+    te.seal_model(encrypted_folder, target, passphrase="secret", force=True)
+    target.write_text("theirs")
+    with pytest.raises(TargetExistsError, match=r"model\.age: expected an age file, got a file of another kind"):
+        te.seal_model(encrypted_folder, target, passphrase="secret", force=True)
+    assert target.read_text() == "theirs"
+    target.write_bytes(files.PNG.magic)
+
+    def lose():
+        with files.replacing_file(target, overwrite=True, kind=files.PNG) as temporary:
+            temporary.write_text("ours")
+            target.write_text("theirs")
+
+    with pytest.raises(TargetExistsError, match="a PNG file"):
+        lose()
+    assert target.read_text() == "theirs"
+
+
 def test_a_folder_of_an_owned_name_is_somebody_elses(tmp_path):
     (tmp_path / "target" / "config.json").mkdir(parents=True)
     (tmp_path / "target" / "config.json" / "thesis.txt").write_text("theirs")
