@@ -176,10 +176,13 @@ def replacing_file(path: Path, *, overwrite: bool = False, durable: bool = True)
             can be made again.
 
     Raises:
-        TargetExistsError: The target exists and `overwrite` is false, or is a link.
+        TargetExistsError: The target exists and `overwrite` is false, or is a link or a folder.
         FileAccessError: The operating system refused; nothing is left behind.
     """
     refuse_existing(path, overwrite=overwrite)
+    if path.is_dir():
+        remedy = "choose another target: a folder is not replaced by a file"
+        raise TargetExistsError(str(path), "a file to replace", "a folder", remedy)
     with _os_errors(path, "a file to write"):
         if durable:
             remove_leftovers(path.parent, of=path.name)
