@@ -645,6 +645,12 @@ def data_of_another_model(folder, key):
     return "eval", "--model", NAME, "--key", "owner.key", "--data", "data"
 
 
+@bad(r"model: arch \(--arch\): expected convmixer_256_8_ks5_p4, as its config says, got 'convmixer_768_32'; leave it out")
+def push_of_a_folder_as_another_architecture(folder, key):
+    model_folder(folder)
+    return "model", "push", "model", "me/x", "--key", "owner.key", "--arch", "convmixer_768_32"
+
+
 @bad("first model: expected a plain model, got an encrypted one; give the plain model first")
 def verification_of_an_encrypted_model_with_itself(folder, key):
     encrypted_model(folder, key)
