@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 from signal import SIGKILL, SIGXFSZ
 
@@ -163,6 +164,53 @@ def test_wrong_states(key, other_key, encrypted_folder, tmp_path):
         te.encrypt_checkpoint(BUNDLED_WEIGHTS, tmp_path / "x.safetensors", key, **GIVEN, first_conv="nothing")
     assert not list(tmp_path.glob("x*"))
     assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("field", ["num_classes", "model_args"])
+def test_null_in_a_config_is_refused_where_timm_fails_on_it(field, key, tmp_path):
+    shutil.copytree(BUNDLED_FOLDER, tmp_path / "m")
+    path = tmp_path / "m" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), field: None}))
+    for use in (load_model, lambda folder: te.encrypt_checkpoint(folder, tmp_path / "e", key)):
+        with pytest.raises(CheckpointError, match=rf"got `null` - at `\$\.{field}`"):
+            use(tmp_path / "m")
+
+
+@pytest.mark.parametrize("cfg", [{"input_size": None}, {"fixed_input_size": True}, {"min_input_size": 3}])
+def test_a_config_that_timm_does_not_build_from_is_one_error(cfg, tmp_path):
+    shutil.copytree(BUNDLED_FOLDER, tmp_path / "m")
+    path = tmp_path / "m" / "config.json"
+    config = json.loads(path.read_text())
+    config["model_args"] = {**config["model_args"], "in_chans": 3}
+    path.write_text(json.dumps({**config, "pretrained_cfg": {**config["pretrained_cfg"], **cfg}}))
+    with pytest.raises(CheckpointError, match=r"config\.json: expected a config that timm builds a model from, got TypeError"):
+        load_model(tmp_path / "m")
+
+
+def test_an_architecture_beside_a_config_is_the_same_one(key, tmp_path):
+    for arch in (ARCH, "encmixer_256_8_ks5_p4"):
+        te.encrypt_checkpoint(BUNDLED_FOLDER, tmp_path / "e", key, arch=arch, force=True)
+        load_model(tmp_path / "e", arch=arch)
+    for use in (load_model, lambda src, arch: te.encrypt_checkpoint(src, tmp_path / "x", key, arch=arch)):
+        with pytest.raises(
+            SourceError, match=r"--arch\): expected convmixer_256_8_ks5_p4, as its config says, got 'convmixer_768_32'"
+        ):
+            use(BUNDLED_FOLDER, arch="convmixer_768_32")
+        for source in (BUNDLED_FOLDER, BUNDLED_WEIGHTS):
+            with pytest.raises(SourceError, match="arch: expected a timm model name, got 3"):
+                use(source, arch=3)
+
+
+def test_names_and_tensors_of_other_types(plain_model, key, tmp_path):
+    for first_conv in (3, b"stem.0"):
+        with pytest.raises(StemError, match="first_conv: expected a module's name, got "):
+            te.encrypt_checkpoint(BUNDLED_FOLDER, tmp_path / "x", key, first_conv=first_conv)
+    with pytest.raises(StemError, match="one first convolution"):
+        te.encrypt_checkpoint(BUNDLED_FOLDER, tmp_path / "x", key, first_conv=[[]])
+    for state_dict in ([torch.zeros(1)], 3, "stem", {3: torch.zeros(1)}):
+        with pytest.raises(SourceError, match="state_dict: expected a mapping of names to tensors, got"):
+            te.save_model(plain_model, tmp_path / "x", state_dict=state_dict)
+    assert not (tmp_path / "x").exists()
 
 
 def test_targets(key, tmp_path):

@@ -645,6 +645,26 @@ def data_of_another_model(folder, key):
     return "eval", "--model", NAME, "--key", "owner.key", "--data", "data"
 
 
+@bad(r"model: arch \(--arch\): expected convmixer_256_8_ks5_p4, as its config says, got 'convmixer_768_32'; leave it out")
+def push_of_a_folder_as_another_architecture(folder, key):
+    model_folder(folder)
+    return "model", "push", "model", "me/x", "--key", "owner.key", "--arch", "convmixer_768_32"
+
+
+@bad("first model: expected a plain model, got an encrypted one; give the plain model first")
+def verification_of_an_encrypted_model_with_itself(folder, key):
+    encrypted_model(folder, key)
+    (folder / "data").mkdir()
+    Image.new("RGB", (32, 32)).save(folder / "data" / "x.png")
+    return "model", "verify", "enc", "enc", "--key", "owner.key", "--images", "data"
+
+
+@bad(r"^encmixer: error: mean: expected 3 numbers up to 1000000, one per channel, got .*\(--mean")
+def mean_that_is_no_number(folder, key):
+    model_folder(folder)
+    return "model", "encrypt", "model", "out", "--key", "owner.key", "--mean", "nan,0,1e400", "--std", "1,1,1"
+
+
 @bad("--only: expected names among weights_only, .* got 'guess'")
 def audit_by_an_unknown_attack(folder, key):
     return "audit", "--only", "guess"

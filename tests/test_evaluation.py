@@ -10,7 +10,14 @@ from PIL import Image
 
 import timm_encmixer as te
 from timm_encmixer.bundled import BUNDLED_MODEL, bundled_images
-from timm_encmixer.errors import DataError, ImageError, KeyMismatchError, MissingExtraError
+from timm_encmixer.errors import (
+    AlreadyEncryptedError,
+    DataError,
+    ImageError,
+    KeyMismatchError,
+    MissingExtraError,
+    NotEncryptedError,
+)
 from timm_encmixer.evaluation.accuracy import evaluate, wrong_key
 from timm_encmixer.evaluation.exactness import verify
 from timm_encmixer.images.labelled import UNLABELLED, MemoryImages, TableImages, open_images, open_labelled_images
@@ -125,6 +132,10 @@ def test_verification_holds_and_notices_a_difference(plain_model, key, photos):
     assert not verify(torch.nn.Sequential(copy.deepcopy(plain_model).half().float()), encrypted, key, images).holds
     with pytest.raises(DataError):
         verify(plain_model, encrypted, key, [])
+    with pytest.raises(AlreadyEncryptedError, match="first model: expected a plain model"):
+        verify(encrypted, encrypted, key, images)
+    with pytest.raises(NotEncryptedError, match="second model: expected an encrypted model"):
+        verify(plain_model, plain_model, key, images)
 
 
 def folders(root, *names, count=2):

@@ -220,6 +220,18 @@ def test_changed_channels_are_refused(key):
         te.encrypt_model(model, key)
 
 
+@pytest.mark.parametrize("given", [(float("nan"), 0, 1), (0, 0, 10**400), (0, 0, 2e6), (0.5, 0.5), (), "0.5", 3])
+def test_a_normalisation_that_is_none_is_named(given, plain_model, key):
+    expected = r"expected 3 numbers( above 0,)? up to 1000000, one per channel"
+    for name, other in (("mean", "std"), ("std", "mean")):
+        with pytest.raises(
+            SchemeError, match=rf"^{name}: {expected}, got .*; pass {name}=\(\.\.\., \.\.\., \.\.\.\) \(--{name}"
+        ):
+            te.encrypt_model(plain_model, key, **{name: given, other: (0.2, 0.2, 0.2)})
+    with pytest.raises(SchemeError, match=r"^std: expected 3 numbers above 0"):
+        te.encrypt_model(plain_model, key, mean=(0.5, 0.5, 0.5), std=(0.2, 0, 0.2))
+
+
 def test_unusable_weights(key):
     with torch.device("meta"):
         model = timm.create_model("convmixer_768_32")
@@ -229,6 +241,11 @@ def test_unusable_weights(key):
     model.stem[0].weight.data[0, 0, 0, 0] = float("nan")
     with pytest.raises(StemError, match="NaN"):
         te.encrypt_model(model, key)
+    for dtype in (torch.float8_e4m3fn, torch.float8_e5m2, torch.complex64, torch.int8):  # torch cannot compute with these
+        weight = torch.ones(256, 3, 4, 4).to(dtype)
+        model.stem[0].weight = nn.Parameter(weight, requires_grad=False)
+        with pytest.raises(StemError, match=rf"stem\.0\.weight: .*float64\), got {dtype}; encrypt before quantising"):
+            te.encrypt_model(model, key)
     model.stem[0] = nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 256, 4, 4))
     with pytest.raises(StemError, match=r"torch\.nn\.Conv2d"):
         te.encrypt_model(model, key)

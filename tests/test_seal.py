@@ -284,6 +284,9 @@ def test_bad_arguments(small, identity, recipient, tmp_path):
     with pytest.raises(SealError, match="got both"):
         te.seal_model(small, tmp_path / "m.age", recipients=[recipient], passphrase="x")
     assert not (tmp_path / "m.age").exists()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(TargetExistsError, match="folder: expected a file to replace, got a folder; choose another target"):
+        te.seal_model(small, tmp_path / "folder", recipients=[recipient], force=True)
     te.seal_model(small, tmp_path / "m.age", recipients=[recipient])
     stranger = str(pyrage.x25519.Identity.generate())
     with pytest.raises(SealError, match="No matching keys") as error:

@@ -62,6 +62,7 @@ def test_the_plain_state_is_recognised_under_every_cipher(cipher, dtype, key, ot
         ):
             with pytest.raises(NotEncryptedError, match=PLAIN):
                 verb(changed)
+        assert te.scheme_of(changed) == te.scheme_of(encrypted)  # a reader of the record, which does not look at weights
         with pytest.raises(NotEncryptedError, match=PLAIN):
             te.save_model(encrypted, tmp_path / "m", state_dict=state)
     assert not (tmp_path / "m").exists()

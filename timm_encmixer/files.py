@@ -215,10 +215,13 @@ def replacing_file(
         kind: What an existing file must be to be replaced; None replaces any.
 
     Raises:
-        TargetExistsError: The target exists and `overwrite` is false, or is a link or of another kind.
+        TargetExistsError: The target exists and `overwrite` is false, or is a link, a folder or of another kind.
         FileAccessError: The operating system refused; nothing is left behind.
     """
     refuse_existing(path, overwrite=overwrite)
+    if path.is_dir():
+        remedy = "choose another target: a folder is not replaced by a file"
+        raise TargetExistsError(str(path), "a file to replace", "a folder", remedy)
     if kind is not None:
         kind.refuse_other(path)
     with _os_errors(path, "a file to write"):

@@ -29,6 +29,7 @@ SCRAMBLE = "scramble"  # of the blocks among each other
 SCRAMBLING_CIPHERS = (SCRAMBLE, *(f"{cipher}+{SCRAMBLE}" for cipher in CIPHERS))
 DEFAULT_CIPHER = "shuffle+negpos"
 PATCH_PX = range(2, 33)
+LARGEST_NORMALISATION = 1_000_000  # of a mean or a std
 _LARGEST_IMAGE = 2**28  # numbers
 _LARGEST_BLOCK = _MOST_BLOCKS = 2**18  # numbers in a block, blocks in an image: some tenths of a second to permute
 _LARGEST_MATRIX = 4096  # rows of an orthogonal matrix: some seconds to make, 128 MiB
@@ -50,7 +51,7 @@ def parts_of(cipher: str) -> tuple[str, ...]:
 
 _Side = Annotated[int, Meta(ge=1, le=65536)]
 Size = tuple[_Side, _Side, _Side]
-Numbers = tuple[Annotated[float, Meta(ge=-1e6, le=1e6)], ...]
+Numbers = tuple[Annotated[float, Meta(ge=-LARGEST_NORMALISATION, le=LARGEST_NORMALISATION)], ...]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "box", "hamming", "lanczos"]
 CropMode = Literal["center", "squash", "border"]
 Share = Annotated[float, Meta(ge=0.01, le=2)]  # a few of timm's models are cropped from smaller images, with a border

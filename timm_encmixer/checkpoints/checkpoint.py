@@ -83,6 +83,20 @@ class Checkpoint:
             positions = None if self.scheme.positions is None else self.read(self.scheme.positions)
             self.sketch.check(self.scheme, self.read_kernel(self.scheme.stem), positions, where=str(self.weights.path))
 
+    def check_architecture(self, arch: str | None) -> None:
+        """Refuse an architecture that a caller names beside a config that names another one.
+
+        Raises:
+            SourceError: It is another one, or no name.
+        """
+        if arch is not None and not isinstance(arch, str):
+            raise SourceError("arch", "a timm model name", repr(arch)[:100], "give the name as a text")
+        if arch is None or self.config is None:
+            return
+        if _plain_name(arch) != _plain_name(self.config["architecture"]):
+            expected = f"{self.config['architecture']}, as its config says"
+            raise SourceError(f"{self.path}: arch (--arch)", expected, repr(arch), "leave it out: it is for .safetensors files")
+
     def read(self, name: str) -> Tensor:
         """Return a tensor, checked to hold finite numbers.
 
@@ -148,6 +162,12 @@ class Checkpoint:
         return {**config, RECORD_NAME: scheme.to_dict()} if scheme is not None else config
 
 
+def _plain_name(arch: str) -> str:
+    """Return timm's name of an architecture without its tag; `encmixer_X` is what encrypts `convmixer_X`."""
+    name = arch.partition(".")[0]
+    return f"convmixer_{name.removeprefix('encmixer_')}" if name.startswith("encmixer_") else name
+
+
 def write_config(folder: Path, content: Mapping[str, Any]) -> None:
     """Write a folder's config.json."""
     (folder / CONFIG_NAME).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
@@ -210,7 +230,7 @@ def save_model(model: nn.Module, dst: PathLike, *, state_dict: Mapping[str, Tens
             not those that timm builds from its configuration: it is quantised or pruned, or has other layers or image size.
         NotEncryptedError: It has the record of an encrypted model, and its weights are plain or encrypted with another key.
         SchemeMismatchError: It has such a record, and its weights were resampled.
-        SourceError: This is no model, or a network of your own around one.
+        SourceError: This is no model, or a network of your own around one; or `state_dict` is no mapping.
         TargetExistsError, FileAccessError: The folder is there, or cannot be written.
     """
     scheme, model = scheme_of(model), unwrapped(model)
@@ -244,8 +264,11 @@ def save_model(model: nn.Module, dst: PathLike, *, state_dict: Mapping[str, Tens
         _check_loads(model, folder, config)
 
 
-def _tensors_to_save(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
+def _tensors_to_save(state_dict: Any) -> dict[str, Tensor]:
     """Return a state dict's tensors on the CPU, under the names that they have without the wrappers of torch.compile."""
+    if not isinstance(state_dict, Mapping) or not all(isinstance(name, str) for name in state_dict):
+        got = f"something else ({type(state_dict).__name__})"
+        raise SourceError("state_dict", "a mapping of names to tensors", got, "leave it out, or give model.state_dict()")
     other = next((name for name, value in state_dict.items() if not isinstance(value, Tensor) or value.is_quantized), None)
     if other is not None:
         raise CheckpointError(f"model: {other}", "a tensor of numbers", "a quantised or packed one", "save before quantising")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from timm_encmixer.errors import CheckpointError
 from timm_encmixer.files import open_regular
@@ -44,8 +44,8 @@ class _Config(Struct):
 
     architecture: Annotated[str, Meta(min_length=1, max_length=1024)]
     pretrained_cfg: _PretrainedCfg
-    num_classes: Classes | None = None
-    model_args: dict[str, Any] | None = None
+    num_classes: Classes | UnsetType = UNSET  # timm refuses null in these two
+    model_args: dict[str, Any] | UnsetType = UNSET
 
 
 def path_in(name: str) -> str | None:

@@ -58,7 +58,7 @@ def encrypt_checkpoint(
         dst: Folder or .safetensors file to write, as `src` is; at every moment absent, old or whole.
         key: The secret key or its file.
         cipher: One of `timm_encmixer.CIPHERS`.
-        arch: timm name whose normalisation and stem a single file has.
+        arch: timm name whose normalisation and stem a single file has. A folder's is in its config, and no other is taken.
         mean: Per-channel normalisation of the plain model; to override what `arch` or the config says, or with `stem_stride`.
         std: Likewise.
         stem_stride: Of a single file that is no architecture of timm's, with `mean` and `std`: the stem's stride in pixels. It
@@ -76,6 +76,7 @@ def encrypt_checkpoint(
         AlreadyEncryptedError: `src` is encrypted.
         CheckpointError, SchemeError: A file is malformed, or no normalisation or no architecture is known.
         StemError: The architecture cannot be encrypted, or not by this cipher.
+        SourceError: `arch` is no name of timm's, or another one than the config has.
         FileAccessError, TargetExistsError: A file cannot be read, or the target is there or cannot be written.
 
     Warns:
@@ -86,6 +87,7 @@ def encrypt_checkpoint(
     if source.scheme is not None:
         where = str(source.path)
         raise AlreadyEncryptedError(where, "a plain checkpoint", "an encrypted one", "decrypt or rotate it instead")
+    source.check_architecture(arch)
     described = _described(source, arch, first_conv, mean, stem_stride)
     weight = source.read_kernel(described.stem)
     plain = preprocessing_of(described.cfg, weight.shape[1], mean, std)

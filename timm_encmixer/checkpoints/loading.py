@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import timm
@@ -10,9 +11,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from timm_encmixer.checkpoints.checkpoint import Checkpoint, check_tensors, check_weights
-from timm_encmixer.checkpoints.config_file import LOCAL_PREFIX
+from timm_encmixer.checkpoints.config_file import CONFIG_NAME, LOCAL_PREFIX
 from timm_encmixer.checkpoints.sources import SourceLike, find_source
-from timm_encmixer.errors import CheckpointError, NotEncryptedError, SourceError, warn_caller
+from timm_encmixer.errors import CheckpointError, EncMixerError, NotEncryptedError, SourceError, warn_caller
 from timm_encmixer.models.bare import bare_model
 from timm_encmixer.models.record import attach_scheme, check_stem, scheme_of
 from timm_encmixer.models.wrappers import unwrapped
@@ -26,7 +27,8 @@ def load_model(source: ModelLike, *, arch: str | None = None) -> nn.Module:
 
     Args:
         source: As for `find_source`; a model is returned as it is, in evaluation mode.
-        arch: timm name of a single file's architecture; an encrypted file that records its own needs none.
+        arch: timm name of a single file's architecture; an encrypted file that records its own needs none. A folder's is in its
+            config, and no other is taken.
 
     Raises:
         SourceError: It names nothing that is a whole model.
@@ -40,11 +42,12 @@ def load_model(source: ModelLike, *, arch: str | None = None) -> nn.Module:
         return source.eval()
     source = find_source(source)
     checkpoint = source.checkpoint
+    checkpoint.check_architecture(arch)
     if checkpoint.config is None:
         model = _load_single_file(checkpoint, arch)
     else:
         check_weights(checkpoint.weights, checkpoint.config, where=source.name)
-        model = timm.create_model(f"{LOCAL_PREFIX}{checkpoint.path}", pretrained=True)
+        model = _build(checkpoint.path)
     if checkpoint.scheme is not None:
         attach_scheme(model, checkpoint.scheme, checkpoint.sketch)
         check_loaded(model, source.name)
@@ -77,6 +80,19 @@ def find_scheme(target: ModelLike | Scheme) -> Scheme:
     if scheme is None:
         raise NotEncryptedError(where, "an encrypted model with its record", "a plain one", "encrypt it first")
     return scheme
+
+
+def _build(folder: Path) -> nn.Module:
+    """Let timm build and load a folder's model; it reads more of a config than is checked when the config is read."""
+    try:
+        model: nn.Module = timm.create_model(f"{LOCAL_PREFIX}{folder}", pretrained=True)
+        return model
+    except (EncMixerError, OSError):
+        raise
+    except Exception as error:
+        expected, got = "a config that timm builds a model from", f"{type(error).__name__}: {error}"
+        remedy = "take the folder that timm.models.save_for_hf or encmixer wrote"
+        raise CheckpointError(str(folder / CONFIG_NAME), expected, got, remedy) from error
 
 
 def _load_single_file(checkpoint: Checkpoint, arch: str | None) -> nn.Module:

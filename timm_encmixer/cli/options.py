@@ -49,7 +49,9 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 label_column_option = click.option(
     "--label-column", metavar="NAME", help="Column of class labels of a table; needed where it has several."
 )
-arch_option = click.option("--arch", metavar="NAME", help="timm name of the architecture of a .safetensors file.")
+arch_option = click.option(
+    "--arch", metavar="NAME", help="timm name of the architecture of a .safetensors file; a folder has its own."
+)
 token_option = click.option(
     "--token", metavar="TOKEN", envvar="HF_TOKEN", show_envvar=True, help="Access token of the Hub; default: hf auth login."
 )

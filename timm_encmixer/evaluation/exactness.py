@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from timm_encmixer.checkpoints.loading import ModelLike, find_scheme, load_model
 from timm_encmixer.ciphers import BlockCipher
-from timm_encmixer.errors import DataError, SourceError
+from timm_encmixer.errors import AlreadyEncryptedError, DataError, NotEncryptedError, SourceError
 from timm_encmixer.evaluation.columns import text_table
 from timm_encmixer.images.transform import ClientTransform, cipher_input, normalised_plain
 from timm_encmixer.keys import KeyLike
+from timm_encmixer.models.record import scheme_of
 
 TOLERANCE = 2.0  # times the plain model's own rounding error
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -76,6 +77,7 @@ def verify(
         precision: One of `PRECISIONS`; bf16 and fp16 compute under torch's autocast, as mixed precision does.
 
     Raises:
+        AlreadyEncryptedError, NotEncryptedError: The first model is encrypted, or the second one is plain.
         KeyMismatchError: The encrypted model has another key.
         DataError, ImageError: There are no images, or one cannot be used.
         SourceError: A source names no model, or the two models do not answer alike.
@@ -83,6 +85,11 @@ def verify(
     if not images:
         raise DataError("images", "at least one image", "none", "give a folder with images")
     plain, encrypted = load_model(plain), load_model(encrypted)
+    remedy = "give the plain model first, the encrypted one second"
+    if scheme_of(plain) is not None:
+        raise AlreadyEncryptedError("first model", "a plain model", "an encrypted one", remedy)
+    if scheme_of(encrypted) is None:
+        raise NotEncryptedError("second model", "an encrypted model with its record", "a plain one", remedy)
     scheme = find_scheme(encrypted)
     transform = ClientTransform(BlockCipher(key, scheme))
     assert scheme.plain is not None  # ClientTransform has seen to it

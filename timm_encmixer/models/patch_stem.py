@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from timm_encmixer.errors import StemError
 from timm_encmixer.scheme import PATCH_PX
 
+_COMPUTABLE = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # torch only stores other floating-point types
+
 
 def find_stem(model: nn.Module, first: str | Sequence[str] | None) -> tuple[str, nn.Conv2d]:
     """Return the name and the module of a model's patch stem; inside timm's feature wrappers too, under its plain name.
@@ -26,12 +28,14 @@ def find_stem(model: nn.Module, first: str | Sequence[str] | None) -> tuple[str,
         StemError: There is none, there are several, or it is not a patch convolution.
     """
     modules: dict[str, Any] = dict(model.named_modules())
+    if not isinstance(first, (str, list, tuple, type(None))):
+        raise StemError("first_conv", "a module's name", repr(first)[:100], "give it as in model.named_modules(): 'stem.0'")
     if first is None:
         names = [name for name, module in modules.items() if isinstance(module, nn.Conv2d)][:1]
     elif isinstance(first, str):
         names = modules_named(model, first)
     else:
-        names = [name for name in first if name in modules]
+        names = [name for name in first if isinstance(name, str) and name in modules]
     remedy = "only models that read the image through one patch convolution can be encrypted"
     if len(names) != 1:
         raise StemError("model", "one first convolution", f"{len(names)} ({', '.join(names) or 'none'})", remedy)
@@ -86,8 +90,9 @@ def check_weights_are_own(model: nn.Module) -> None:
 
 def check_finite(name: str, tensor: Tensor) -> None:
     """Raise `StemError` unless a stem tensor holds finite numbers in memory."""
-    if not tensor.is_floating_point():
-        raise StemError(name, "floating-point weights", str(tensor.dtype), "encrypt before quantising")
+    if tensor.dtype not in _COMPUTABLE:
+        expected = f"floating-point weights ({', '.join(map(str, _COMPUTABLE))})"
+        raise StemError(name, expected, str(tensor.dtype), "encrypt before quantising")
     if tensor.is_meta:
         raise StemError(name, "weights in memory", "the meta device", "load the weights first")
     if not bool(torch.isfinite(tensor).all()):

@@ -9,7 +9,7 @@ from timm.data import resolve_data_config
 
 from timm_encmixer.errors import SchemeError, SchemeMismatchError
 from timm_encmixer.models.stem_algebra import MID_GREY
-from timm_encmixer.scheme import NOTE_PREFIX, Preprocessing, Scheme, scheme_in_notes
+from timm_encmixer.scheme import LARGEST_NORMALISATION, NOTE_PREFIX, Preprocessing, Scheme, scheme_in_notes
 
 _SOURCE_FIELDS = ("url", "file", "state_dict", "hf_hub_id", "hf_hub_filename", "source")
 
@@ -90,7 +90,8 @@ def preprocessing_of(
     """Read a plain model's preprocessing from its `pretrained_cfg`; `mean` and `std` take precedence.
 
     Raises:
-        SchemeError: The configuration has no normalisation for this many channels and none was given.
+        SchemeError: The configuration has no normalisation for this many channels and none was given, or what was given is not
+            one.
     """
     if (mean is None) != (std is None):
         raise SchemeError("mean and std", "both or neither", "one of them", "pass both")
@@ -98,7 +99,7 @@ def preprocessing_of(
         raise SchemeError("model", "a pretrained_cfg with mean and std", "none", "pass mean=... and std=..., one per channel")
     data: dict[str, Any] = resolve_data_config(pretrained_cfg=dict(cfg) or {"input_size": (channels, 224, 224)})  # type: ignore[no-untyped-call]
     if mean is not None and std is not None:
-        data.update(mean=per_channel("mean", mean), std=per_channel("std", std))
+        data.update(mean=per_channel("mean", mean, channels), std=per_channel("std", std, channels))
     if len(data["mean"]) != channels or len(data["std"]) != channels:
         raise SchemeError(
             "model",
@@ -119,13 +120,25 @@ def preprocessing_of(
     )
 
 
-def per_channel(name: str, values: Any) -> tuple[float, ...]:
+def per_channel(name: str, values: Any, channels: int | None = None) -> tuple[float, ...]:
     """Return a caller's mean or std as numbers.
 
+    Args:
+        name: "mean" or "std".
+        values: What the caller gave.
+        channels: How many there must be; None takes any number of them.
+
     Raises:
-        SchemeError: It is no list of numbers.
+        SchemeError: It is no list of so many numbers in the range that a record allows, or a std is not above 0.
     """
     try:
-        return tuple(float(value) for value in values)
-    except (TypeError, ValueError) as error:
-        raise SchemeError(name, "a list of numbers, one per channel", repr(values), f"pass {name}=(..., ..., ...)") from error
+        numbers = () if isinstance(values, (str, bytes)) else tuple(float(value) for value in values)
+    except (TypeError, ValueError, OverflowError):
+        numbers = ()
+    fits = len(numbers) == channels if channels is not None else bool(numbers)
+    lowest = min(numbers, default=0.0)
+    if not fits or not all(abs(number) <= LARGEST_NORMALISATION for number in numbers) or (name == "std" and lowest <= 0):
+        range_ = f"above 0, up to {LARGEST_NORMALISATION}" if name == "std" else f"up to {LARGEST_NORMALISATION}"
+        expected = f"{channels or 'a list of'} numbers {range_}, one per channel"
+        raise SchemeError(name, expected, repr(values)[:100], f"pass {name}=(..., ..., ...) (--{name} ...,...,...)")
+    return numbers

@@ -136,13 +136,15 @@ def push_source(
         options: Of the push.
         key: Needed for a plain source; for an encrypted one it is checked and searched for in what is sent.
         cipher: For a plain source.
-        arch: timm name of a .safetensors file's architecture.
+        arch: timm name of a .safetensors file's architecture; of a folder no other than its config's.
 
     Raises:
-        MissingKeyError: The source is plain and there is no key. And as `push_to_hub`.
+        MissingKeyError: The source is plain and there is no key.
+        SourceError: `arch` is another architecture than the config's. And as `push_to_hub`.
     """
     source = find_source(src, token=options.token)
     checkpoint = source.checkpoint
+    checkpoint.check_architecture(arch)
     plain = checkpoint.path if checkpoint.scheme is None else None
     if plain is not None:
         key = _needed_key(key, source.name)
