@@ -18,7 +18,7 @@ from timm_encmixer.cli.model import model
 from timm_encmixer.cli.model_hub import pull, push
 from timm_encmixer.cli.model_seal import open_, seal
 from timm_encmixer.cli.models import models
-from timm_encmixer.cli.options import BAD_INPUT, CHECK_FAILED
+from timm_encmixer.cli.options import BAD_INPUT, NOBODY_READS
 from timm_encmixer.cli.signals import catch_signals, end_interrupted
 from timm_encmixer.errors import EncMixerError
 
@@ -73,7 +73,7 @@ def main() -> None:
         end_interrupted()
     except BrokenPipeError:  # whoever read the output has enough of it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(CHECK_FAILED)
+        sys.exit(NOBODY_READS)
     except OSError as error:
         got = error.strerror or str(error)
         _fail(f"{error.filename or 'output'}: expected a file to use, got {got}; check the path and the free space")
