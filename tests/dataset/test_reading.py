@@ -294,6 +294,11 @@ def test_names_by_which_the_source_is_read_otherwise_are_refused(files, message,
         assert encrypt(src, tmp_path / "ct2", include=["*.jpg"]).images == 1  # so that it is said which files are meant
 
 
+def test_a_folder_that_datasets_does_not_read_at_all_is_encrypted_for_others(encrypt, tmp_path):
+    src = write(tmp_path / "src", {"a.Jpg": picture(1), "b.Jpg": picture(2)})
+    assert encrypt(src, tmp_path / "ct").images == 2
+
+
 def test_a_run_that_has_begun_goes_on_when_a_side_file_was_mended(encrypt, transform, tmp_path):
     """The table is damaged after the first images are encrypted: what is done stays."""
     src = write(tmp_path / "src", {**FOUR, "more/9.jpg": b"no image", "metadata.jsonl": jsonl(ROWS)})

@@ -269,10 +269,10 @@ class Ledger:
             FileAccessError: It would lie behind a link.
             OSError: The operating system refused.
         """
-        place_file(self._name(entry, source, files, digests), self._entry_file(entry.name), inside=self.folder)
+        place_file(self._give_names(entry, source, files, digests), self._entry_file(entry.name), inside=self.folder)
 
-    def _name(self, entry: Entry, source: Sequence[SourceFile], files: Sequence[Path], digests: Sequence[str]) -> Path:
-        """Note what is about to get its name, so that a run that is killed leaves nothing that the next one cannot tell."""
+    def _give_names(self, entry: Entry, source: Sequence[SourceFile], files: Sequence[Path], digests: Sequence[str]) -> Path:
+        """Give files their names; returns the note, written before, by which the next run knows them."""
         fields = {name: getattr(entry, name) for name in Entry.__struct_fields__}
         done = _Done(**fields, source=tuple(source), digests=tuple(digests) if entry.is_run else ())
         note = self._entry_file(entry.name).with_suffix(_NOTED)
@@ -281,8 +281,8 @@ class Ledger:
         for new, (name, digest) in zip(files, done.named, strict=True):
             target = self.root / name
             try:
-                target.parent.mkdir(parents=True, exist_ok=True)
                 refuse_elsewhere(target, self.root)
+                target.parent.mkdir(parents=True, exist_ok=True)
                 rename_new(new, target)
             except (FileExistsError, NotADirectoryError) as error:
                 if not _holds(target, digest):
@@ -306,7 +306,7 @@ class Ledger:
             yield new
             sync_file(new)
             digest = sha256_of(new)
-            self._name(Entry(name, new.stat().st_size, digest, 0, 0), (), [new], [digest])
+            self._give_names(Entry(name, new.stat().st_size, digest, 0, 0), (), [new], [digest])
         finally:
             new.unlink(missing_ok=True)
 

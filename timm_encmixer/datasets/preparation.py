@@ -78,7 +78,10 @@ def prepare(side_files: SideFiles, listing: BinaryIO, *, chosen: bool) -> list[d
             configs = [kept for config in configs if (kept := _matching(config, after))]
         if card is not None:
             (after / CARD_NAME).write_text(str(with_configs(card, configs)), encoding="utf-8")
-        _compare(before, after, targets | {name: name for name in layout.metadata}, layout, where=source.where)
+        is_whole = len(targets) == sum(shard.files for shard in layout.shards)  # otherwise a pattern may name what is not in it
+        must_be_read = is_whole and bool(configs_of(card) or layout.metadata)
+        targets |= {name: name for name in layout.metadata}
+        _compare(before, after, targets, layout, where=source.where, must_be_read=must_be_read)
     return configs
 
 
@@ -149,12 +152,12 @@ def _names(listing: BinaryIO) -> Iterator[str]:
         yield from (file.name for file in shard.files if shard.shard != SIDE_FILES)
 
 
-def _compare(before: Path, after: Path, targets: Mapping[str, str], layout: Layout, *, where: str) -> None:
+def _compare(before: Path, after: Path, targets: Mapping[str, str], layout: Layout, *, where: str, must_be_read: bool) -> None:
     rows = layout.kind == IMAGES and NOT_INCLUDED not in layout.left_out
     try:
         source = loading.read(before, rows=rows)
     except Exception as error:  # whatever the library raises
-        if len(targets) < sum(shard.files for shard in layout.shards):  # a pattern may name a file that is in no sample
+        if not must_be_read:  # there is nothing to keep
             return
         raise _unlike(where, f"one that it does not read plain ({loading.first_line(error)})") from error
     try:
