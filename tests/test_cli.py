@@ -831,3 +831,14 @@ def test_models_are_listed_filtered_and_searched(encmixer):
     refused = encmixer("models", "--refused", "--search", "resnet50").stdout
     assert "got kernel (7, 7), stride (2, 2)" in refused
     assert refused.splitlines()[-1].endswith(" refused")
+
+
+@pytest.mark.parametrize("words", [["models", "--json"], ["--help"], ["dataset", "--help"]])
+def test_a_reader_of_the_output_that_has_gone_is_no_check_that_failed(words, tmp_path):
+    read, write = os.pipe()
+    os.close(read)
+    with (tmp_path / "stderr").open("wb") as err, os.fdopen(write, "wb") as out:
+        places = {"out": out.fileno(), "err": err.fileno(), "address": processes.server()}
+        run = processes.Child(["-m", "timm_encmixer", *words], env=dict(os.environ), cwd=tmp_path, **places)
+        assert run.wait() == 141
+    assert not (tmp_path / "stderr").read_text()

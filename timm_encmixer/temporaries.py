@@ -52,6 +52,11 @@ def digest_of_name(name: str) -> str:
     return hashlib.sha256(os.fsencode(name)).hexdigest()[:8]
 
 
+def is_temporary(name: str) -> bool:
+    """Whether a name is that of a temporary file or folder."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
 def remove_leftovers(folder: Path, *, of: str | None = None) -> int:
     """Remove the temporary files and folders of runs that died, and log how many that were.
 

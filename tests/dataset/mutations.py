@@ -66,8 +66,8 @@ def read_all(root: Path) -> None:
     describe_dataset(str(root))
     ledger.known(), ledger.job(), ledger.done(), ledger.origin()
     if (root / ".encmixer" / "manifest.json").exists():
-        list(ledger.made_from())
         manifest = manifest_in(source)
+        list(ledger.made_from(manifest))
         differences(manifest, read_layout(source)), ledger.written(manifest)
     else:
         ledger.keep(lambda entry, made_from: True)

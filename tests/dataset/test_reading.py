@@ -107,6 +107,11 @@ LAYOUTS: dict[str, dict[str, bytes | str]] = {
         for name in ("train", "test")
         for file, content in {**FOUR, "metadata.csv": csv_of(PLAIN)}.items()
     },
+    "patterns_that_become_one": {
+        **FOUR,
+        "README.md": readme({"config_name": "default", "data_files": ["*.jpg", "*.JPEG", "*.png", "*.webp"]}),
+    },
+    "names_in_capitals": {"a.jpg": picture(1), "b.JPG": picture(2, ".JPG"), "notes.txt": b"of an image"},
     "class_folders": {f"{part}/{label}/{n}.jpg": picture(n) for part in ("train", "test") for label in "xy" for n in range(2)},
     "pattern": {**A_AND_B, "README.md": readme({"config_name": "default", "data_files": "a/*.jpg"})},
     "patterns": {
@@ -226,6 +231,33 @@ REFUSED: dict[str, tuple[dict[str, bytes | str], str]] = {
     "a table that is no parquet": ({**FOUR, "metadata.parquet": b"PAR1"}, "metadata.parquet: expected the text"),
     "metadata of a card that is no YAML": ({**FOUR, "README.md": "---\na: [\n---\n"}, "README.md: expected a card"),
     "configurations that are none": ({**FOUR, "README.md": "---\nconfigs: 5\n---\n"}, "README.md: expected configs"),
+    "a card that is no UTF-8": ({**FOUR, "README.md": b"# caf\xe9"}, "README.md: expected text in UTF-8"),
+    "a table with a number that no float holds": (
+        {**FOUR, "metadata.jsonl": '{"file_name": "0.jpg", "n": 1e400}\n'},
+        "a number that no float holds: 1e400",
+    ),
+    "a table with a name twice": (
+        {**FOUR, "metadata.jsonl": '{"file_name": "0.jpg", "file_name": "2.png"}\n'},
+        "a name twice in one object: file_name",
+    ),
+    "a row of no file": (
+        {**FOUR, "metadata.csv": csv_of([*PLAIN, {"file_name": "9.png", "n": 9}])},
+        "9.png, which is not there",
+    ),
+    "a row of no file in JSON": ({**FOUR, "metadata.jsonl": jsonl([{"file_name": "9.png"}])}, "9.png, which is not there"),
+    "a row of no file in parquet": (
+        {**FOUR, "metadata.parquet": parquet_of([{"file_name": "../0.jpg"}])},
+        r"\.\./0\.jpg, which is not there",
+    ),
+    "a table with other separators": (
+        {**FOUR, "metadata.csv": "file_name;n\r\n0.jpg;1\r\n"},
+        "one that it does not read plain",
+    ),
+    "a table of lists in CSV": ({**FOUR, "metadata.csv": "file_names,n\r\n0.jpg,1\r\n"}, "one that it does not read plain"),
+    "a pattern that matches nothing": (
+        {**FOUR, "README.md": readme({"config_name": "default", "data_files": "*.JPG"})},
+        "one that it does not read plain",
+    ),
     "an archive beside the images": ({**FOUR, "more.zip": b""}, "more.zip: expected image files, got an archive"),
     "a state that is no JSON": ({"data.arrow": b"", "state.json": "{"}, "state.json: expected the text"),
 }
@@ -243,6 +275,28 @@ def test_what_cannot_be_read_so_is_refused_before_the_first_image_and_can_be_men
             (src / name).unlink()
     if "data.arrow" not in files:
         assert encrypt(src, tmp_path / "ct").images == 4
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"x/a.jpg": picture(1), "x/b.Jpg": picture(2), "y/c.jpg": picture(3)}, "2 files|2 rows of .*, then 3 rows"),
+        ({"train/a.jpg": picture(1), "train/a.txt": b"told", "train/b.txt": b"told"}, "of the kind text, then imagefolder"),
+        ({"a.jpg": picture(1), "a.json": b"{}", "b.json": b"{}"}, "of the kind json, then imagefolder"),
+    ],
+)
+def test_names_by_which_the_source_is_read_otherwise_are_refused(files, message, encrypt, tmp_path):
+    src = write(tmp_path / "src", files)
+    with pytest.raises(DataError, match=message):
+        encrypt(src, tmp_path / "ct")
+    assert not [name for name in tree(tmp_path / "ct") if not name.startswith(".encmixer/")]
+    if "a.txt" in str(files):
+        assert encrypt(src, tmp_path / "ct2", include=["*.jpg"]).images == 1  # so that it is said which files are meant
+
+
+def test_a_folder_that_datasets_does_not_read_at_all_is_encrypted_for_others(encrypt, tmp_path):
+    src = write(tmp_path / "src", {"a.Jpg": picture(1), "b.Jpg": picture(2)})
+    assert encrypt(src, tmp_path / "ct").images == 2
 
 
 def test_a_run_that_has_begun_goes_on_when_a_side_file_was_mended(encrypt, transform, tmp_path):

@@ -247,7 +247,9 @@ def test_what_is_missing_or_too_much_is_counted(make, encrypt, key, tmp_path):
     assert not verify_dataset(str(tmp_path / "ct"), progress=False).holds
     gone[0].with_stem("more").unlink()
     gone[0].write_bytes(b"")
-    with pytest.raises(IntegrityError, match=name if make is parquet_folder else "images of other sizes"):
+    with pytest.raises(
+        IntegrityError, match=f"got another size of {name}" if make is parquet_folder else "got one with images of other sizes"
+    ):
         encrypt(src, tmp_path / "ct")
     if make is parquet_folder:
         counts = te.decrypt_dataset(tmp_path / "ct", tmp_path / "part", key, include=["train-*"], progress=False)
@@ -331,6 +333,133 @@ def test_what_others_put_into_the_target_is_not_taken_for_its_own(encrypt, tmp_p
             encrypt(src, tmp_path / "ct")
     stranger.unlink()
     assert encrypt(src, tmp_path / "ct").kept == 2
+
+
+def not_ours(root: Path, finished: Path, how: str) -> None:
+    """A folder that this command did not begin, though it has the folder of its books."""
+    (root / "a").mkdir(parents=True)
+    (root / "README.md").write_text("notes")
+    (root / "a" / "0.png").write_bytes(b"theirs")
+    if how == "books without a manifest":
+        shutil.copytree(finished / ".encmixer", root / ".encmixer")
+        (root / ".encmixer" / "manifest.json").unlink()
+    else:
+        (root / ".encmixer").mkdir()
+    if how == "a pipe as manifest":
+        os.mkfifo(root / ".encmixer" / "manifest.json")
+    if how == "other files in an empty one":
+        shutil.rmtree(root / "a")
+        (root / "README.md").rename(root / ".encmixer" / "README.md")
+
+
+@pytest.mark.parametrize(
+    "how", ["empty books", "books without a manifest", "a pipe as manifest", "other files in an empty one"]
+)
+def test_a_folder_is_this_commands_own_only_by_its_job_or_its_manifest(how, encrypt, tmp_path):
+    src = folder_of(tmp_path / "src")
+    encrypt(src, tmp_path / "finished")
+    not_ours(tmp_path / "ct", tmp_path / "finished", how)
+    before = tree(tmp_path / "ct")
+    with pytest.raises(TargetExistsError, match="one that holds something else"):
+        encrypt(src, tmp_path / "ct")
+    assert tree(tmp_path / "ct") == before
+
+
+@pytest.mark.parametrize("link", [False, True])
+@pytest.mark.parametrize("name", ["a/4.png", "b", "README.md", "test-00000-of-00001.parquet"])
+def test_what_appears_at_a_targets_name_during_the_run_is_not_lost(name, link, encrypt, tmp_path, monkeypatch):
+    src = (parquet_folder if name.endswith("parquet") else folder_of)(tmp_path / "src")
+    (src / "README.md").write_text("# Photos\n")
+    theirs, elsewhere = tmp_path / "ct" / name, tmp_path / "elsewhere"
+    elsewhere.write_bytes(b"theirs")
+
+    def appear() -> None:
+        theirs.parent.mkdir(exist_ok=True)
+        theirs.symlink_to(elsewhere) if link else shutil.copy(elsewhere, theirs)
+
+    with monkeypatch.context() as patch:
+        at_the_first_batch(patch, appear)
+        for _ in range(2):  # and not by the next run either
+            with pytest.raises(TargetExistsError, match=f"ct/{name}.*: expected a name that is free"):
+                encrypt(src, tmp_path / "ct")
+            assert theirs.read_bytes() == b"theirs"
+            assert theirs.is_symlink() == link
+    theirs.unlink()
+    encrypt(src, tmp_path / "ct")
+    encrypt(src, tmp_path / "whole")
+    assert tree(tmp_path / "ct") == tree(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("name", ["a/0.png", "b/3.png", "README.md"])
+def test_what_is_put_into_the_target_of_a_run_that_stopped_is_not_lost(name, encrypt, tmp_path):
+    """A name of a finished shard, of one to come, and of a side file."""
+    src = folder_of(tmp_path / "src")
+    (src / "README.md").write_text("# Photos\n")
+    (src / "b" / "9.jpg").write_bytes(b"no image")
+    with pytest.raises(ImageError):
+        encrypt(src, tmp_path / "ct")
+    (src / "b" / "9.jpg").unlink()
+    theirs = tmp_path / "ct" / name
+    theirs.parent.mkdir(exist_ok=True)
+    theirs.write_bytes(b"theirs")
+    with pytest.raises(TargetExistsError, match=f"ct/{name}: expected a name that is free"):
+        encrypt(src, tmp_path / "ct")
+    assert theirs.read_bytes() == b"theirs"
+    theirs.unlink()
+    encrypt(src, tmp_path / "ct")
+    encrypt(src, tmp_path / "whole")
+    assert tree(tmp_path / "ct") == tree(tmp_path / "whole")
+
+
+def test_the_next_run_says_what_it_removes_of_a_killed_one(encrypt, encmixer, model, key_file, tmp_path):
+    src = folder_of(tmp_path / "src")
+    (src / "b" / "9.jpg").write_bytes(b"no image")
+    with pytest.raises(ImageError):
+        encrypt(src, tmp_path / "ct")
+    (src / "b" / "9.jpg").unlink()
+    (tmp_path / "ct" / ".encmixer" / "tmp" / "0" / "new").mkdir(parents=True)
+    run = encmixer("dataset", "encrypt", src, "ct", "--key", key_file, "--model", model)
+    assert (run.returncode, len(run.stderr.splitlines())) == (0, 1)
+    assert "ct: removed 1 unfinished outputs of a run that was killed" in run.stderr
+
+
+@pytest.mark.parametrize("url", ["s3://a/b", "hf://datasets/me/photos", "file:///tmp/x"])
+def test_a_url_is_no_target(url, encrypt, encmixer, model, key_file, tmp_path):
+    src = folder_of(tmp_path / "src")
+    run = encmixer("dataset", "encrypt", src, url, "--key", key_file, "--model", model)
+    assert run.returncode == 2
+    assert "expected a folder on this machine, got a URL" in run.stderr
+    assert not (tmp_path / url.partition("/")[0]).exists()
+    with pytest.raises(FileAccessError, match="a folder on this machine"):
+        encrypt(src, url)
+
+
+@pytest.mark.parametrize("cut", [lambda lines: lines[:1], lambda lines: lines[1:], lambda lines: [*lines, lines[-1]]])
+def test_a_damaged_private_list_is_named_and_not_the_source(cut, encrypt, tmp_path):
+    src = folder_of(tmp_path / "src")
+    encrypt(src, tmp_path / "ct")
+    private = tmp_path / "ct" / ".encmixer" / "private" / "source.jsonl"
+    private.write_text("\n".join(cut(private.read_text().splitlines())))
+    with pytest.raises(SourceError, match=r"private/source\.jsonl: expected what "):
+        encrypt(src, tmp_path / "ct")
+
+
+def test_a_target_that_is_removed_during_the_run_is_named(encrypt, tmp_path, monkeypatch):
+    src = folder_of(tmp_path / "src")
+    with monkeypatch.context() as patch:
+        at_the_first_batch(patch, lambda: shutil.rmtree(tmp_path / "ct"))
+        with pytest.raises(FileAccessError, match="ct: expected the target that this run began, got none by now"):
+            encrypt(src, tmp_path / "ct")
+    assert not (tmp_path / "ct").exists()
+    assert encrypt(src, tmp_path / "ct").images == 6
+
+
+@pytest.mark.parametrize("url", ["ftp://", "ftp:///photos", "simplecache::ftp://"])
+def test_an_address_without_a_host_is_one_line(url, encmixer, model, key_file):
+    run = encmixer("dataset", "encrypt", url, "ct", "--key", key_file, "--model", model)
+    assert run.returncode == 2
+    assert len(run.stderr.splitlines()) == 1
+    assert "expected an address with a host, got none" in run.stderr
 
 
 def tar_of(path: Path, members: dict[str, bytes]) -> Path:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -18,17 +20,32 @@ from timm_encmixer.cli.model import model
 from timm_encmixer.cli.model_hub import pull, push
 from timm_encmixer.cli.model_seal import open_, seal
 from timm_encmixer.cli.models import models
-from timm_encmixer.cli.options import BAD_INPUT, PIPE_CLOSED
+from timm_encmixer.cli.options import BAD_INPUT, NOBODY_READS
 from timm_encmixer.cli.signals import catch_signals, end_interrupted
 from timm_encmixer.errors import EncMixerError
 
 
+@contextlib.contextmanager
+def _a_reader_may_go() -> Iterator[None]:
+    """End when whoever read the output has enough of it, as `head` has."""
+    try:
+        yield
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(NOBODY_READS)
+
+
 class _Commands(click.Group):
-    """The top group; ends at Ctrl-C before click prints an empty line of its own for it."""
+    """The top group; ends at Ctrl-C before click prints an empty line for it, and where nobody reads before click says 1."""
+
+    def make_context(self, *names: Any, **extra: Any) -> click.Context:
+        with _a_reader_may_go():
+            return super().make_context(*names, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with _a_reader_may_go():
+                return super().invoke(ctx)
         except (KeyboardInterrupt, click.Abort):  # an Abort is what click makes of either at a question
             end_interrupted()
 
@@ -51,7 +68,10 @@ take_log_options(cli)
 
 
 def main() -> None:
-    """Run the command line: exit code 0 done, 1 a check did not hold, 2 bad input with one line on stderr, 130 interrupted."""
+    """Run the command line.
+
+    Exit codes: 0 done, 1 a check did not hold, 2 bad input with one line on stderr, 130 interrupted, 141 nobody reads.
+    """
     catch_signals()
     start_logging()
     try:
@@ -71,9 +91,6 @@ def main() -> None:
         _fail(str(error))
     except KeyboardInterrupt:
         end_interrupted()
-    except BrokenPipeError:  # whoever read the output has enough of it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(PIPE_CLOSED)
     except OSError as error:
         got = error.strerror or str(error)
         _fail(f"{error.filename or 'output'}: expected a file to use, got {got}; check the path and the free space")

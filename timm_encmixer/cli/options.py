@@ -15,8 +15,7 @@ from timm_encmixer.files import as_path
 from timm_encmixer.keys import KEY_VARIABLE
 from timm_encmixer.scheme import CIPHERS, DEFAULT_CIPHER, SCRAMBLING_CIPHERS
 
-CHECK_FAILED, BAD_INPUT = 1, 2
-PIPE_CLOSED = 141  # 128 + SIGPIPE, as shells have it
+CHECK_FAILED, BAD_INPUT, NOBODY_READS = 1, 2, 141  # 128 + SIGPIPE, as shells have it
 logger = logging.getLogger("timm_encmixer.cli")
 
 

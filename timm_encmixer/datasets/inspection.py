@@ -139,7 +139,7 @@ def _source_changes(ledger: Ledger, manifest: Manifest) -> list[str] | None:
             layout = read_layout(source, manifest.options.include, Listing(file))
         except (SourceError, DataError) as error:
             return [error.got]
-        return changes(ledger.made_from(), layout.lines, file, same_content(source, trust_times=False))
+        return changes(ledger.made_from(manifest), layout.lines, file, same_content(source, trust_times=False))
 
 
 def _unreadable(root: Path, manifest: Manifest) -> list[str]:
@@ -176,4 +176,4 @@ def _digest_of_run(root: Path, entry: Entry, manifest: Manifest) -> str | None:
     except FileAccessError:
         return None
     pictures = [name for name in names if PurePosixPath(name).suffix == ".png"][first : first + entry.files]
-    return digest_of_run([(name, root / name) for name in pictures])
+    return digest_of_run((name, sha256_of(root / name)) for name in pictures)

@@ -132,7 +132,7 @@ def read_layout(source: DatasetSource, include: Sequence[str] = (), listing: Lis
         remedy = "give its folder, or choose files with --include"
         raise SourceError(source.where, "a data set of one kind", " and ".join(kinds) or none, remedy)
     archives = [name for name in left_out.get(SUFFIX, ()) if name.lower().endswith(".zip")]
-    if kinds == [IMAGES] and archives:  # `datasets` reads the images in it
+    if kinds == [IMAGES] and archives and not include:  # `datasets` reads the images in it
         remedy = "unpack it, move it away, or name the images with --include"
         raise SourceError(f"{source.where}: {archives[0]}", "image files", "an archive, which may hold images", remedy)
     beside = sorted(others[_SIDE_FILE] + others[_METADATA], key=lambda file: file.name)

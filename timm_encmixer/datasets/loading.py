@@ -8,9 +8,10 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-SAMPLE = 1000  # files of a folder that stand for all of it
+SAMPLE = 1000  # files of one suffix in a folder that stand for all of them
+_IMAGES = "imagefolder"
 Files = Mapping[str, Mapping[str, tuple[str, ...]]]  # of each split of each configuration, sorted; one may be named twice
 
 
@@ -20,10 +21,12 @@ class Reading:
 
     Args:
         files: Names of the data files of each split of each configuration.
+        kinds: The kind of each configuration, as the library calls it.
         tables: Features and number of rows of each, as text; empty where the files' contents were not read.
     """
 
     files: Files
+    kinds: Mapping[str, str]
     tables: Mapping[str, str]
 
 
@@ -32,16 +35,30 @@ def is_installed() -> bool:
     return importlib.util.find_spec("datasets") is not None
 
 
+def image_suffixes() -> frozenset[str]:
+    """Return the suffixes of files that the library takes for images: all small or all capital letters."""
+    from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
+
+    return frozenset(spelling for suffix in ImageFolder.EXTENSIONS for spelling in (suffix, suffix.upper()))
+
+
+def sample(names: Iterable[str]) -> Iterator[str]:
+    """Yield at most `SAMPLE` names of each suffix in a folder: they stand for all of it."""
+    counts: dict[tuple[str, str], int] = {}
+    for name in names:
+        path = PurePosixPath(name)
+        place = (str(path.parent), path.suffix)
+        counts[place] = counts.get(place, 0) + 1
+        if counts[place] <= SAMPLE:
+            yield name
+
+
 def touch(folder: Path, names: Iterable[str]) -> None:
-    """Make empty files, at most `SAMPLE` in a folder, that stand for the files of a data set."""
-    counts: dict[Path, int] = {}
+    """Make empty files that stand for the files of a data set."""
     for name in names:
         path = folder / name
-        counts[path.parent] = counts.get(path.parent, 0) + 1
-        if counts[path.parent] == 1:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        if counts[path.parent] <= SAMPLE:
-            path.touch()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
 
 
 def read(folder: Path, *, rows: bool) -> Reading:
@@ -57,17 +74,19 @@ def read(folder: Path, *, rows: bool) -> Reading:
     import datasets
 
     files: dict[str, dict[str, tuple[str, ...]]] = {}
+    kinds: dict[str, str] = {}
     tables: dict[str, str] = {}
     with quiet(), tempfile.TemporaryDirectory(prefix="encmixer-") as cache:
         for config in datasets.get_dataset_config_names(str(folder)):
             builder = datasets.load_dataset_builder(str(folder), config, cache_dir=cache)
             found = {str(split): list(names) for split, names in (builder.config.data_files or {}).items()}
             files[config] = {split: tuple(sorted(_relative(name, folder) for name in names)) for split, names in found.items()}
-            if rows:
+            kinds[config] = builder.name
+            if rows and builder.name == _IMAGES:  # the files that stand for others hold nothing to read
                 builder.download_and_prepare(verification_mode="no_checks")
                 for split, table in builder.as_dataset().items():
                     tables[f"{config}, split {split}"] = f"{len(table)} rows of {dict(table.features)}"
-    return Reading(files, tables)
+    return Reading(files, kinds, tables)
 
 
 def empty_splits(folder: Path, rows: Mapping[str, int]) -> list[str]:

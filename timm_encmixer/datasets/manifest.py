@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -11,7 +11,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from timm_encmixer.datasets.listing import FOLDER, refuse_outside
 from timm_encmixer.errors import SourceError
-from timm_encmixer.files import file_error, sha256_of
+from timm_encmixer.files import file_error
 from timm_encmixer.schema import Count, Sha256, read_as
 
 StructT = TypeVar("StructT")
@@ -132,9 +132,9 @@ def target_name(name: str) -> str:
     return str(PurePosixPath(name).with_suffix(".png"))
 
 
-def digest_of_run(files: Sequence[tuple[str, Path]]) -> str:
-    """Return the digest of a run of image files, from their names and contents."""
-    lines = "".join(f"{name} {sha256_of(path)}\n" for name, path in files)
+def digest_of_run(files: Iterable[tuple[str, str]]) -> str:
+    """Return the digest of a run of image files, from their names and digests."""
+    lines = "".join(f"{name} {digest}\n" for name, digest in files)
     return hashlib.sha256(lines.encode()).hexdigest()
 
 

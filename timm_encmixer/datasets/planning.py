@@ -81,7 +81,7 @@ def make_plan(
         refuse_changed(ledger, source, layout, listing)
         return Plan(source.commit, layout, job, [], [[]], finished, 0)
     try:
-        configs = prepare(side_files_of(source, layout, job), listing.file)
+        configs = prepare(side_files_of(source, layout, job), listing.file, chosen=bool(options.include))
     except OSError as error:
         if isinstance(error, EncMixerError):
             raise

@@ -7,16 +7,17 @@ library `datasets` is asked what it reads there, and what it reads in the source
 from __future__ import annotations
 
 import copy
+import dataclasses
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from huggingface_hub import DatasetCard
 
 from timm_encmixer.datasets import loading
-from timm_encmixer.datasets.layout import IMAGES, NOT_INCLUDED, Layout
+from timm_encmixer.datasets.layout import IMAGES, NOT_INCLUDED, SUFFIX, Layout
 from timm_encmixer.datasets.listing import SIDE_FILES, read_listing
 from timm_encmixer.datasets.manifest import target_name
 from timm_encmixer.datasets.readme import configs_of, source_card, splits_in, with_patterns
@@ -26,12 +27,13 @@ from timm_encmixer.hub.card_section import CARD_NAME
 from timm_encmixer.images.reading import image_suffixes
 
 
-def prepare(side_files: SideFiles, listing: BinaryIO) -> list[dict[str, Any]]:
+def prepare(side_files: SideFiles, listing: BinaryIO, *, chosen: bool) -> list[dict[str, Any]]:
     """See that everything beside the shards can be carried over, and that the result will be read as the source is.
 
     Args:
         side_files: Of the data set.
         listing: The files of its shards.
+        chosen: --include says which files are the data set; otherwise files that are left out may make it one of another kind.
 
     Returns:
         The configurations for the result's README.md: patterns of image files follow them, and patterns of shards that
@@ -45,6 +47,8 @@ def prepare(side_files: SideFiles, listing: BinaryIO) -> list[dict[str, Any]]:
     card = source_card(source)
     for config in configs_of(card):
         with_patterns(config, lambda pattern: _refuse_elsewhere(pattern, source.where))
+    if layout.metadata and layout.kind == IMAGES:
+        side_files = dataclasses.replace(side_files, images=frozenset(_names(listing)))
     with tempfile.TemporaryDirectory(prefix="encmixer-") as scratch:
         before, after, copies = (Path(scratch) / name for name in ("source", "target", "copies"))
         after.mkdir()
@@ -55,14 +59,17 @@ def prepare(side_files: SideFiles, listing: BinaryIO) -> list[dict[str, Any]]:
             [config for config in map(_followed, configs_of(card)) if config] if layout.kind == IMAGES else configs_of(card)
         )
         not_taken = layout.left_out.get(NOT_INCLUDED, ())
+        beside = [*loading.sample(layout.left_out.get(SUFFIX, ()))] if layout.kind == IMAGES and not chosen else []
         is_saved = any(PurePosixPath(file.name).name == "state.json" for file in layout.side_files)
-        is_renamed = layout.kind == IMAGES and bool(configs or layout.metadata)
-        if is_saved or not (is_renamed or not_taken) or not loading.is_installed():
-            return configs  # no name changes that a pattern or a table could depend on
-        targets = _targets(layout, listing)
+        if is_saved or not (layout.kind == IMAGES or not_taken) or not loading.is_installed():
+            return configs  # no name changes
+        is_image = layout.kind == IMAGES
+        targets = {name: target_name(name) if is_image else name for name in loading.sample(_names(listing))}
+        is_odd = is_image and not {PurePosixPath(name).suffix for name in (*targets, *beside)} <= loading.image_suffixes()
+        if is_image and not (configs or layout.metadata or not_taken or is_odd):
+            return configs  # no pattern, table or choice of a kind depends on the names
         loading.touch(after, targets.values())
-        loading.touch(before, targets)
-        loading.touch(before, not_taken)
+        loading.touch(before, (*targets, *beside, *loading.sample(not_taken)))
         for name in (*(file.name for file in layout.side_files), *([CARD_NAME] if card is not None else [])):
             (before / name).parent.mkdir(parents=True, exist_ok=True)
             with source.local(name, copies) as path:
@@ -71,7 +78,10 @@ def prepare(side_files: SideFiles, listing: BinaryIO) -> list[dict[str, Any]]:
             configs = [kept for config in configs if (kept := _matching(config, after))]
         if card is not None:
             (after / CARD_NAME).write_text(str(with_configs(card, configs)), encoding="utf-8")
-        _compare(before, after, targets | {name: name for name in layout.metadata}, layout, where=source.where)
+        is_whole = len(targets) == sum(shard.files for shard in layout.shards)  # otherwise a pattern may name what is not in it
+        must_be_read = is_whole and bool(configs_of(card) or layout.metadata)
+        targets |= {name: name for name in layout.metadata}
+        _compare(before, after, targets, layout, where=source.where, must_be_read=must_be_read)
     return configs
 
 
@@ -135,26 +145,21 @@ def _matching(config: dict[str, Any], folder: Path) -> dict[str, Any] | None:
         return with_patterns(config, found)
 
 
-def _targets(layout: Layout, listing: BinaryIO) -> dict[str, str]:
-    """Return the target's name of each source file, in large folders of a sample."""
+def _names(listing: BinaryIO) -> Iterator[str]:
+    """Yield the names of the files of all shards."""
     listing.seek(0)
-    targets: dict[str, str] = {}
-    counts: dict[str, int] = {}
     for shard in read_listing(listing, where="listing"):
-        for file in shard.files if shard.shard != SIDE_FILES else ():
-            folder = str(PurePosixPath(file.name).parent)
-            counts[folder] = counts.get(folder, 0) + 1
-            if counts[folder] <= loading.SAMPLE:
-                targets[file.name] = target_name(file.name) if layout.kind == IMAGES else file.name
-    return targets
+        yield from (file.name for file in shard.files if shard.shard != SIDE_FILES)
 
 
-def _compare(before: Path, after: Path, targets: Mapping[str, str], layout: Layout, *, where: str) -> None:
+def _compare(before: Path, after: Path, targets: Mapping[str, str], layout: Layout, *, where: str, must_be_read: bool) -> None:
     rows = layout.kind == IMAGES and NOT_INCLUDED not in layout.left_out
     try:
         source = loading.read(before, rows=rows)
-    except Exception:  # the library does not read the source: there is nothing to keep
-        return
+    except Exception as error:  # whatever the library raises
+        if not must_be_read:  # there is nothing to keep
+            return
+        raise _unlike(where, f"one that it does not read plain ({loading.first_line(error)})") from error
     try:
         result = loading.read(after, rows=rows)
     except Exception as error:  # whatever the library raises
@@ -164,6 +169,9 @@ def _compare(before: Path, after: Path, targets: Mapping[str, str], layout: Layo
         for config, splits in source.files.items()
     }
     for config in sorted({*expected, *result.files}):
+        kind, other = source.kinds.get(config), result.kinds.get(config)
+        if kind is not None and other is not None and kind != other:
+            raise _unlike(where, f"configuration {config} of the kind {kind}, then {other}")
         splits, found = expected.get(config, {}), result.files.get(config, {})
         for split in sorted({*splits, *found}):
             if splits.get(split) != found.get(split):
@@ -181,4 +189,4 @@ def _sorted(names: Iterable[str], targets: Mapping[str, str]) -> tuple[str, ...]
 
 def _unlike(where: str, got: str) -> DataError:
     expected = "a data set that `datasets` reads encrypted as it reads it plain"
-    return DataError(where, expected, got, f"change data_files in its {CARD_NAME}, its metadata tables or --include")
+    return DataError(where, expected, got, f"change data_files in its {CARD_NAME}, metadata tables, suffixes, or --include")

@@ -27,10 +27,14 @@ def source_card(source: DatasetSource) -> DatasetCard | None:
     if not source.has(CARD_NAME):
         return None
     with tempfile.TemporaryDirectory(prefix="encmixer-") as scratch, source.local(CARD_NAME, Path(scratch)) as path:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        content = path.read_bytes()
+    where = f"{source.where}/{CARD_NAME}"
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        raise SourceError(where, "text in UTF-8", f"other bytes at {error.start}", "save it as UTF-8") from error
     if not text.lstrip().startswith("---"):  # no metadata, which huggingface_hub would warn of
         text = f"---\n{{}}\n---\n{text}"
-    where = f"{source.where}/{CARD_NAME}"
     card = read_card(DatasetCard, text, where=where)
     configs = getattr(card.data, "configs", None)
     if configs is not None and not (isinstance(configs, list) and all(isinstance(config, dict) for config in configs)):
@@ -73,7 +77,7 @@ def with_patterns(config: dict[str, Any], change: Callable[[str], str | None]) -
     elif isinstance(files, dict):
         changed = {split: new for split, path in files.items() if (new := _changed(path, change))}
     else:
-        changed = [new for entry in _listed(files) if (new := _changed_entry(entry, change))]
+        changed = _merged(files, change) if isinstance(files, list) else [_changed_entry(files, change)]
     return {**config, "data_files": changed} if changed else None
 
 
@@ -94,8 +98,15 @@ def _changed_entry(entry: Any, change: Callable[[str], str | None]) -> Any:
 
 def _changed(path: Any, change: Callable[[str], str | None]) -> Any:
     if isinstance(path, list):
-        return [new for item in path if (new := _changed(item, change))]
+        return _merged(path, change)
     return change(path) if isinstance(path, str) else path
+
+
+def _merged(entries: list[Any], change: Callable[[str], str | None]) -> list[Any]:
+    """Return the changed entries of a list; of different patterns that became one, only the first stays."""
+    first: dict[str, Any] = {}
+    changed = [(entry, _changed_entry(entry, change)) for entry in entries]
+    return [new for entry, new in changed if new and first.setdefault(str(new), entry) == entry]
 
 
 def _listed(value: Any) -> Iterator[Any]:

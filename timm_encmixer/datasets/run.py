@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import tarfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -37,8 +38,8 @@ from timm_encmixer.datasets.tars import convert_tar
 from timm_encmixer.datasets.wholeness import refuse_empty_folders, refuse_empty_splits, refuse_moving, refuse_strangers
 from timm_encmixer.distributed import on_every_process, share_key
 from timm_encmixer.distributed.processes import check_launch, from_main, joined_state
-from timm_encmixer.errors import DataError, EncMixerError
-from timm_encmixer.files import PathLike, as_path, file_error, place_file, refuse_elsewhere, sha256_of, sync_folder
+from timm_encmixer.errors import DataError, EncMixerError, FileAccessError
+from timm_encmixer.files import PathLike, as_path, file_error, sha256_of, sync_file
 from timm_encmixer.hub.snapshot import Token
 from timm_encmixer.keys import KeyLike
 from timm_encmixer.scheme import Scheme
@@ -49,6 +50,7 @@ _CONVERT: dict[str, Callable[[Path, Path, ShardWork, Sequence[str]], None]] = {
     WEBDATASET: convert_tar,
 }
 _LONGEST_WAIT = timedelta(days=30)  # until the last shard of the slowest process; one that dies is noticed by the launcher
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # pathlib makes one slash of two; ./s3:/x is a folder
 _WRITE_ERRORS = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM))
 
 
@@ -108,44 +110,39 @@ class _Run:
         quarantine = quarantine_of(self.ledger.root) if self.on_error == QUARANTINE else None
         work = ShardWork(shard.name, self.codec, self.on_error, quarantine, advance)
         try:
-            (scratch / "new").mkdir(parents=True)
+            scratch.mkdir()
+            (scratch / "new").mkdir()
             with self.ledger.listing.open("rb") as listing:
                 files = line_at(listing, shard.line, where=str(self.ledger.listing))
             place = self._place_images if self.plan.layout.kind == IMAGES else self._place_file
-            self.ledger.record(*place(shard, files, scratch, work))
-        except EncMixerError:
-            raise
+            place(shard, files, scratch, work)
         except Exception as error:
+            if self.ledger.job() is None:
+                remedy = "let nobody remove it, then run the command again"
+                raise FileAccessError(str(self.ledger.root), "the target that this run began", "none by now", remedy) from error
+            if isinstance(error, EncMixerError):
+                raise
             raise _explained(error, shard, self.source, self.ledger.root) from error
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         self.progress.add(shard.size - counted, 0)
 
-    def _place_file(
-        self, shard: Shard, files: Sequence[SourceFile], scratch: Path, work: ShardWork
-    ) -> tuple[Entry, Sequence[SourceFile]]:
-        new, target = scratch / "new" / "shard", self.ledger.root / shard.name
+    def _place_file(self, shard: Shard, files: Sequence[SourceFile], scratch: Path, work: ShardWork) -> None:
+        new = scratch / "new" / "shard"
         with unchanged(self.source, files[0], scratch) as path:
             read = [replace(files[0], sha256=_digest(path, f"{self.source.where}/{shard.name}"))]
             _CONVERT[self.plan.layout.kind](path, new, work, self.plan.job.options.image_columns)
-        entry = self._entry(shard, new.stat().st_size, sha256_of(new), work)
-        place_file(new, target, inside=self.ledger.root)
-        return entry, read
+        sync_file(new)
+        digest = sha256_of(new)
+        self.ledger.place(self._entry(shard, new.stat().st_size, digest, work), read, [new], [digest])
 
-    def _place_images(
-        self, shard: Shard, files: Sequence[SourceFile], scratch: Path, work: ShardWork
-    ) -> tuple[Entry, Sequence[SourceFile]]:
+    def _place_images(self, shard: Shard, files: Sequence[SourceFile], scratch: Path, work: ShardWork) -> None:
         names, read = convert_images(self.source, files, scratch / "new", scratch, work)
-        new = [(name, scratch / "new" / Path(name).name) for name in names]
-        size, digest = sum(path.stat().st_size for _, path in new), digest_of_run(new)
+        new = [scratch / "new" / Path(name).name for name in names]
+        size, digests = sum(path.stat().st_size for path in new), [sha256_of(path) for path in new]
         os.sync()  # once for the run: a sync for each of many small files would take longer than encrypting them
-        target = self.ledger.root / shard.folder
-        target.mkdir(parents=True, exist_ok=True)
-        refuse_elsewhere(target / "image", self.ledger.root)
-        for _, path in new:
-            path.replace(target / path.name)
-        sync_folder(target)
-        return self._entry(shard, size, digest, work, len(new), is_run=True), read
+        digest = digest_of_run(zip(names, digests, strict=True))
+        self.ledger.place(self._entry(shard, size, digest, work, len(new), is_run=True), read, new, digests)
 
     def _entry(self, shard: Shard, size: int, digest: str, work: ShardWork, files: int = 1, *, is_run: bool = False) -> Entry:
         plain = tuple(sorted(work.plain)) or UNSET
@@ -180,6 +177,7 @@ def convert_dataset(
         strict: Refuse ciphertexts that carry no record of their own.
     """
     state = joined_state()
+    ledger = Ledger(_local_folder(dst))
     if on_error not in ON_ERROR:
         raise DataError("on_error", f"one of {', '.join(ON_ERROR)}", repr(on_error), "choose one of these")
     chosen: dict[str, Any] = {n: tuple(value) if isinstance(value, (list, tuple)) else value for n, value in options.items()}
@@ -191,7 +189,6 @@ def convert_dataset(
     secret = share_key(state, key)
     levels: dict[str, Any] = {"resize": asked.resize, "level": asked.png_level, "strict": strict}
     codec = on_every_process(lambda: make_codec(action, secret, scheme, **levels))
-    ledger = Ledger(as_path(dst, where="dst"))
     threads = torch.get_num_threads()
     with ExitStack() as stack:
         stack.callback(torch.set_num_threads, threads)
@@ -232,7 +229,8 @@ def _work(run: _Run, shards: Sequence[Shard]) -> None:
     except StoppedError:
         pass  # the process that failed raises its error on all
     except BaseException:
-        run.ledger.stop_file.touch()
+        with suppress(OSError):  # the target is gone, or the disk full: the error that is raised says so
+            run.ledger.stop_file.touch()
         raise
     finally:
         run.progress.write()
@@ -260,6 +258,19 @@ def _finish(plan: Plan, source: DatasetSource, ledger: Ledger) -> None:
 
 def _origin(source: DatasetSource) -> str:
     return printable(str(source.root.resolve())) if isinstance(source, LocalFolder) else source.where
+
+
+def _local_folder(dst: PathLike) -> Path:
+    """Return the target's path.
+
+    Raises:
+        FileAccessError: It is a URL, which a path would make a folder of that name.
+    """
+    path = as_path(dst, where="dst")
+    if _URL.match(str(path)):
+        remedy = "give a folder, then copy the result without .encmixer/private, or pass --push"
+        raise FileAccessError(os.fspath(dst), "a folder on this machine", "a URL", remedy)
+    return path
 
 
 def quarantine_of(dst: Path) -> Path:

@@ -6,6 +6,7 @@ import contextlib
 import csv
 import hashlib
 import json
+import math
 import posixpath
 import shutil
 import sys
@@ -32,12 +33,14 @@ class SideFiles:
         layout: Its files.
         salt: What was done to the images, for the new fingerprint of `save_to_disk` data.
         bad: Names of source files that could not be used; rows of metadata tables that name one are left out.
+        images: Names of all image files, to refuse rows that name another; None does not look.
     """
 
     source: DatasetSource
     layout: Layout
     salt: str
     bad: frozenset[str] = frozenset()
+    images: frozenset[str] | None = None
 
     def names(self) -> list[str]:
         """Return the names of the files that the target gets."""
@@ -68,7 +71,8 @@ class SideFiles:
             left_out = frozenset(
                 name for reason, names in self.layout.left_out.items() if reason != NOT_INCLUDED for name in names
             )
-            table = _Table(str(path.parent), self.bad | set(self.layout.left_out.get(NOT_INCLUDED, ())), left_out)
+            gone = self.bad | set(self.layout.left_out.get(NOT_INCLUDED, ()))
+            table = _Table(str(path.parent), gone, left_out, self.images)
             return {".csv": table.csv, ".jsonl": table.jsonl, ".parquet": table.parquet}[path.suffix]
         if path.name == "state.json":
             return lambda source, target: self._state(str(path.parent), source, target)
@@ -115,11 +119,13 @@ class _Table:
         folder: Where the table is, below the data set: names in it are below that.
         gone: Names of the source files that the target does not have because they are bad or not chosen.
         left_out: Names of what is left out for what it is; rows that name such a file are refused.
+        images: Names of all image files, or None; rows that name another file are refused.
     """
 
     folder: str
     gone: frozenset[str]
     left_out: frozenset[str]
+    images: frozenset[str] | None
 
     def csv(self, source: Path, target: Path) -> None:
         with (
@@ -141,7 +147,7 @@ class _Table:
         with source.open(encoding="utf-8-sig") as file, target.open("w", encoding="utf-8") as out:
             for line in file:
                 if line.strip():
-                    row = json.loads(line)
+                    row = json.loads(line, object_pairs_hook=_without_doubles, parse_float=_finite)
                     if not isinstance(row, dict):
                         raise ValueError(f"a line that is no object: {line[:40]!r}")
                     if not any(map(self._is_gone, _files_in(row))):
@@ -166,6 +172,8 @@ class _Table:
         folders = {f"{folder}/" for folder in map(str, PurePosixPath(name).parents)}
         if name in self.left_out or not folders.isdisjoint(self.left_out):
             raise ValueError(f"a row of the file {name}, which is left out")
+        if self.images is not None and name not in self.images and name not in self.gone:
+            raise ValueError(f"a row of the file {name}, which is not there")
         return name in self.gone
 
 
@@ -190,6 +198,19 @@ def _infos(source: Path, target: Path) -> None:
     for info in value.values():
         drop_sizes(info)
     target.write_text(json.dumps(value), encoding="utf-8")
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        raise ValueError(f"a name twice in one object: {', '.join(name for name, _ in pairs)}")
+    return row
+
+
+def _finite(number: str) -> float:
+    if not math.isfinite(float(number)):
+        raise ValueError(f"a number that no float holds: {number}")
+    return float(number)
 
 
 def _json_object(path: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import inspect
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
@@ -251,9 +253,14 @@ def printable(name: str) -> str:
 
 
 def _remote(url: str) -> RemoteFolder:
+    from fsspec import get_filesystem_class
     from fsspec.core import url_to_fs
 
+    address = urlsplit(url.rpartition("::")[2])
     try:
+        host = inspect.signature(get_filesystem_class(address.scheme).__init__).parameters.get("host")
+        if host is not None and host.default is host.empty and not address.hostname:
+            raise SourceError(url, "an address with a host", "none", "name the host after ://")
         filesystem, root = url_to_fs(url)
         if not filesystem.isdir(root):
             raise SourceError(url, "a folder", "none there", "check the address and your access")

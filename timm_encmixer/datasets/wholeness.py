@@ -45,7 +45,7 @@ def refuse_changed(ledger: Ledger, source: DatasetSource, layout: Layout, listin
     """Raise when a finished data set, or the source that it was made from, is not what it was."""
     manifest = read_manifest(ledger.root / MANIFEST, where=str(ledger.root))
     if ledger.private.is_file():
-        changed = changes(ledger.made_from(), layout.lines, listing.file, same_content(source))
+        changed = changes(ledger.made_from(manifest), layout.lines, listing.file, same_content(source))
         if changed:
             got = f"one in which {_few(changed)}"
             remedy = "choose another target, or delete it"
@@ -53,13 +53,14 @@ def refuse_changed(ledger: Ledger, source: DatasetSource, layout: Layout, listin
     target = LocalFolder(ledger.root)
     found = read_layout(target)
     missing, _ = differences(manifest, found)
-    names = missing and (_missing_names(target, manifest, found) or missing)
+    got = f"one without {_few(_missing_names(target, manifest, found) or missing)}" if missing else ""
     if not missing and sum(shard.size for shard in found.shards) != manifest.totals.bytes:
         sizes = {shard.name: shard.size for shard in found.shards}
-        names = [e.name for e in manifest.shards if not e.is_run and sizes[e.name] != e.bytes] or ["images of other sizes"]
-    if names:
+        names = [e.name for e in manifest.shards if not e.is_run and sizes[e.name] != e.bytes]
+        got = f"another size of {_few(names)}" if names else "one with images of other sizes"
+    if got:
         remedy = f"see encmixer dataset info --verify; delete {ledger.root} and run the command again"
-        raise IntegrityError(str(ledger.root), "the data set that was finished there", f"not {_few(names)}", remedy)
+        raise IntegrityError(str(ledger.root), "the data set that was finished there", got, remedy)
 
 
 def refuse_moving(before: Layout, include: Sequence[str], source: DatasetSource, ledger: Ledger) -> list[SourceFile]:
