@@ -380,7 +380,8 @@ def test_what_appears_at_a_targets_name_during_the_run_is_not_lost(name, link, e
     with monkeypatch.context() as patch:
         at_the_first_batch(patch, appear)
         for _ in range(2):  # and not by the next run either
-            with pytest.raises(TargetExistsError, match=f"ct/{name}.*: expected a name that is free"):
+            expected = "a path inside" if link and name == "b" else "a name that is free"
+            with pytest.raises((TargetExistsError, FileAccessError), match=f"ct/{name}.*: expected {expected}"):
                 encrypt(src, tmp_path / "ct")
             assert theirs.read_bytes() == b"theirs"
             assert theirs.is_symlink() == link
