@@ -179,7 +179,7 @@ with replacing_file(Path("target")) as temporary:
 
 @pytest.mark.parametrize("put", [write, make])
 def test_the_next_run_removes_what_a_dead_one_left_and_nothing_else(put, tmp_path, caplog):
-    removed = f"{tmp_path}: removed %d unfinished outputs of runs that were killed"
+    removed = f"{tmp_path}: removed %s of runs that were killed"
     own, other = (f".encmixer-{temporaries.digest_of_name(name)}" for name in ("target", "other"))
     with subprocess.Popen([sys.executable, "-c", RUN], stdout=subprocess.PIPE, text=True, cwd=tmp_path) as run:
         living = tmp_path / run.stdout.readline().strip()
@@ -195,10 +195,13 @@ def test_the_next_run_removes_what_a_dead_one_left_and_nothing_else(put, tmp_pat
         before = tree(tmp_path)
         put(tmp_path / "target", "new")
         assert living.exists()
-        assert [record.getMessage() for record in caplog.records] == [removed % 2]
+        assert [record.getMessage() for record in caplog.records] == [removed % "2 unfinished outputs"]
         run.kill()
     put(tmp_path / "target", "newer", overwrite=True)
-    assert [record.getMessage() for record in caplog.records] == [removed % 2, removed % 1]
+    assert [record.getMessage() for record in caplog.records] == [
+        removed % "2 unfinished outputs",
+        removed % "1 unfinished output",
+    ]
     gone = {f"{own}00000000/link", f"{own}00000001", living.name}
     assert {name: text for name, text in tree(tmp_path).items() if not name.startswith("target")} == {
         name: text for name, text in before.items() if name not in gone

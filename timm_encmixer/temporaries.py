@@ -75,7 +75,7 @@ def remove_leftovers(folder: Path, *, of: str | None = None) -> int:
         if match and (of is None or match[1] == digest_of_name(of)):
             removed += _remove_if_dead(Path(entry.path))
     if removed:
-        logger.warning("%s: removed %d unfinished outputs of runs that were killed", folder, removed)
+        logger.warning("%s: removed %d unfinished output%s of runs that were killed", folder, removed, "s" * (removed > 1))
     return removed
 
 

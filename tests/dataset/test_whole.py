@@ -421,7 +421,7 @@ def test_the_next_run_says_what_it_removes_of_a_killed_one(encrypt, encmixer, mo
     (tmp_path / "ct" / ".encmixer" / "tmp" / "0" / "new").mkdir(parents=True)
     run = encmixer("dataset", "encrypt", src, "ct", "--key", key_file, "--model", model)
     assert (run.returncode, len(run.stderr.splitlines())) == (0, 1)
-    assert "ct: removed 1 unfinished outputs of a run that was killed" in run.stderr
+    assert "ct: removed 1 unfinished output of a run that was killed" in run.stderr
 
 
 @pytest.mark.parametrize("url", ["s3://a/b", "hf://datasets/me/photos", "file:///tmp/x"])

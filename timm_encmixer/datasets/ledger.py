@@ -171,7 +171,8 @@ class Ledger:
         for stale in (*unfinished, self.scratch, *self.folder.glob("progress-*"), self.stop_file):
             remove_inside(stale, self.folder)
         if unfinished:
-            logger.warning("%s: removed %d unfinished outputs of a run that was killed", self.root, len(unfinished))
+            plural = "s" * (len(unfinished) > 1)
+            logger.warning("%s: removed %d unfinished output%s of a run that was killed", self.root, len(unfinished), plural)
         self.scratch.mkdir()
 
     @contextlib.contextmanager
