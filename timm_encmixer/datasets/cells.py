@@ -17,7 +17,7 @@ from torchvision.transforms.functional import pil_to_tensor
 from timm_encmixer.ciphers import BlockCipher
 from timm_encmixer.ciphers.formats import MODES
 from timm_encmixer.errors import ImageError, SchemeError, missing_extra, warn_caller
-from timm_encmixer.images.image_record import UNMARKED, ImageRecord, check_ciphertext, with_record
+from timm_encmixer.images.image_record import UNMARKED, RecordWriter, check_ciphertext
 from timm_encmixer.images.reading import open_ciphertext, open_plain
 from timm_encmixer.images.transform import ClientTransform
 from timm_encmixer.keys import SecretKey
@@ -121,8 +121,8 @@ def make_codec(
 
     if action == DECRYPT:
         return CellCodec(ciphertext, cipher.decrypt, png_encoder(PLAIN_LEVEL if level is None else level))
-    encode = png_encoder(CIPHERTEXT_LEVEL if level is None else level)
-    return CellCodec(plain, cipher.encrypt, lambda pixels: with_record(encode(pixels), ImageRecord.of(pixels, cipher)))
+    encode, with_record = png_encoder(CIPHERTEXT_LEVEL if level is None else level), RecordWriter(cipher)
+    return CellCodec(plain, cipher.encrypt, lambda pixels: with_record(encode(pixels), pixels))
 
 
 def png_encoder(level: int) -> Callable[[NDArray[np.uint8]], bytes]:
