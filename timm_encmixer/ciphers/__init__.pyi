@@ -1,1 +1,2 @@
 from .cipher import BlockCipher as BlockCipher
+from .image_cipher import ImageCipher as ImageCipher

@@ -1,4 +1,4 @@
-"""`BlockCipher`: the keyed transform of images, block by block, on whatever an image comes as."""
+"""`BlockCipher`: the keyed transform of images, block by block, on tensors and on whatever else an image comes as."""
 
 from __future__ import annotations
 
@@ -9,19 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
-from timm_encmixer.ciphers.derive import KeyStream
-from timm_encmixer.ciphers.formats import as_batch
-from timm_encmixer.ciphers.keyed_map import KeyedMap
-from timm_encmixer.ciphers.negpos import negpos
-from timm_encmixer.ciphers.orthogonal import orthogonal
-from timm_encmixer.ciphers.orthogonal_map import OrthogonalMap
-from timm_encmixer.ciphers.shuffle import shuffle
-from timm_encmixer.ciphers.signed_permutation import SignedPermutation
-from timm_encmixer.errors import ImageError, KeyMismatchError, SchemeError, SchemeMismatchError, SecretLeakError
-from timm_encmixer.keys import KeyLike, SecretKey, find_key
+from timm_encmixer.ciphers.image_cipher import ImageCipher, check_size, described, no_uint8
+from timm_encmixer.ciphers.tensor_maps import TensorMap, on_tensors
+from timm_encmixer.errors import ImageError, SchemeMismatchError, SecretLeakError
+from timm_encmixer.keys import KeyLike
 from timm_encmixer.scheme import SCRAMBLE, Scheme
 
-PARTS = {"shuffle": shuffle, "negpos": negpos, "orthogonal": orthogonal}
 ImageT = TypeVar("ImageT")
 
 
@@ -53,21 +46,11 @@ class BlockCipher(nn.Module):
 
     def __init__(self, key: KeyLike, scheme: Scheme) -> None:
         super().__init__()
-        key = find_key(key)
-        if not isinstance(scheme, Scheme):
-            remedy = "pass model.encmixer, or te.Scheme(patch_size=...)"
-            raise SchemeError("scheme", "a Scheme", type(scheme).__name__, remedy)
-        self.scheme = scheme
-        if scheme.fingerprint not in (None, key.fingerprint):
-            raise KeyMismatchError(
-                "key",
-                f"the key with fingerprint {scheme.fingerprint}",
-                f"one with fingerprint {key.fingerprint}",
-                "ask the model's owner for its key",
-            )
-        self.fingerprint = key.fingerprint
-        self._map: KeyedMap = _derive(key, scheme)
-        self._inverse = self._map.inverse()
+        self._set(ImageCipher(key, scheme))
+
+    def _set(self, images: ImageCipher) -> None:
+        self.scheme, self.fingerprint, self._images = images.scheme, images.fingerprint, images
+        self._map, self._inverse = map(on_tensors, images.maps)
 
     def encrypt(self, image: ImageT) -> ImageT:
         """Return the ciphertext of a plain image; the input is left as it is.
@@ -80,11 +63,13 @@ class BlockCipher(nn.Module):
             ImageError: Wrong channels, a size that does not fit, or uint8 for `orthogonal`.
             ImageTypeError: No known image type.
         """
-        return self._transform(image, self._map)
+        _refuse_export()
+        return self._transform(image, self._map) if isinstance(image, Tensor) else self._images.encrypt(image)
 
     def decrypt(self, image: ImageT) -> ImageT:
         """Return the plain image of a ciphertext; as `encrypt`, which it undoes."""
-        return self._transform(image, self._inverse)
+        _refuse_export()
+        return self._transform(image, self._inverse) if isinstance(image, Tensor) else self._images.decrypt(image)
 
     def forward(self, images: Tensor) -> Tensor:
         """Encrypt CHW or NCHW tensors: `encrypt` as a module."""
@@ -118,7 +103,7 @@ class BlockCipher(nn.Module):
             expected, remedy = "a cipher that changes the blocks themselves too", f"take one such as shuffle+{SCRAMBLE}"
             raise SchemeMismatchError("cipher", expected, SCRAMBLE, remedy)
         scheme = self.scheme.replace(cipher="+".join(parts), grid=None, positions=None)
-        return _restore(scheme, self.fingerprint, self._map.permuted(None))
+        return _restore(ImageCipher.of_map(scheme, self.fingerprint, self._images.maps[0].permuted(None)))
 
     @property
     def order(self) -> Tensor:
@@ -141,56 +126,50 @@ class BlockCipher(nn.Module):
                 "use a scheme with the stem's patch side and channels",
             )
 
-    def _transform(self, image: ImageT, mapping: KeyedMap) -> ImageT:
-        _refuse_export()
-        batch, restore = as_batch(image, self.scheme.in_chans)
-        patch = self.scheme.patch_size
-        height, width = batch.shape[-2:]
-        if height % patch or width % patch or 0 in (height, width):
-            raise ImageError(
-                "image",
-                f"height and width that are multiples of {patch} px",
-                f"{height} x {width} px",
-                "resize or crop it first: create_transform does",
-            )
-        if self.scheme.grid not in (None, (height // patch, width // patch)):
-            assert self.scheme.grid is not None  # or it would be among these
-            rows, columns = self.scheme.grid
-            expected = f"{rows * patch} x {columns * patch} px, the one size whose blocks the scheme permutes"
-            remedy = "resize or crop it first: create_transform does"
-            raise ImageError("image", expected, f"{height} x {width} px", remedy)
-        if batch.dtype == torch.uint8 and not self.scheme.exact:
-            raise ImageError(
-                "image",
-                f"a float tensor in [0, 1] for the cipher {self.scheme.cipher}",
-                "uint8",
-                "divide by 255, or use a cipher with uint8 ciphertext such as shuffle+negpos",
-            )
-        transformed: ImageT = restore(mapping(batch, self.scheme.in_chans, patch))
-        return transformed
+    def _transform(self, image: ImageT, mapping: TensorMap) -> ImageT:
+        assert isinstance(image, Tensor)
+        channels = self.scheme.in_chans
+        _check_tensor(image, channels)
+        check_size(self.scheme, *image.shape[-2:])
+        if image.dtype == torch.uint8 and not self.scheme.exact:
+            raise no_uint8(self.scheme)
+        if image.ndim == 4:
+            return mapping(image, channels, self.scheme.patch_size)  # type: ignore[no-any-return]
+        return mapping(image.unsqueeze(0), channels, self.scheme.patch_size).squeeze(0)  # type: ignore[no-any-return]
 
     def __repr__(self) -> str:
-        scheme = self.scheme
-        return (
-            f"BlockCipher({scheme.cipher}, patch_size={scheme.patch_size}, in_chans={scheme.in_chans}, "
-            f"fingerprint={scheme.fingerprint})"
-        )
+        return f"BlockCipher({described(self.scheme)})"
 
     def __copy__(self) -> BlockCipher:
-        return _restore(self.scheme, self.fingerprint, self._map)
+        return _restore(self._images)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> BlockCipher:
-        return _restore(self.scheme, self.fingerprint, self._inverse.inverse())
+        return _restore(self._images)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Refuse pickling, which would write the secret out, except to hand the cipher to a child process being started."""
         if get_spawning_popen() is None:
             raise SecretLeakError("BlockCipher", "never to be pickled", "a pickle", "rebuild it from the key and the scheme")
-        order = None if self._map.order is None else self._map.order.cpu()
-        if isinstance(self._map, SignedPermutation):
-            return _restore_signed, (self.scheme, self.fingerprint, self._map.source.cpu(), self._map.negative.cpu(), order)
-        assert isinstance(self._map, OrthogonalMap)  # there is no third kind
-        return _restore_orthogonal, (self.scheme, self.fingerprint, self._map.matrix, order)
+        return _restore, (self._images,)
+
+
+def _restore(images: ImageCipher) -> BlockCipher:
+    cipher = BlockCipher.__new__(BlockCipher)
+    nn.Module.__init__(cipher)
+    cipher._set(images)
+    return cipher
+
+
+def _check_tensor(image: Tensor, channels: int) -> None:
+    if image.ndim not in (3, 4) or image.shape[-3] != channels:
+        raise ImageError(
+            "image tensor",
+            f"shape ({channels}, H, W) or (N, {channels}, H, W)",
+            f"shape {tuple(image.shape)}",
+            "give CHW or NCHW tensors with the scheme's channels",
+        )
+    if image.dtype != torch.uint8 and not image.is_floating_point():
+        raise ImageError("image tensor", "uint8, or floats in [0, 1]", str(image.dtype), "convert it first")
 
 
 def _refuse_export() -> None:
@@ -202,36 +181,3 @@ def _refuse_export() -> None:
     if torch._C._get_tracing_state() is not None or torch.compiler.is_exporting():
         remedy = "export the encrypted model, which needs no key, and encrypt with the key on the client"
         raise SecretLeakError("BlockCipher", "never to be exported", "torch.export, jit.trace or onnx.export", remedy)
-
-
-def _derive(key: SecretKey, scheme: Scheme) -> KeyedMap:
-    """Derive each part of `a+b` from a purpose of its own and compose them, a first."""
-    whole: Any = None
-    for part in scheme.parts:
-        purpose = f"cipher={scheme.cipher}/part={part}/C={scheme.in_chans}/P={scheme.patch_size}"
-        if part == SCRAMBLE:
-            assert scheme.grid is not None  # Scheme has seen to it
-            rows, columns = scheme.grid
-            order = KeyStream(key.derive(f"{purpose}/grid={rows}x{columns}")).permutation(rows * columns)
-            whole = (whole or SignedPermutation.identity(scheme.block_size)).permuted(torch.tensor(order))
-            continue
-        mapping = PARTS[part](KeyStream(key.derive(purpose)), scheme.block_size)
-        whole = mapping if whole is None else whole.then(mapping)
-    return whole  # type: ignore[no-any-return]
-
-
-def _restore(scheme: Scheme, fingerprint: str, mapping: KeyedMap) -> BlockCipher:
-    cipher = BlockCipher.__new__(BlockCipher)
-    nn.Module.__init__(cipher)
-    cipher.scheme, cipher.fingerprint = scheme, fingerprint
-    cipher._map = mapping
-    cipher._inverse = mapping.inverse()
-    return cipher
-
-
-def _restore_signed(scheme: Scheme, fingerprint: str, source: Tensor, negative: Tensor, order: Tensor | None) -> BlockCipher:
-    return _restore(scheme, fingerprint, SignedPermutation(source, negative, order))
-
-
-def _restore_orthogonal(scheme: Scheme, fingerprint: str, matrix: Tensor, order: Tensor | None) -> BlockCipher:
-    return _restore(scheme, fingerprint, OrthogonalMap(matrix, order))

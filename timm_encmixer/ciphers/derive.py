@@ -10,9 +10,9 @@ import math
 import struct
 from collections.abc import Iterator
 
-import torch
+import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
-from torch import Tensor
+from numpy.typing import NDArray
 
 _CHUNK_BYTES = 4096
 _WORDS = 1 << 32
@@ -37,13 +37,13 @@ class KeyStream:
             order[last], order[chosen] = order[chosen], order[last]
         return order
 
-    def gaussians(self, count: int) -> Tensor:
+    def gaussians(self, count: int) -> NDArray[np.float64]:
         """Return `count` independent N(0, 1) numbers, float64, by Box and Muller's method; `count` is even."""
-        words = torch.frombuffer(bytearray(self.read(8 * count)), dtype=torch.int64) & ((1 << 53) - 1)
-        uniform = (words.to(torch.float64) + 0.5) * 2.0**-53
-        radius = torch.sqrt(-2.0 * torch.log(uniform[0::2]))
+        words = np.frombuffer(self.read(8 * count), dtype="<u8") & ((1 << 53) - 1)
+        uniform = (words.astype(np.float64) + 0.5) * 2.0**-53
+        radius = np.sqrt(-2.0 * np.log(uniform[0::2]))
         angle = 2.0 * math.pi * uniform[1::2]
-        return torch.stack((radius * torch.cos(angle), radius * torch.sin(angle)), dim=1).reshape(-1)
+        return np.stack((radius * np.cos(angle), radius * np.sin(angle)), axis=1).reshape(-1)
 
     def _words(self) -> Iterator[int]:
         while True:

@@ -1,10 +1,10 @@
-"""What every keyed map of a block can do: the one interface of signed permutations and orthogonal maps."""
+"""What every keyed map of a block can do: the one interface of signed permutations and orthogonal maps, as arrays."""
 
 from __future__ import annotations
 
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from torch import Tensor
+from numpy.typing import NDArray
 
 MapT = TypeVar("MapT", bound="KeyedMap")
 
@@ -16,20 +16,20 @@ class KeyedMap(Protocol):
         order: Block of the input that each block of the result is made of, shape (blocks,), int64; None where the blocks stay.
     """
 
-    order: Tensor | None
-
-    def __call__(self, images: Tensor, channels: int, patch: int) -> Tensor:
-        """Apply the map to images (N, C, H, W); keeps dtype, device and memory format."""
-        ...
-
-    def rows(self, matrix: Tensor) -> Tensor:
-        """Return `matrix` A^T; shape (n, D) in and out."""
+    @property
+    def order(self) -> NDArray[Any] | None:
+        """As described above."""
         ...
 
     def inverse(self: MapT) -> MapT:
         """Return the map that undoes this one."""
         ...
 
-    def permuted(self: MapT, order: Tensor | None) -> MapT:
+    def permuted(self: MapT, order: NDArray[Any] | None) -> MapT:
         """Return the map that permutes the blocks too, instead of an earlier permutation of them; None permutes none."""
         ...
+
+
+def inverse_order(order: NDArray[Any] | None) -> NDArray[Any] | None:
+    """Return the permutation that undoes one, None for none."""
+    return None if order is None else order.argsort()

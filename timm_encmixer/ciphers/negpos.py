@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import torch
+import numpy as np
 
 from timm_encmixer.ciphers.derive import KeyStream
 from timm_encmixer.ciphers.signed_permutation import SignedPermutation
@@ -10,6 +10,6 @@ from timm_encmixer.ciphers.signed_permutation import SignedPermutation
 
 def negpos(stream: KeyStream, block_size: int) -> SignedPermutation:
     """Return u[i] = 1 - v[i] at the first floor(D / 2) positions of a random permutation, u[i] = v[i] elsewhere."""
-    negative = torch.zeros(block_size, dtype=torch.bool)
+    negative = np.zeros(block_size, dtype=bool)
     negative[stream.permutation(block_size)[: block_size // 2]] = True
-    return SignedPermutation(torch.arange(block_size), negative)
+    return SignedPermutation(np.arange(block_size), negative)

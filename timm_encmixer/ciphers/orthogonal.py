@@ -5,7 +5,7 @@ Source: Mezzadri, How to generate random matrices from the classical compact gro
 
 from __future__ import annotations
 
-import torch
+import numpy as np
 
 from timm_encmixer.ciphers.derive import KeyStream
 from timm_encmixer.ciphers.orthogonal_map import OrthogonalMap
@@ -15,5 +15,5 @@ def orthogonal(stream: KeyStream, block_size: int) -> OrthogonalMap:
     """Return u = 1/2 + A (v - 1/2), with A = Q sign(diag R) of the QR decomposition of a Gaussian matrix."""
     count = block_size * block_size
     gaussian = stream.gaussians(count + count % 2)[:count].reshape(block_size, block_size)
-    q, r = torch.linalg.qr(gaussian)
-    return OrthogonalMap(q * torch.sign(torch.diagonal(r)))
+    q, r = np.linalg.qr(gaussian)
+    return OrthogonalMap(q * np.sign(np.diagonal(r)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import torch
+import numpy as np
 
 from timm_encmixer.ciphers.derive import KeyStream
 from timm_encmixer.ciphers.signed_permutation import SignedPermutation
@@ -10,5 +10,4 @@ from timm_encmixer.ciphers.signed_permutation import SignedPermutation
 
 def shuffle(stream: KeyStream, block_size: int) -> SignedPermutation:
     """Return u[i] = v[p[i]] for a uniformly random permutation p of the `block_size` positions."""
-    source = torch.tensor(stream.permutation(block_size))
-    return SignedPermutation(source, torch.zeros(block_size, dtype=torch.bool))
+    return SignedPermutation(np.array(stream.permutation(block_size)), np.zeros(block_size, dtype=bool))

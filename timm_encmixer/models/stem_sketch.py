@@ -165,7 +165,7 @@ def with_sketch(cfg: Mapping[str, Any], sketch: StemSketch | None) -> dict[str, 
 def _gaussians(purpose: str, size: int) -> Tensor:
     """Return fixed public N(0, 1) numbers, shape (size, _COUNT), float64."""
     seed = hashlib.sha256(f"timm-encmixer/v1/sketch/{purpose}".encode()).digest()
-    return KeyStream(seed).gaussians(size * _COUNT).reshape(size, _COUNT)
+    return torch.from_numpy(KeyStream(seed).gaussians(size * _COUNT)).reshape(size, _COUNT)
 
 
 def _parsed(pair: Any) -> _Projections:

@@ -1,0 +1,34 @@
+"""From a key and a scheme to the keyed map of a block: the one derivation, whatever the map is applied to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from timm_encmixer.ciphers.derive import KeyStream
+from timm_encmixer.ciphers.keyed_map import KeyedMap
+from timm_encmixer.ciphers.negpos import negpos
+from timm_encmixer.ciphers.orthogonal import orthogonal
+from timm_encmixer.ciphers.shuffle import shuffle
+from timm_encmixer.ciphers.signed_permutation import SignedPermutation
+from timm_encmixer.keys import SecretKey
+from timm_encmixer.scheme import SCRAMBLE, Scheme
+
+PARTS = {"shuffle": shuffle, "negpos": negpos, "orthogonal": orthogonal}
+
+
+def derive_map(key: SecretKey, scheme: Scheme) -> KeyedMap:
+    """Derive each part of `a+b` from a purpose of its own and compose them, a first. Source: docs/format.md."""
+    whole: Any = None
+    for part in scheme.parts:
+        purpose = f"cipher={scheme.cipher}/part={part}/C={scheme.in_chans}/P={scheme.patch_size}"
+        if part == SCRAMBLE:
+            assert scheme.grid is not None  # Scheme has seen to it
+            rows, columns = scheme.grid
+            order = KeyStream(key.derive(f"{purpose}/grid={rows}x{columns}")).permutation(rows * columns)
+            whole = (whole or SignedPermutation.identity(scheme.block_size)).permuted(np.array(order))
+            continue
+        mapping = PARTS[part](KeyStream(key.derive(purpose)), scheme.block_size)
+        whole = mapping if whole is None else whole.then(mapping)
+    return whole  # type: ignore[no-any-return]
