@@ -19,7 +19,8 @@ from timm.models.convmixer import ConvMixer
 
 import timm_encmixer as te
 from timm_encmixer.bundled import BUNDLED_FOLDER, BUNDLED_WEIGHTS
-from timm_encmixer.checkpoints.loading import find_scheme, load_model
+from timm_encmixer.checkpoints.loading import load_model
+from timm_encmixer.checkpoints.schemes import find_scheme
 from timm_encmixer.checkpoints.tensor_file import TensorFile
 from timm_encmixer.errors import (
     AlreadyEncryptedError,

@@ -17,6 +17,7 @@ from .checkpoints.pull import pull_from_hub as pull_from_hub
 from .checkpoints.seal import open_model as open_model
 from .checkpoints.seal import seal_model as seal_model
 from .ciphers.cipher import BlockCipher as BlockCipher
+from .ciphers.image_cipher import ImageCipher as ImageCipher
 from .datasets.encryption import decrypt_dataset as decrypt_dataset
 from .datasets.encryption import encrypt_dataset as encrypt_dataset
 from .datasets.push import push_dataset as push_dataset

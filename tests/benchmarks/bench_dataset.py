@@ -36,10 +36,10 @@ from peak_memory import grown_bytes
 
 import timm_encmixer as te
 from timm_encmixer.bundled import BUNDLED_FOLDER, bundled_images
-from timm_encmixer.datasets.cells import CIPHERTEXT_LEVEL, ENCRYPT, PLAIN_LEVEL, CellCodec, make_codec, png_encoder
 from timm_encmixer.datasets.samples import ShardWork
 from timm_encmixer.datasets.tables import convert_parquet
 from timm_encmixer.distributed import leave
+from timm_encmixer.images.codec import CIPHERTEXT_LEVEL, ENCRYPT, PLAIN_LEVEL, ImageCodec, make_codec, png_encoder
 
 LAUNCH = "--multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no --main_process_port 0"
 ROUNDS = 31
@@ -92,7 +92,7 @@ def ratio(seconds: dict[str, list[float]], one: str, other: str) -> float:
     return statistics.median(a / b for a, b in zip(seconds[one], seconds[other], strict=True))
 
 
-def cipher_cost(name: str, shard: Path, rows: int, codec: CellCodec, scratch: Path) -> None:
+def cipher_cost(name: str, shard: Path, rows: int, codec: ImageCodec, scratch: Path) -> None:
     with_cipher, without, compressed, bare = "encrypted", "cipher taken out", "PNG at level 1", "images without their records"
     codecs = {
         with_cipher: codec,

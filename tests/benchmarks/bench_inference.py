@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 import timm_encmixer as te
-from timm_encmixer.images.transform import cipher_input, normalise
+from timm_encmixer.images.tensors import cipher_input, normalise
 
 
 def cpu_seconds(work: Callable[[], object]) -> float:

@@ -17,7 +17,6 @@ from PIL import Image
 
 import timm_encmixer as te
 from timm_encmixer.datasets import describe_dataset, verify_dataset
-from timm_encmixer.datasets.cells import ENCRYPT, make_codec
 from timm_encmixer.errors import (
     DataError,
     FileAccessError,
@@ -28,6 +27,7 @@ from timm_encmixer.errors import (
     SourceError,
     TargetExistsError,
 )
+from timm_encmixer.images.codec import ENCRYPT, make_codec
 from timm_encmixer.scheme import Preprocessing
 
 datasets = pytest.importorskip("datasets")

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 import timm_encmixer as te
-from timm_encmixer.images.transform import normalise
+from timm_encmixer.images.tensors import normalise
 from timm_encmixer.models.bare import bare_model
 from timm_encmixer.models.families import Support, known_support
 

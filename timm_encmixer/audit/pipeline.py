@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from timm_encmixer.audit.methods.block_map import signed_permutation, unit
 from timm_encmixer.ciphers import BlockCipher
-from timm_encmixer.images.transform import normalise, normalised_plain
+from timm_encmixer.images.tensors import normalise, normalised_plain
 from timm_encmixer.models.encryption import changed_by_encryption, position_embedding_of, stem_of, with_encrypted_stem
 from timm_encmixer.models.plan import no_bias
 from timm_encmixer.models.record import scheme_of

@@ -25,8 +25,9 @@ from timm_encmixer.checkpoints.loading import ModelLike, load_model
 from timm_encmixer.checkpoints.sources import find_source, provenance_of
 from timm_encmixer.errors import AuditError, DataError, MissingKeyError
 from timm_encmixer.images.labelled import UNLABELLED, LabelledImages, MemoryImages, open_images
+from timm_encmixer.images.preprocessing import resize_and_crop
 from timm_encmixer.images.reading import to_channels
-from timm_encmixer.images.transform import plain_transform
+from timm_encmixer.images.tensors import to_tensor
 from timm_encmixer.keys import KeyLike, SecretKey, find_key
 from timm_encmixer.models.encryption import decrypt_model, encrypt_model
 from timm_encmixer.models.record import scheme_of
@@ -239,11 +240,10 @@ def _pixels(images: LabelledImages, order: Sequence[int], scheme: Scheme, progre
 
 class _Preprocess:
     def __init__(self, plain: Preprocessing) -> None:
-        self._transform, self._channels = plain_transform(plain), plain.input_size[0]
+        self._plain = plain
 
     def __call__(self, image: Image.Image) -> Tensor:
-        tensor: Tensor = self._transform(to_channels(image, self._channels))
-        return tensor
+        return to_tensor(resize_and_crop(to_channels(image, self._plain.input_size[0]), self._plain))
 
 
 def _public(

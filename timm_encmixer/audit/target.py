@@ -18,7 +18,7 @@ from timm_encmixer.audit.methods.training import fit
 from timm_encmixer.audit.pipeline import accuracy, classify_plain, encrypt_images, in_order, near_key, stem_outputs
 from timm_encmixer.ciphers import BlockCipher
 from timm_encmixer.ciphers.blocks import split
-from timm_encmixer.images.transform import normalised_plain
+from timm_encmixer.images.tensors import normalised_plain
 from timm_encmixer.keys import SecretKey
 from timm_encmixer.models.encryption import encrypt_model, stem_of
 from timm_encmixer.models.record import scheme_of

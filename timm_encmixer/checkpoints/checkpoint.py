@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,9 @@ from safetensors.torch import save_file
 from timm.models._hub import save_config_for_hf
 from torch import Tensor, nn
 
-from timm_encmixer.checkpoints.config_file import (
-    CONFIG_NAME,
-    WEIGHTS_NAME,
-    read_config,
-    without_repeats,
-)
-from timm_encmixer.checkpoints.record import RECORD_NAME, read_record
+from timm_encmixer.checkpoints.config_file import CONFIG_NAME, WEIGHTS_NAME, without_repeats
+from timm_encmixer.checkpoints.header import CheckpointHeader
+from timm_encmixer.checkpoints.record import RECORD_NAME
 from timm_encmixer.checkpoints.tensor_file import SAFETENSORS, TensorFile
 from timm_encmixer.errors import CheckpointError, SourceError, StemError
 from timm_encmixer.files import PathLike, as_path, refuse_existing, replacing_file, replacing_folder
@@ -41,30 +36,8 @@ OWNED_NAMES = frozenset((WEIGHTS_NAME, CONFIG_NAME))
 _AS_BUILT = "timm loads what timm.create_model builds: pass changes to it as arguments; make pruned or normed weights permanent"
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """What is known of a checkpoint before its tensors are read."""
-
-    path: Path
-    weights: TensorFile
-    config: Mapping[str, Any] | None  # config.json; None for a single file
-    scheme: Scheme | None  # the record; None for a plain checkpoint
-
-    @classmethod
-    def open(cls, path: PathLike) -> Checkpoint:
-        """Open a folder or a .safetensors file and read its record.
-
-        Raises:
-            FileAccessError: It is missing or unreadable.
-            CheckpointError: A file in it is malformed, or config and weights hold different records.
-            SchemeError: The record is malformed or of an unknown version.
-        """
-        path = Path(path)
-        folder = path.is_dir()
-        weights = TensorFile.open(path / WEIGHTS_NAME if folder else path)
-        config = read_config(path) if folder else None
-        scheme = read_record(config, weights.metadata, where=str(path))
-        return cls(path, weights, config, scheme)
+class Checkpoint(CheckpointHeader):
+    """A checkpoint whose tensors can be read, and written again with some changed."""
 
     @cached_property
     def sketch(self) -> StemSketch | None:

@@ -7,12 +7,8 @@ import struct
 from collections.abc import Mapping
 from typing import Any
 
-from timm_encmixer.checkpoints.config_file import (
-    CONFIG_NAME,
-    SEALED_NAME,
-    WEIGHTS_NAME,
-    read_config,
-)
+from timm_encmixer.checkpoints.config_file import CONFIG_NAME, SEALED_NAME, WEIGHTS_NAME, read_config
+from timm_encmixer.checkpoints.header import CheckpointHeader
 from timm_encmixer.checkpoints.record import read_record
 from timm_encmixer.checkpoints.sources import Source, SourceLike, find_source
 from timm_encmixer.checkpoints.tensor_file import read_header
@@ -38,7 +34,7 @@ def describe(name: SourceLike) -> dict[str, Any]:
     source = find_source(name)
     if source.repo_id is not None and not is_offline():
         return _describe_repository(source)
-    checkpoint = source.checkpoint
+    checkpoint = CheckpointHeader.open(source.local)
     architecture = checkpoint.config["architecture"] if checkpoint.config else None
     size = checkpoint.weights.path.stat().st_size
     return {"path": str(checkpoint.path), **_facts(architecture, checkpoint.scheme, len(checkpoint.weights.entries), size)}

@@ -1,4 +1,4 @@
-"""Loading a whole model from a source, and finding the record of anything that has one."""
+"""Loading a whole model from a source."""
 
 from __future__ import annotations
 
@@ -13,11 +13,9 @@ from torch import nn
 from timm_encmixer.checkpoints.checkpoint import Checkpoint, check_tensors, check_weights
 from timm_encmixer.checkpoints.config_file import CONFIG_NAME, LOCAL_PREFIX
 from timm_encmixer.checkpoints.sources import SourceLike, find_source
-from timm_encmixer.errors import CheckpointError, EncMixerError, NotEncryptedError, SourceError, warn_caller
+from timm_encmixer.errors import CheckpointError, EncMixerError, SourceError, warn_caller
 from timm_encmixer.models.bare import bare_model
 from timm_encmixer.models.record import attach_scheme, check_stem, scheme_of
-from timm_encmixer.models.wrappers import unwrapped
-from timm_encmixer.scheme import Scheme
 
 ModelLike = nn.Module | SourceLike
 
@@ -59,27 +57,6 @@ def check_loaded(model: nn.Module, where: str) -> None:
     scheme = scheme_of(model)
     if scheme is not None and not check_stem(model, scheme):
         warn_caller(f"{where}: the stem is far from the one that was encrypted; was it trained on ciphertext, or resampled?")
-
-
-def find_scheme(target: ModelLike | Scheme) -> Scheme:
-    """Return the record of an encrypted model, Hub repository, folder or .safetensors file.
-
-    Raises:
-        NotEncryptedError: There is none.
-        SourceError: No such source.
-    """
-    if isinstance(target, Scheme):
-        return target
-    if isinstance(target, nn.Module):
-        scheme, where = scheme_of(target), "model"
-        if scheme is not None:
-            check_stem(unwrapped(target), scheme)
-    else:
-        source = find_source(target)
-        scheme, where = source.record, source.name
-    if scheme is None:
-        raise NotEncryptedError(where, "an encrypted model with its record", "a plain one", "encrypt it first")
-    return scheme
 
 
 def _build(folder: Path) -> nn.Module:

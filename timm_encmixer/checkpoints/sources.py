@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from timm_encmixer.bundled import BUNDLED_FOLDER, BUNDLED_WEIGHTS
 from timm_encmixer.checkpoints.config_file import CONFIG_NAME, SEALED_NAME, WEIGHTS_NAME, path_in, read_config
+from timm_encmixer.checkpoints.header import CheckpointHeader
 from timm_encmixer.checkpoints.record import read_record
 from timm_encmixer.errors import EncMixerError, IntegrityError, SourceError
 from timm_encmixer.files import path_text
@@ -101,7 +102,7 @@ class Source:
             return read_record(read_config(config.parent), None, where=self.name)
         if self.local.is_dir() and not (self.local / WEIGHTS_NAME).exists():  # config.json is all that a client needs
             return read_record(read_config(self.local), None, where=str(self.local))
-        return self.checkpoint.scheme
+        return CheckpointHeader.open(self.local).scheme
 
     @cached_property
     def provenance(self) -> Provenance:

@@ -13,14 +13,15 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from timm_encmixer.errors import CheckpointError
 from timm_encmixer.files import FileKind, file_error, open_regular
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _LENGTH_BYTES = 8
 _LONGEST_HEADER_BYTES = 100_000_000  # the library's own limit
@@ -54,7 +55,7 @@ class TensorFile:
             with open_regular(path, action="a .safetensors file to read") as file:
                 size = os.fstat(file.fileno()).st_size
                 header, data_start = read_header(file, size, str(path))
-            with safe_open(str(path), framework="pt"):  # checks dtypes, shapes, offsets and the file's size
+            with safe_open(str(path), framework="np"):  # checks dtypes, shapes, offsets and the file's size
                 pass
         except OSError as error:
             raise file_error(path, "a .safetensors file to read", error) from error
@@ -158,6 +159,8 @@ def _named(entry: Any) -> Mapping[str, Any]:
 
 
 def _bytes(tensor: Tensor) -> bytes:
+    import torch
+
     return tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes()
 
 

@@ -48,6 +48,19 @@ class BlockCipher(nn.Module):
         super().__init__()
         self._set(ImageCipher(key, scheme))
 
+    @classmethod
+    def of(cls, images: ImageCipher) -> BlockCipher:
+        """Return the cipher of tensors that has the map of a cipher of images."""
+        cipher = cls.__new__(cls)
+        nn.Module.__init__(cipher)
+        cipher._set(images)
+        return cipher
+
+    @property
+    def for_images(self) -> ImageCipher:
+        """The cipher of PIL images and arrays that has the same map, and needs no torch."""
+        return self._images
+
     def _set(self, images: ImageCipher) -> None:
         self.scheme, self.fingerprint, self._images = images.scheme, images.fingerprint, images
         self._map, self._inverse = map(on_tensors, images.maps)
@@ -103,7 +116,7 @@ class BlockCipher(nn.Module):
             expected, remedy = "a cipher that changes the blocks themselves too", f"take one such as shuffle+{SCRAMBLE}"
             raise SchemeMismatchError("cipher", expected, SCRAMBLE, remedy)
         scheme = self.scheme.replace(cipher="+".join(parts), grid=None, positions=None)
-        return _restore(ImageCipher.of_map(scheme, self.fingerprint, self._images.maps[0].permuted(None)))
+        return BlockCipher.of(ImageCipher.of_map(scheme, self.fingerprint, self._images.maps[0].permuted(None)))
 
     @property
     def order(self) -> Tensor:
@@ -141,23 +154,16 @@ class BlockCipher(nn.Module):
         return f"BlockCipher({described(self.scheme)})"
 
     def __copy__(self) -> BlockCipher:
-        return _restore(self._images)
+        return BlockCipher.of(self._images)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> BlockCipher:
-        return _restore(self._images)
+        return BlockCipher.of(self._images)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Refuse pickling, which would write the secret out, except to hand the cipher to a child process being started."""
         if get_spawning_popen() is None:
             raise SecretLeakError("BlockCipher", "never to be pickled", "a pickle", "rebuild it from the key and the scheme")
-        return _restore, (self._images,)
-
-
-def _restore(images: ImageCipher) -> BlockCipher:
-    cipher = BlockCipher.__new__(BlockCipher)
-    nn.Module.__init__(cipher)
-    cipher._set(images)
-    return cipher
+        return BlockCipher.of, (self._images,)
 
 
 def _check_tensor(image: Tensor, channels: int) -> None:

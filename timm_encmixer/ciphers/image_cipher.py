@@ -136,10 +136,7 @@ class ImageCipher:
 
 def described(scheme: Scheme) -> str:
     """Return what a cipher's repr says of its scheme."""
-    return (
-        f"{scheme.cipher}, patch_size={scheme.patch_size}, in_chans={scheme.in_chans}, "
-        f"fingerprint={scheme.fingerprint}"
-    )
+    return f"{scheme.cipher}, patch_size={scheme.patch_size}, in_chans={scheme.in_chans}, fingerprint={scheme.fingerprint}"
 
 
 def no_uint8(scheme: Scheme) -> ImageError:

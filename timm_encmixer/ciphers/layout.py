@@ -39,7 +39,9 @@ def gather_index(
     within = channel * channel_step + row * row_step + column * column_step
     block = (rows[:, None] * (patch * row_step) + columns * (patch * column_step)).reshape(-1)
     block = block if order is None else block[order]
-    return (_cells(within, channels, patch, channels_last) + _spread(block, len(rows), channels_last)).reshape(-1)
+    places: ArrayT = _cells(within, channels, patch, channels_last) + _spread(block, len(rows), channels_last)
+    flat: ArrayT = places.reshape(-1)
+    return flat
 
 
 def tile(
@@ -58,14 +60,15 @@ def tile(
     """
     cells = _cells(values, channels, patch, channels_last)
     shape = (rows, patch, columns, patch, channels) if channels_last else (channels, rows, patch, columns, patch)
-    repeated: ArrayT = library.broadcast_to(cells, shape)
-    return repeated.reshape(-1)
+    repeated: ArrayT = library.broadcast_to(cells, shape).reshape(-1)
+    return repeated
 
 
 def _cells(values: ArrayT, channels: int, patch: int, channels_last: bool) -> ArrayT:
     """Return a block's values with axes of length 1 for the rows and columns of blocks, in memory order."""
     if channels_last:
-        return values.reshape(channels, patch**2).T.reshape(1, patch, 1, patch, channels)
+        cells: ArrayT = values.reshape(channels, patch**2).T.reshape(1, patch, 1, patch, channels)
+        return cells
     return values.reshape(channels, 1, patch, 1, patch)
 
 

@@ -129,7 +129,7 @@ _TensorPlan = tuple[Tensor | None, tuple[Tensor, Tensor] | None]
 
 
 def _is_plain(images: Tensor) -> bool:
-    """Whether numpy sees a tensor as it is: on the CPU, of a type that numpy has, and not followed by autograd or a transform."""
+    """Whether numpy sees a tensor as it is: on the CPU, of a type that it has, and not followed by autograd or a transform."""
     return (
         images.device.type == "cpu"
         and images.dtype in _NUMPY_DTYPES

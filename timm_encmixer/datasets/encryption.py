@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from timm_encmixer.checkpoints.loading import find_scheme
-from timm_encmixer.datasets.cells import DECRYPT, ENCRYPT
+from timm_encmixer.checkpoints.schemes import find_scheme
 from timm_encmixer.datasets.inspection import manifest_in
 from timm_encmixer.datasets.run import DatasetCounts, convert_dataset, join_processes
 from timm_encmixer.datasets.samples import STOP
@@ -15,6 +14,7 @@ from timm_encmixer.distributed.processes import from_main
 from timm_encmixer.errors import AlreadyEncryptedError, NotEncryptedError, SchemeError, SchemeMismatchError
 from timm_encmixer.files import PathLike, path_text
 from timm_encmixer.hub.snapshot import Token
+from timm_encmixer.images.codec import DECRYPT, ENCRYPT
 from timm_encmixer.keys import KeyLike
 from timm_encmixer.scheme import Scheme
 

@@ -8,12 +8,12 @@ from pathlib import Path, PurePosixPath
 
 from msgspec.structs import replace
 
-from timm_encmixer.datasets.cells import BATCH_CELLS
 from timm_encmixer.datasets.listing import SourceFile
 from timm_encmixer.datasets.manifest import target_name
 from timm_encmixer.datasets.samples import Sample, ShardWork
 from timm_encmixer.datasets.sources import DatasetSource, unchanged
 from timm_encmixer.files import file_error
+from timm_encmixer.images.codec import BATCH_IMAGES
 
 
 def convert_images(
@@ -31,9 +31,9 @@ def convert_images(
     """
     written: list[str] = []
     read: list[SourceFile] = []
-    for start in range(0, len(files), BATCH_CELLS):
+    for start in range(0, len(files), BATCH_IMAGES):
         samples = []
-        for file in files[start : start + BATCH_CELLS]:
+        for file in files[start : start + BATCH_IMAGES]:
             cell = _read(source, file, scratch)
             read.append(replace(file, sha256=hashlib.sha256(cell).hexdigest()))
             samples.append(Sample(file.name, [cell], [PurePosixPath(file.name).suffix], [f"{source.where}/{file.name}"]))

@@ -15,7 +15,6 @@ from typing import Any
 from msgspec import UNSET
 
 from timm_encmixer.checkpoints.record import RECORD_NAME
-from timm_encmixer.datasets.cells import DECRYPT, ENCRYPT
 from timm_encmixer.datasets.inspection import same_content
 from timm_encmixer.datasets.layout import ARROW, PARQUET, Layout, Shard, read_layout
 from timm_encmixer.datasets.ledger import Ledger
@@ -28,6 +27,7 @@ from timm_encmixer.datasets.wholeness import refuse_changed, refuse_incomplete
 from timm_encmixer.errors import EncMixerError, SourceError, missing_extra
 from timm_encmixer.files import file_error
 from timm_encmixer.hub.snapshot import Token
+from timm_encmixer.images.codec import DECRYPT, ENCRYPT
 from timm_encmixer.scheme import Scheme
 
 

@@ -20,8 +20,8 @@ from accelerate import PartialState
 from msgspec import UNSET
 from msgspec.structs import replace
 
+from timm_encmixer.ciphers.image_cipher import ImageCipher
 from timm_encmixer.datasets.card import write_card
-from timm_encmixer.datasets.cells import CellCodec, make_codec
 from timm_encmixer.datasets.image_runs import convert_images
 from timm_encmixer.datasets.layout import ARROW, IMAGES, PARQUET, WEBDATASET, Shard
 from timm_encmixer.datasets.ledger import Ledger
@@ -38,9 +38,11 @@ from timm_encmixer.datasets.tars import convert_tar
 from timm_encmixer.datasets.wholeness import refuse_empty_folders, refuse_empty_splits, refuse_moving, refuse_strangers
 from timm_encmixer.distributed import on_every_process, share_key
 from timm_encmixer.distributed.processes import check_launch, from_main, joined_state
-from timm_encmixer.errors import DataError, EncMixerError, FileAccessError
+from timm_encmixer.errors import DataError, EncMixerError, FileAccessError, warn_caller
 from timm_encmixer.files import PathLike, as_path, file_error, sha256_of, sync_file
 from timm_encmixer.hub.snapshot import Token
+from timm_encmixer.images.codec import ImageCodec, make_codec
+from timm_encmixer.images.image_record import UNMARKED
 from timm_encmixer.keys import KeyLike
 from timm_encmixer.scheme import Scheme
 
@@ -88,7 +90,7 @@ class _Run:
 
     source: DatasetSource
     ledger: Ledger
-    codec: CellCodec
+    codec: ImageCodec
     plan: Plan
     on_error: str
     progress: Progress
@@ -180,15 +182,15 @@ def convert_dataset(
     ledger = Ledger(_local_folder(dst))
     if on_error not in ON_ERROR:
         raise DataError("on_error", f"one of {', '.join(ON_ERROR)}", repr(on_error), "choose one of these")
-    chosen: dict[str, Any] = {n: tuple(value) if isinstance(value, (list, tuple)) else value for n, value in options.items()}
+    values: dict[str, Any] = {n: tuple(value) if isinstance(value, (list, tuple)) else value for n, value in options.items()}
     for name in ("include", "image_columns"):
-        for text in chosen[name]:
+        for text in values[name]:
             if printable(text) != text:
                 raise DataError(name, "text in UTF-8", printable(text), "rename the files or columns")
-    asked = Options(**chosen)
+    asked = Options(**values)
     secret = share_key(state, key)
-    levels: dict[str, Any] = {"resize": asked.resize, "level": asked.png_level, "strict": strict}
-    codec = on_every_process(lambda: make_codec(action, secret, scheme, **levels))
+    chosen: dict[str, Any] = {"resize": asked.resize, "level": asked.png_level, "strict": strict, "unmarked": _warn_once()}
+    codec = on_every_process(lambda: make_codec(action, ImageCipher(secret, scheme), **chosen))
     threads = torch.get_num_threads()
     with ExitStack() as stack:
         stack.callback(torch.set_num_threads, threads)
@@ -271,6 +273,19 @@ def _local_folder(dst: PathLike) -> Path:
         remedy = "give a folder, then copy the result without .encmixer/private, or pass --push"
         raise FileAccessError(os.fspath(dst), "a folder on this machine", "a URL", remedy)
     return path
+
+
+def _warn_once() -> Callable[[str], None]:
+    """Return what to call with the name of a ciphertext without a record: it warns of the first one."""
+    warned = False
+
+    def warn(name: str) -> None:
+        nonlocal warned
+        if not warned:
+            warned = True
+            warn_caller(f"{name}: {UNMARKED}")
+
+    return warn
 
 
 def quarantine_of(dst: Path) -> Path:

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from timm_encmixer.datasets.cells import BATCH_CELLS, Cell, CellCodec
 from timm_encmixer.datasets.manifest import Bad
 from timm_encmixer.errors import ImageError, ProcessError
+from timm_encmixer.images.codec import BATCH_IMAGES, ImageCodec
 
+Cell = bytes  # an encoded image
 STOP, SKIP, QUARANTINE = ON_ERROR = ("stop", "skip", "quarantine")
 
 
@@ -47,7 +48,7 @@ class ShardWork:
     """
 
     shard: str
-    codec: CellCodec
+    codec: ImageCodec
     on_error: str = STOP
     quarantine: Path | None = None
     advance: Callable[[int, int], None] = lambda size, images: None
@@ -63,8 +64,8 @@ class ShardWork:
             ImageError: A cell is bad, and bad cells are to stop the run.
         """
         converted: list[list[Cell | None] | None] = []
-        for start in range(0, len(samples), BATCH_CELLS):
-            batch = samples[start : start + BATCH_CELLS]
+        for start in range(0, len(samples), BATCH_IMAGES):
+            batch = samples[start : start + BATCH_IMAGES]
             converted += self._batch(batch)
             cells = [cell for sample in batch for cell in sample.cells if cell is not None]
             self.advance(sum(map(len, cells)), len(cells))

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from timm_encmixer.datasets.cells import BATCH_CELLS
 from timm_encmixer.datasets.plain_images import is_image
 from timm_encmixer.datasets.samples import Sample, ShardWork
 from timm_encmixer.errors import DataError
+from timm_encmixer.images.codec import BATCH_IMAGES
 
 _GROUP_ROWS, _GROUP_BYTES = 1000, 1 << 25  # a row group is written at whichever comes first
 _READ_BYTES = 1 << 20
@@ -32,7 +32,7 @@ def convert_parquet(src: Path, dst: Path, work: ShardWork, columns: Sequence[str
         others = [name for name in schema.names if name not in images]
         options: dict[str, Any] = {"use_dictionary": others, "write_statistics": others, "compression": _compression(file)}
         with parquet.ParquetWriter(dst, schema, **options) as writer:
-            batches = file.iter_batches(batch_size=BATCH_CELLS, use_threads=False)
+            batches = file.iter_batches(batch_size=BATCH_IMAGES, use_threads=False)
             for group in _grouped(_converted(batches, images, work)):
                 writer.write_table(group)
 
@@ -45,7 +45,7 @@ def convert_arrow(src: Path, dst: Path, work: ShardWork, columns: Sequence[str])
         images = image_columns(reader.schema, columns, where=work.shard)
         work.plain |= set(_left_plain(reader.schema, images))
         with pyarrow.OSFile(str(dst), "wb") as sink, pyarrow.ipc.new_stream(sink, reader.schema) as writer:
-            slices = (batch.slice(at, BATCH_CELLS) for batch in reader for at in range(0, len(batch), BATCH_CELLS))
+            slices = (batch.slice(at, BATCH_IMAGES) for batch in reader for at in range(0, len(batch), BATCH_IMAGES))
             for group in _grouped(_converted(slices, images, work)):
                 writer.write_table(group.combine_chunks())
 

@@ -9,11 +9,11 @@ import tarfile
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from timm_encmixer.datasets.cells import BATCH_CELLS
 from timm_encmixer.datasets.plain_images import is_image
 from timm_encmixer.datasets.samples import Sample, ShardWork
 from timm_encmixer.datasets.sources import printable
 from timm_encmixer.errors import DataError
+from timm_encmixer.images.codec import BATCH_IMAGES
 from timm_encmixer.images.reading import image_suffixes
 
 _COMPRESSED = frozenset((".gz", ".bz2", ".xz", ".zst", ".lz4", ".zip", ".tar"))
@@ -81,7 +81,7 @@ def _batched(samples: Iterator[list[Member]]) -> Iterator[list[list[Member]]]:
     waiting: list[list[Member]] = []
     for sample in samples:
         waiting.append(sample)
-        if len(waiting) == BATCH_CELLS or sum(len(data) for s in waiting for _, data in s) >= _BATCH_BYTES:
+        if len(waiting) == BATCH_IMAGES or sum(len(data) for s in waiting for _, data in s) >= _BATCH_BYTES:
             yield waiting
             waiting = []
     if waiting:

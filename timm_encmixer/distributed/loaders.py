@@ -20,7 +20,7 @@ from torchvision.transforms import Compose, Normalize, ToTensor
 from timm_encmixer.ciphers import BlockCipher
 from timm_encmixer.distributed.processes import check_launch, on_every_process, same_everywhere
 from timm_encmixer.errors import DataError
-from timm_encmixer.images.transform import cipher_input
+from timm_encmixer.images.tensors import cipher_input
 
 _SHARDING = (DistributedSampler, OrderedDistributedSampler, RepeatAugSampler)
 _UINT8_REMEDY = "give a loader of uint8 batches (N, C, H, W): augment and resize in the data set, normalise nothing"

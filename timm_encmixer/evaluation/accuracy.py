@@ -15,7 +15,8 @@ from timm_encmixer.ciphers import BlockCipher
 from timm_encmixer.errors import DataError
 from timm_encmixer.evaluation.columns import text_table
 from timm_encmixer.images.labelled import LabelledImages
-from timm_encmixer.images.transform import ClientTransform, cipher_input, normalise, normalised_plain
+from timm_encmixer.images.tensors import cipher_input, normalise, normalised_plain
+from timm_encmixer.images.transform import ClientTransform
 from timm_encmixer.keys import KeyLike, SecretKey, find_key
 from timm_encmixer.models.encryption import decrypt_model, encrypt_model
 from timm_encmixer.models.record import scheme_of

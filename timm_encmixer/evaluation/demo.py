@@ -19,7 +19,7 @@ from timm_encmixer.evaluation.columns import text_table
 from timm_encmixer.evaluation.tiles import BAD, GOOD, Caption, draw_panels, draw_rows, stack
 from timm_encmixer.files import PNG, file_error, replacing_file
 from timm_encmixer.images.labelled import MemoryImages
-from timm_encmixer.images.transform import cipher_input, normalise, normalised_plain
+from timm_encmixer.images.tensors import cipher_input, normalise, normalised_plain
 from timm_encmixer.keys import KeyLike, SecretKey, find_key
 from timm_encmixer.models.encryption import encrypt_model
 from timm_encmixer.models.record import scheme_of

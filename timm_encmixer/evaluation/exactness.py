@@ -12,11 +12,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from timm_encmixer.checkpoints.loading import ModelLike, find_scheme, load_model
+from timm_encmixer.checkpoints.loading import ModelLike, load_model
+from timm_encmixer.checkpoints.schemes import find_scheme
 from timm_encmixer.ciphers import BlockCipher
 from timm_encmixer.errors import AlreadyEncryptedError, DataError, NotEncryptedError, SourceError
 from timm_encmixer.evaluation.columns import text_table
-from timm_encmixer.images.transform import ClientTransform, cipher_input, normalised_plain
+from timm_encmixer.images.tensors import cipher_input, normalised_plain
+from timm_encmixer.images.transform import ClientTransform
 from timm_encmixer.keys import KeyLike
 from timm_encmixer.models.record import scheme_of
 

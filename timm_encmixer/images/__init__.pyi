@@ -11,8 +11,8 @@ from .labelled import open_images as open_images
 from .labelled import open_labelled_images as open_labelled_images
 from .reading import open_ciphertext as open_ciphertext
 from .reading import open_plain as open_plain
+from .tensors import cipher_input as cipher_input
+from .tensors import normalise as normalise
+from .tensors import normalised_plain as normalised_plain
 from .transform import ClientTransform as ClientTransform
-from .transform import cipher_input as cipher_input
 from .transform import create_transform as create_transform
-from .transform import normalise as normalise
-from .transform import normalised_plain as normalised_plain

@@ -2,40 +2,34 @@
 
 from __future__ import annotations
 
+import functools
+import io
 import os
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import nn
 from tqdm import tqdm
 
-from timm_encmixer.checkpoints.loading import find_scheme
 from timm_encmixer.checkpoints.record import RECORD_NAME
-from timm_encmixer.ciphers import BlockCipher
-from timm_encmixer.errors import (
-    EncMixerError,
-    FileAccessError,
-    ImageError,
-    SchemeError,
-    SourceError,
-    TargetExistsError,
-    warn_caller,
-)
+from timm_encmixer.checkpoints.schemes import find_scheme
+from timm_encmixer.ciphers.image_cipher import ImageCipher
+from timm_encmixer.errors import EncMixerError, FileAccessError, ImageError, SourceError, TargetExistsError, warn_caller
 from timm_encmixer.files import PNG, PathLike, as_path, file_error, refuse_elsewhere, refuse_existing, replacing_file
+from timm_encmixer.images.codec import DECRYPT, ENCRYPT, ImageCodec, make_codec
 from timm_encmixer.images.folders import SUFFIX, walk
-from timm_encmixer.images.image_record import UNMARKED, check_ciphertext, png_info
+from timm_encmixer.images.image_record import UNMARKED
 from timm_encmixer.images.reading import JPEG_REASON, JPEG_SUFFIXES, image_suffixes, open_ciphertext, open_plain
-from timm_encmixer.images.transform import ClientTransform
 from timm_encmixer.keys import KeyLike, find_key
 from timm_encmixer.scheme import Scheme
 from timm_encmixer.temporaries import remove_leftovers
+
+if TYPE_CHECKING:
+    from torch import nn
 
 _ANOTHER = "another image, or one that was made with another key, model or option"
 
@@ -90,14 +84,8 @@ def encrypt_images(
         SourceError, FileAccessError: There are no images, or a file or folder cannot be read or written.
         KeyMismatchError, SchemeError: The key is not the model's, or the record does not allow PNG ciphertext.
     """
-    transform = ClientTransform(BlockCipher(find_key(key), find_scheme(model)), output="image", resize=resize)
-
-    def encrypt(path: Path) -> Image.Image:
-        ciphertext = transform(open_plain(path))
-        assert isinstance(ciphertext, Image.Image)  # output="image"
-        return ciphertext
-
-    return ImageCounts(**_convert(src, dst, encrypt, force=force, label="encrypting"))
+    codec = make_codec(ENCRYPT, ImageCipher(find_key(key), find_scheme(model)), resize=resize)
+    return ImageCounts(**_convert(src, dst, codec, force=force, label="encrypting"))
 
 
 def decrypt_images(
@@ -125,19 +113,11 @@ def decrypt_images(
     Warns:
         UserWarning: Ciphertexts carry no record; one warning for all.
     """
-    scheme = find_scheme(model)
-    cipher = BlockCipher(find_key(key), scheme)
-    if not scheme.exact:
-        raise SchemeError("model", "a cipher with PNG ciphertext", scheme.cipher, "its ciphertext is float tensors")
-    unmarked: list[Path] = []
-
-    def decrypt(path: Path) -> Image.Image:
-        image = open_ciphertext(path, scheme.in_chans)
-        if not check_ciphertext(image, cipher, where=str(path), strict=strict):
-            unmarked.append(path)
-        return cipher.decrypt(image)
-
-    counts = _convert(src, dst, decrypt, force=force, label="decrypting")
+    unmarked: list[str] = []
+    cipher = ImageCipher(find_key(key), find_scheme(model))
+    counts = _convert(
+        src, dst, make_codec(DECRYPT, cipher, strict=strict, unmarked=unmarked.append), force=force, label="decrypting"
+    )
     if unmarked:
         warn_caller(f"{min(unmarked)}: {UNMARKED}; there are {len(unmarked)}")
     return ImageCounts(**counts, unmarked=len(unmarked))
@@ -155,67 +135,73 @@ def open_folder(folder: PathLike, *, limit: int | None = None) -> list[tuple[str
     return [(str(file.relative_to(path)) if path.is_dir() else file.name, open_plain(file)) for file in files[:limit]]
 
 
-def _convert(
-    src: PathLike, dst: PathLike, convert: Callable[[Path], Image.Image], *, force: bool, label: str
-) -> dict[str, Any]:
-    """Convert all images of a source; returns the fields of `ImageCounts`."""
+def _convert(src: PathLike, dst: PathLike, codec: ImageCodec, *, force: bool, label: str) -> dict[str, Any]:
+    """Convert all images of a source, on all cores; returns the fields of `ImageCounts`."""
     source, target = as_path(src, where="src"), as_path(dst, where="dst")
     plan = _plan(source, target)
     failures: list[EncMixerError] = list(plan.collisions)
-
-    def work(source: Path, target: Path) -> bool:
-        """Returns whether the image was written, and not there already."""
-        image = convert(source)
-        if not force and os.path.lexists(target):
-            return _keep(target, image)
-        refuse_elsewhere(target, plan.root)
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-        except FileExistsError as error:
-            remedy = "move it away or choose another target"
-            raise TargetExistsError(str(target.parent), "a folder, or nothing", "something else", remedy) from error
-        except OSError as error:
-            raise file_error(target.parent, "a folder to write", error) from error
-        try:
-            with replacing_file(target, overwrite=force, durable=False, kind=PNG) as temporary:
-                image.save(temporary, format="PNG", pnginfo=png_info(image))
-        except TargetExistsError:
-            if force:  # it is nothing that may be replaced
-                raise
-            return _keep(target, image)  # it has appeared meanwhile
-        return True
-
+    work = functools.partial(_convert_one, codec=codec, root=plan.root, force=force)
     written = 0
-    threads = torch.get_num_threads()
     for folder in {target.parent for _, target in plan.pairs}:
         remove_leftovers(folder)
-    pool = ThreadPoolExecutor(_cores(), initializer=torch.set_num_threads, initargs=(1,))
+    pool = ThreadPoolExecutor(min(_cores(), len(plan.pairs) or 1))
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # open_plain makes it an error
-            futures: list[Future[bool]] = [pool.submit(work, *pair) for pair in plan.pairs]
-            for future in tqdm(as_completed(futures), total=len(futures), desc=label, unit="image", disable=None):
-                error = future.exception()
-                if isinstance(error, EncMixerError):
-                    failures.append(error)
-                elif error is not None:
-                    raise error
-                else:
-                    written += future.result()
+        futures: list[Future[bool]] = [pool.submit(work, *pair) for pair in plan.pairs]
+        for future in tqdm(as_completed(futures), total=len(futures), desc=label, unit="image", disable=None):
+            error = future.exception()
+            if isinstance(error, EncMixerError):
+                failures.append(error)
+            elif error is not None:
+                raise error
+            else:
+                written += future.result()
     finally:
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)
     if failures:
         raise _summary(failures, source, len(plan.pairs) + len(plan.collisions))
     return {"written": written, "kept": len(plan.pairs) - written, "left_out": plan.left_out}
 
 
-def _keep(target: Path, image: Image.Image) -> bool:
+def _convert_one(source: Path, target: Path, *, codec: ImageCodec, root: Path, force: bool) -> bool:
+    """Write the PNG of one image; returns whether it was written, and not there already.
+
+    Args:
+        source: The image.
+        target: The PNG.
+        codec: That makes one of the other.
+        root: The folder that all targets lie in.
+        force: As `encrypt_images`.
+    """
+    (png,) = codec([source], [str(source)])
+    if isinstance(png, ImageError):
+        raise png
+    if not force and os.path.lexists(target):
+        return _keep(target, png)
+    refuse_elsewhere(target, root)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        remedy = "move it away or choose another target"
+        raise TargetExistsError(str(target.parent), "a folder, or nothing", "something else", remedy) from error
+    except OSError as error:
+        raise file_error(target.parent, "a folder to write", error) from error
+    try:
+        with replacing_file(target, overwrite=force, durable=False, kind=PNG) as temporary:
+            temporary.write_bytes(png)
+    except TargetExistsError:
+        if force:  # it is nothing that may be replaced
+            raise
+        return _keep(target, png)  # it has appeared meanwhile
+    return True
+
+
+def _keep(target: Path, png: bytes) -> bool:
     """Keep what is at a target if it is the image that would be written there; returns False then: nothing was written.
 
     Raises:
         TargetExistsError: It is something else.
     """
+    image = Image.open(io.BytesIO(png))
     try:
         there = open_ciphertext(target, len(image.getbands()))
         same = there.size == image.size and np.array_equal(np.asarray(there), np.asarray(image))

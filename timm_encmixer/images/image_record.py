@@ -6,7 +6,7 @@ It says nothing of the plain image. Software that does not know it reads the fil
 from __future__ import annotations
 
 import zlib
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import numpy as np
@@ -16,10 +16,14 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from timm_encmixer.checkpoints.record import RECORD_NAME
-from timm_encmixer.ciphers import BlockCipher
+from timm_encmixer.ciphers.image_cipher import ImageCipher
 from timm_encmixer.errors import ImageError
 from timm_encmixer.schema import read_as
 
+if TYPE_CHECKING:
+    from timm_encmixer.ciphers import BlockCipher
+
+    KeyedCipher = ImageCipher | BlockCipher
 VERSION = 1
 _IHDR_END = 33  # in every PNG: its signature and its first chunk
 _Hex16 = Annotated[str, Meta(pattern=r"^[0-9a-f]{16}\Z")]
@@ -51,7 +55,7 @@ class ImageRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     digest: Annotated[str, Meta(pattern=r"^[0-9a-f]{8}\Z")]
 
     @classmethod
-    def of(cls, ciphertext: NDArray[np.uint8], cipher: BlockCipher) -> ImageRecord:
+    def of(cls, ciphertext: NDArray[np.uint8], cipher: KeyedCipher) -> ImageRecord:
         """Return the record of a ciphertext, shape (H, W) or (H, W, C), uint8."""
         height, width = ciphertext.shape[:2]
         scheme = cipher.scheme
@@ -80,7 +84,7 @@ class ImageRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         """Return the JSON text."""
         return msgspec.json.encode(self).decode()
 
-    def check(self, image: Image.Image, cipher: BlockCipher, *, where: str) -> None:
+    def check(self, image: Image.Image, cipher: KeyedCipher, *, where: str) -> None:
         """Compare with the image that carries it and with the cipher that is about to decrypt it.
 
         Raises:
@@ -101,7 +105,7 @@ class ImageRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             raise ImageError(where, "the pixels that were written", "others", _ORIGINAL)
 
 
-def check_ciphertext(image: Image.Image, cipher: BlockCipher, *, where: str, strict: bool) -> bool:
+def check_ciphertext(image: Image.Image, cipher: KeyedCipher, *, where: str, strict: bool) -> bool:
     """Compare a ciphertext with the record that it carries; returns whether it carries one.
 
     Raises:
@@ -135,7 +139,7 @@ class RecordWriter:
         cipher: That made the ciphertexts.
     """
 
-    def __init__(self, cipher: BlockCipher) -> None:
+    def __init__(self, cipher: KeyedCipher) -> None:
         self._cipher = cipher
         self._templates: dict[tuple[int, ...], tuple[bytes, bytes]] = {}
 

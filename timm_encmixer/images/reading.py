@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -18,7 +19,7 @@ from timm_encmixer.images.image_record import refuse_ciphertext
 
 JPEG_SUFFIXES = frozenset((".jpg", ".jpeg", ".jpe", ".jfif"))
 JPEG_REASON = "JPEG changes ciphertext pixels beyond recovery; keep ciphertext as PNG from end to end"
-ImageSource = str | os.PathLike[str] | BinaryIO
+ImageSource = str | os.PathLike[str] | BinaryIO | bytes
 T = TypeVar("T")
 _FIRST_IS_THE_PHOTO = ("MPO", "PSD")  # formats: other pictures behind the first one show the same again, or parts of it
 _I_OF_16_BITS = ("PPM", "PNG")  # formats whose 16-bit greys are in Pillow's mode I
@@ -30,7 +31,7 @@ def open_plain(source: ImageSource, *, where: str | None = None) -> Image.Image:
     Of a file that holds one photo and more (a phone's JPEG with a preview or a depth map; a layered PSD) it is the photo.
 
     Args:
-        source: A file's path, or an open file.
+        source: A file's path, an open file, or its bytes.
         where: Name for messages; None takes the path.
 
     Raises:
@@ -108,6 +109,8 @@ def image_suffixes() -> frozenset[str]:
 def _opened(source: ImageSource) -> AbstractContextManager[BinaryIO]:
     if isinstance(source, (str, os.PathLike)):
         return open_regular(Path(source), action="an image to read")
+    if isinstance(source, bytes):
+        return io.BytesIO(source)
     return nullcontext(source)
 
 

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
 from PIL import Image
-from timm.data import create_transform as create_timm_transform
-from timm.data.transforms import MaybePILToTensor
-from torch import Tensor, nn
-from torchvision.transforms.functional import to_pil_image
 
-from timm_encmixer.checkpoints.loading import find_scheme
-from timm_encmixer.ciphers import BlockCipher
+from timm_encmixer.checkpoints.schemes import find_scheme
+from timm_encmixer.ciphers.formats import pixels_of
+from timm_encmixer.ciphers.image_cipher import ImageCipher
 from timm_encmixer.errors import ImageError, SchemeError, SchemeMismatchError
 from timm_encmixer.images.image_record import ImageRecord, attach_record, refuse_ciphertext
+from timm_encmixer.images.preprocessing import resize_and_crop
 from timm_encmixer.images.reading import to_channels
 from timm_encmixer.keys import KeyLike, find_key
-from timm_encmixer.models.stem_algebra import MID_GREY
-from timm_encmixer.scheme import Preprocessing, Scheme
+from timm_encmixer.scheme import Scheme
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from timm_encmixer.ciphers import BlockCipher
 
 OUTPUTS = ("input", "image", "uint8")
 
@@ -37,8 +37,9 @@ def create_transform(
         target: An encrypted model, a Scheme, "hf-hub:owner/name[@revision]" (only config.json is read), or a folder.
         key: The key, its file, or None for the file that TIMM_ENCMIXER_KEY names.
         output: "input": float32 CHW tensor, normalised, for `model(transform(image)[None])`. "image": PIL ciphertext, to
-            save as PNG. It carries its record (docs/format.md); `save(path)` writes it with Pillow 11.3 and later,
-            `save(path, pnginfo=te.images.png_info(image))` with any. "uint8": CHW uint8 ciphertext tensor, for loaders.
+            save as PNG; it needs no torch. It carries its record (docs/format.md); `save(path)` writes it with Pillow 11.3
+            and later, `save(path, pnginfo=te.images.png_info(image))` with any. "uint8": CHW uint8 ciphertext tensor, for
+            loaders.
 
     Raises:
         KeyMismatchError: The record names another key.
@@ -47,52 +48,19 @@ def create_transform(
         SchemeError: Unknown output, or an output that the cipher does not have.
     """
     scheme = find_scheme(target)
-    return ClientTransform(BlockCipher(find_key(key), scheme), output=output)
-
-
-def plain_transform(plain: Preprocessing) -> Any:
-    """Return timm's own evaluation transform up to the uint8 stage: PIL image to CHW uint8 tensor."""
-    return create_timm_transform(
-        plain.input_size,
-        is_training=False,
-        interpolation=plain.interpolation,
-        crop_pct=plain.crop_pct,
-        crop_mode=plain.crop_mode,
-        mean=plain.mean,
-        std=plain.std,
-        normalize=False,
-    )
-
-
-def normalise(ciphertext: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Return the encrypted model's input: uint8 (scaled by 1/255, in `dtype`) or floats in [0, 1], then mean = std = 1/2."""
-    scaled = ciphertext.to(dtype) / 255 if ciphertext.dtype == torch.uint8 else ciphertext
-    return (scaled - MID_GREY) / MID_GREY
-
-
-def cipher_input(cipher: BlockCipher, pixels: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Return the encrypted model's input in `dtype` for plain uint8 pixels (C, H, W) or (N, C, H, W)."""
-    return normalise(cipher.encrypt(pixels if cipher.scheme.exact else pixels.to(dtype) / 255), dtype)
-
-
-def normalised_plain(pixels: Tensor, plain: Preprocessing, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Return the plain model's input for plain uint8 pixels (N, C, H, W)."""
-    mean, std = (
-        torch.tensor(values, dtype=dtype, device=pixels.device).reshape(1, -1, 1, 1) for values in (plain.mean, plain.std)
-    )
-    return (pixels.to(dtype) / 255 - mean) / std
+    return ClientTransform(ImageCipher(find_key(key), scheme), output=output)
 
 
 class ClientTransform:
     """PIL image -> ciphertext; made by `create_transform`. Leaves its input as it is.
 
     Args:
-        cipher: Of a scheme with the plain model's preprocessing.
+        cipher: Of a scheme with the plain model's preprocessing; a `BlockCipher` will do.
         output: One of `OUTPUTS`.
         resize: Bring images to the model's input size; False keeps sizes that are multiples of the patch side.
     """
 
-    def __init__(self, cipher: BlockCipher, *, output: str = "input", resize: bool = True) -> None:
+    def __init__(self, cipher: ImageCipher | BlockCipher, *, output: str = "input", resize: bool = True) -> None:
         scheme = cipher.scheme
         if output not in OUTPUTS:
             raise SchemeError("output", f"one of {', '.join(OUTPUTS)}", repr(output), "choose one of these")
@@ -113,8 +81,18 @@ class ClientTransform:
                 f"{height} x {width} px",
                 "the rest would stay plain: give the model an input size that fits",
             )
-        self.cipher, self.output = cipher, output
-        self._plain = plain_transform(scheme.plain) if resize else None
+        self.output, self._plain = output, scheme.plain if resize else None
+        self._images = cipher if isinstance(cipher, ImageCipher) else cipher.for_images
+        self._tensors = None if isinstance(cipher, ImageCipher) else cipher
+
+    @property
+    def cipher(self) -> BlockCipher:
+        """The cipher, for tensors too."""
+        if self._tensors is None:
+            from timm_encmixer.ciphers import BlockCipher
+
+            self._tensors = BlockCipher.of(self._images)
+        return self._tensors
 
     def __call__(self, image: Image.Image) -> Tensor | Image.Image:
         """Preprocess and encrypt one image.
@@ -124,26 +102,30 @@ class ClientTransform:
         """
         if not isinstance(image, Image.Image):
             raise ImageError("image", "a PIL image", type(image).__name__, "use BlockCipher.encrypt for tensors and arrays")
+        if self.output == "image":
+            picture = self._images.encrypt(self.prepare(image))
+            attach_record(picture, ImageRecord.of(pixels_of(picture, len(picture.getbands())), self._images))
+            return picture
+        from timm_encmixer.images.tensors import cipher_input
+
         pixels = self.preprocess(image)
-        if self.output == "input":
-            return cipher_input(self.cipher, pixels)
-        ciphertext = self.cipher.encrypt(pixels)
-        if self.output == "uint8":
-            return ciphertext
-        picture: Image.Image = to_pil_image(ciphertext)
-        attach_record(picture, ImageRecord.of(np.asarray(picture), self.cipher))
-        return picture
+        return self.cipher.encrypt(pixels) if self.output == "uint8" else cipher_input(self.cipher, pixels)
 
     def preprocess(self, image: Image.Image) -> Tensor:
-        """Return the plain uint8 CHW tensor that is about to be encrypted.
+        """Return what is about to be encrypted as a uint8 CHW tensor; as `prepare`."""
+        from timm_encmixer.images.tensors import to_tensor
+
+        return to_tensor(self.prepare(image))
+
+    def prepare(self, image: Image.Image) -> Image.Image:
+        """Return the plain image that is about to be encrypted: 8 bits, the model's channels and size.
 
         Raises:
             ImageError: As for the call; or the image carries the record of a ciphertext.
         """
         refuse_ciphertext(image)
-        converted = to_channels(image, self.cipher.scheme.in_chans)
-        tensor: Tensor = MaybePILToTensor()(converted) if self._plain is None else self._plain(converted)
-        return tensor
+        converted = to_channels(image, self._images.scheme.in_chans)
+        return converted if self._plain is None else resize_and_crop(converted, self._plain)
 
     def __repr__(self) -> str:
-        return f"ClientTransform({self.cipher!r}, output={self.output!r})"
+        return f"ClientTransform({self._images!r}, output={self.output!r})"

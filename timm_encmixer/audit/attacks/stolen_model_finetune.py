@@ -14,7 +14,7 @@ from timm_encmixer.audit.material import Held
 from timm_encmixer.audit.methods.training import fit
 from timm_encmixer.audit.pipeline import classify
 from timm_encmixer.audit.recovery import RecoveredModels
-from timm_encmixer.images.transform import normalise
+from timm_encmixer.images.tensors import normalise
 from timm_encmixer.models.patch_stem import find_stem
 from timm_encmixer.models.record import scheme_of
 
