@@ -27,7 +27,7 @@ KEY = te.SecretKey(bytes(range(32)))
 
 @pytest.fixture(autouse=True)
 def two_threads():
-    """As in most programs; on one thread images are gathered in another way."""
+    """As in most programs."""
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     yield
@@ -81,6 +81,11 @@ def test_known_answers(case):
             expected = step @ expected
         matrix = cipher.fold_rows(torch.eye(size, dtype=torch.float64)).T
         assert torch.allclose(matrix, expected, rtol=0, atol=1e-12 if "orthogonal" in vector["cipher"] else 0)
+        if cipher.scheme.exact and "scramble" not in vector["cipher"]:  # the same of arrays: one block is an image
+            block = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8)
+            array = block.reshape(vector["C"], vector["P"], vector["P"]).transpose(1, 2, 0)
+            answer = (255 * (0.5 + expected.numpy() @ (block / 255 - 0.5))).round().astype(np.uint8)
+            assert np.array_equal(te.ImageCipher(key, cipher.scheme).encrypt(array).transpose(2, 0, 1).reshape(-1), answer)
 
 
 @settings(deadline=None, max_examples=60)
@@ -107,6 +112,11 @@ def test_uint8_round_trips_bit_for_bit(cipher, channels, patch, rows, columns, b
     assert encrypted.stride() == images.stride() or images.is_contiguous()
     assert torch.equal(block_cipher.decrypt(encrypted), images)
     assert torch.equal(encrypted.double() / 255, (reference(images.double() / 255, block_cipher) * 255).round() / 255)
+    image_cipher = te.ImageCipher(KEY, block_cipher.scheme)
+    arrays, ciphertexts = (np.ascontiguousarray(batch.permute(0, 2, 3, 1)) for batch in (images, encrypted))
+    assert np.array_equal(image_cipher.encrypt_batch(arrays), ciphertexts)
+    assert np.array_equal(image_cipher.decrypt_batch(ciphertexts), arrays)
+    assert np.array_equal(image_cipher.encrypt(arrays[0]), ciphertexts[0])
 
 
 @pytest.mark.parametrize("cipher", ALL)
@@ -137,7 +147,7 @@ def test_scrambled_images_have_one_size(pixels):
         assert torch.allclose(copied.decrypt(cipher_of(copied.scheme.cipher, grid=(8, 8)).encrypt(unit)), unit, atol=1e-5)
 
 
-def test_one_thread_takes_another_way_to_the_same_result(pixels):
+def test_the_number_of_threads_changes_nothing(pixels):
     threads = torch.get_num_threads()
     for cipher in map(cipher_of, EXACT):
         for images in (pixels, pixels.float() / 255, pixels.contiguous(memory_format=torch.channels_last)):
@@ -338,3 +348,30 @@ def test_is_never_pickled_or_shown(cipher, tmp_path):
     with pytest.raises(SecretLeakError):
         torch.save(nn.Sequential(block_cipher), tmp_path / "model.pt")
     assert repr(block_cipher) == f"BlockCipher({cipher}, patch_size=4, in_chans=3, fingerprint=None)"
+    image_cipher = block_cipher.for_images
+    with pytest.raises(SecretLeakError):
+        pickle.dumps(image_cipher)
+    assert copy.deepcopy(image_cipher) is image_cipher
+    assert repr(image_cipher) == f"ImageCipher({cipher}, patch_size=4, in_chans=3, fingerprint=None)"
+
+
+def _encrypt_in_child(cipher, image, results):
+    results.put(cipher.encrypt(image))
+
+
+def test_an_image_cipher_serves_a_child_process(photos):
+    cipher, context = te.ImageCipher(KEY, te.Scheme(patch_size=4)), multiprocessing.get_context("spawn")
+    results = context.Queue()
+    child = context.Process(target=_encrypt_in_child, args=(cipher, np.asarray(photos[0]), results))
+    child.start()
+    assert np.array_equal(results.get(timeout=120), cipher.encrypt(np.asarray(photos[0])))
+    child.join()
+
+
+def test_function_transforms_pass_through():
+    """torch.func's transforms and inference mode see tensors that numpy cannot."""
+    cipher, images = cipher_of(), torch.rand(4, 3, 8, 8)
+    expected = cipher.encrypt(images)
+    assert torch.equal(torch.func.vmap(cipher.encrypt)(images[:, None])[:, 0], expected)
+    with torch.inference_mode():
+        assert torch.equal(cipher.encrypt(images), expected)

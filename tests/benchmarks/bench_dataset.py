@@ -170,7 +170,7 @@ def main() -> None:
         little = shards(root / "little", 1, 1000, (1, 1))
         photos = shards(root / "photos", 1, 60, (16, 12))
         for label, folder, rows, record in (("32 px", little, 1000, small), ("224 px from 512 x 384 px", photos, 60, large)):
-            codec = make_codec(ENCRYPT, secret, record, resize=True)
+            codec = make_codec(ENCRYPT, te.ImageCipher(secret, record))
             cipher_cost(label, next(folder.glob("*.parquet")), rows, codec, root)
 
         src = shards(root / "src", 16, 2000, (1, 1))

@@ -333,7 +333,9 @@ def test_one_channel_and_every_png_level(key):
     picture = Image.effect_noise((32, 32), 50)
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG")
-    results = [make_codec(ENCRYPT, key, scheme, resize=True, level=level)([buffer.getvalue()], ["x"])[0] for level in (0, 1, 9)]
+    results = [
+        make_codec(ENCRYPT, te.ImageCipher(key, scheme), level=level)([buffer.getvalue()], ["x"])[0] for level in (0, 1, 9)
+    ]
     pixels = [np.array(Image.open(io.BytesIO(result))) for result in results]
     assert np.array_equal(pixels[0], te.BlockCipher(key, scheme).encrypt(np.array(picture)[:, :, None])[:, :, 0])
     assert all(np.array_equal(pixels[0], other) for other in pixels[1:])

@@ -151,7 +151,7 @@ class BlockCipher(nn.Module):
         return mapping(image.unsqueeze(0), channels, self.scheme.patch_size).squeeze(0)  # type: ignore[no-any-return]
 
     def __repr__(self) -> str:
-        return f"BlockCipher({described(self.scheme)})"
+        return f"BlockCipher({described(self)})"
 
     def __copy__(self) -> BlockCipher:
         return BlockCipher.of(self._images)

@@ -119,7 +119,7 @@ class ImageCipher:
         return plan.apply(np.ascontiguousarray(images).reshape(n, -1)).reshape(images.shape)
 
     def __repr__(self) -> str:
-        return f"ImageCipher({described(self.scheme)})"
+        return f"ImageCipher({described(self)})"
 
     def __copy__(self) -> ImageCipher:
         return self
@@ -134,8 +134,11 @@ class ImageCipher:
         return ImageCipher.of_map, (self.scheme, self.fingerprint, self._map)
 
 
-def described(scheme: Scheme) -> str:
-    """Return what a cipher's repr says of its scheme."""
+def described(cipher: Any) -> str:
+    """Return what the repr of a cipher says of its scheme; a report of an error may ask one not made yet."""
+    scheme: Scheme | None = getattr(cipher, "scheme", None)
+    if scheme is None:
+        return ""
     return f"{scheme.cipher}, patch_size={scheme.patch_size}, in_chans={scheme.in_chans}, fingerprint={scheme.fingerprint}"
 
 

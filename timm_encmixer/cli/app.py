@@ -24,6 +24,8 @@ from timm_encmixer.cli.options import BAD_INPUT, NOBODY_READS
 from timm_encmixer.cli.signals import catch_signals, end_interrupted
 from timm_encmixer.errors import EncMixerError
 
+_NOT_A_CLIENTS = ("torch", "timm", "torchvision", "accelerate")  # docs/client.md
+
 
 @contextlib.contextmanager
 def _a_reader_may_go() -> Iterator[None]:
@@ -91,6 +93,12 @@ def main() -> None:
         _fail(str(error))
     except KeyboardInterrupt:
         end_interrupted()
+    except ModuleNotFoundError as error:
+        library = (error.name or "").partition(".")[0]
+        if library not in _NOT_A_CLIENTS:
+            raise
+        remedy = "in a checkout of timm-encmixer run: pip install ."
+        _fail(f"{library}: expected it to be installed, got a client's installation; {remedy}")
     except OSError as error:
         got = error.strerror or str(error)
         _fail(f"{error.filename or 'output'}: expected a file to use, got {got}; check the path and the free space")
