@@ -85,7 +85,7 @@ def encrypt_images(
         KeyMismatchError, SchemeError: The key is not the model's, or the record does not allow PNG ciphertext.
     """
     codec = make_codec(ENCRYPT, ImageCipher(find_key(key), find_scheme(model)), resize=resize)
-    return ImageCounts(**_convert(src, dst, codec, force=force, label="encrypting"))
+    return ImageCounts(**convert_all(src, dst, codec, force=force, label="encrypting"))
 
 
 def decrypt_images(
@@ -115,7 +115,7 @@ def decrypt_images(
     """
     unmarked: list[str] = []
     cipher = ImageCipher(find_key(key), find_scheme(model))
-    counts = _convert(
+    counts = convert_all(
         src, dst, make_codec(DECRYPT, cipher, strict=strict, unmarked=unmarked.append), force=force, label="decrypting"
     )
     if unmarked:
@@ -135,7 +135,7 @@ def open_folder(folder: PathLike, *, limit: int | None = None) -> list[tuple[str
     return [(str(file.relative_to(path)) if path.is_dir() else file.name, open_plain(file)) for file in files[:limit]]
 
 
-def _convert(src: PathLike, dst: PathLike, codec: ImageCodec, *, force: bool, label: str) -> dict[str, Any]:
+def convert_all(src: PathLike, dst: PathLike, codec: ImageCodec, *, force: bool, label: str) -> dict[str, Any]:
     """Convert all images of a source, on all cores; returns the fields of `ImageCounts`."""
     source, target = as_path(src, where="src"), as_path(dst, where="dst")
     plan = _plan(source, target)
