@@ -393,7 +393,7 @@ def test_etc_moves_whole_sub_blocks(channels):
         square = np.s_[:, top : top + 8, left : left + 8]
         assert len(np.unique(negative[square])) == 1
         assert all(len(np.unique(one)) == 1 for one in channel[square])
-        (origin,) = {(int(r), int(c)) for r, c in zip(row[square].flat // 8, column[square].flat // 8, strict=True)}
+        (origin,) = {(int(r), int(c)) for r, c in zip(row[square].ravel() // 8, column[square].ravel() // 8, strict=True)}
         seen.add(origin)
         for axis in (1, 2):
             steps = np.abs(np.diff(row[square], axis=axis)), np.abs(np.diff(column[square], axis=axis))

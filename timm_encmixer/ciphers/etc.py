@@ -1,7 +1,7 @@
 """The block transform of encryption-then-compression (EtC) images: the one cipher whose ciphertext may travel as JPEG.
 
-A block is cut into sub-blocks of 8 x 8 px, the blocks of JPEG's transform. Whole sub-blocks move, turn and change their sign, so
-each stays as smooth as it was, and JPEG compresses it as it compresses the plain one.
+A block is cut into sub-blocks of 8 x 8 px, the blocks of JPEG's transform. Whole sub-blocks move, turn and change their
+sign, so each stays as smooth as it was, and JPEG compresses it as it compresses the plain one.
 
 Source: Chuman, Sirichotedumrong, Kiya, Encryption-then-compression systems using grayscale-based image encryption for JPEG
 images, IEEE TIFS 14(6), 2019; with all channels of a sub-block turned alike, as in their colour-based scheme.
