@@ -280,10 +280,9 @@ def _check_suffix(target: Path, written: FileFormat) -> None:
     suffix = target.suffix.lower()
     if suffix in written.suffixes:
         return
-    expected, got = f"a target that ends in {written.suffix}", repr(target.suffix)
     if suffix in JPEG.suffixes:
-        raise SourceError(str(target), expected, got, f"{JPEG_REASON}; then pass --format jpeg")
-    raise SourceError(str(target), expected, got, f"{written.name} is written")
+        raise SourceError(str(target), "a PNG target", "JPEG", JPEG_REASON)
+    raise SourceError(str(target), f"a target that ends in {written.suffix}", repr(target.suffix), f"{written.name} is written")
 
 
 def _names(files: list[Path]) -> str:

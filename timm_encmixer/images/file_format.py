@@ -18,7 +18,7 @@ from timm_encmixer.scheme import JPEG_CIPHERS, Scheme
 
 JPEG_REASON = (
     "JPEG changes ciphertext pixels beyond recovery; keep ciphertext as PNG from end to end, "
-    f"or encrypt with {JPEG_CIPHERS[0]} (--cipher {JPEG_CIPHERS[0]}), whose ciphertext may travel as JPEG"
+    f"or encrypt the model with --cipher {JPEG_CIPHERS[0]} and images with --format jpeg"
 )
 DEFAULT_QUALITY = 85
 QUALITIES = range(1, 101)
