@@ -5,6 +5,7 @@ Every message says where, what was expected, what was got and what to do. It nev
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 import warnings
 
@@ -135,6 +136,17 @@ def missing_extra(where: str, package: str, extra: str) -> MissingExtraError:
     """Return the error for a package that is not installed, with the command that installs the extra it belongs to."""
     remedy = f'in a checkout of timm-encmixer run: pip install ".[{extra}]"'
     return MissingExtraError(where, f"the package {package}", "none installed", remedy)
+
+
+def require_packages(where: str, extra: str, *packages: str) -> None:
+    """Find out, without importing anything, whether the packages of an extra are installed.
+
+    Raises:
+        MissingExtraError: One is not.
+    """
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            raise missing_extra(where, package, extra)
 
 
 class KeyPermissionWarning(UserWarning):

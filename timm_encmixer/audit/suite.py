@@ -17,6 +17,7 @@ from timm_encmixer.audit.attack import BUDGETS, Attack, Effort
 from timm_encmixer.audit.attacks.registry import ATTACKS
 from timm_encmixer.audit.material import MATERIAL
 from timm_encmixer.audit.methods.statistics import BlockStatistics, image_statistics
+from timm_encmixer.audit.names import check_names
 from timm_encmixer.audit.photos import sample_photos
 from timm_encmixer.audit.report import Report
 from timm_encmixer.audit.target import Target
@@ -147,14 +148,6 @@ def _chosen(attacks: Iterable[str | Attack] | None) -> list[Attack]:
             expected = "a name of lower-case letters, digits and _, and material that there is"
             raise AuditError(type(attack).__name__, expected, "others", "see timm_encmixer/audit/material.py")
     return list({attack.name: attack for attack in made}.values())
-
-
-def check_names(names: Iterable[str], where: str, among: Iterable[str] | None = None) -> None:
-    """Raise `AuditError` for a name that is no attack, or none of those in `among`."""
-    allowed = ATTACKS if among is None else tuple(among)
-    for name in names:
-        if name not in allowed:
-            raise AuditError(where, f"names among {', '.join(allowed)}", repr(name), "see docs/audit.md")
 
 
 def make_target(

@@ -26,7 +26,7 @@ def models(pattern: str, search: str, scramble: bool, refused: bool, as_json: bo
     Example: encmixer models 'vit_*' --search pos_embed
     """
     from timm_encmixer.evaluation.columns import text_table
-    from timm_encmixer.models.families import find
+    from timm_encmixer.models.listing import find
 
     if scramble and refused:
         raise click.UsageError("give either --scramble or --refused")
