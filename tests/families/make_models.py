@@ -14,14 +14,14 @@ from pathlib import Path
 
 import timm
 import torch
-
 from timm.models._registry import _deprecated_models  # there is no public way to the names that timm has given up
 
-from timm_encmixer.models import families, support
+from timm_encmixer.models import families
+from timm_encmixer.models.support import TABLE as TABLE_NAME
 from timm_encmixer.models.support import Support, Table
 
 ROOT = Path(__file__).parent.parent.parent
-TABLE = ROOT / "timm_encmixer" / "models" / support.TABLE
+TABLE = ROOT / "timm_encmixer" / "models" / TABLE_NAME
 OWN = ["convmixer_256_8_ks5_p4"]  # plain architectures that this package adds
 ALIASES = ["convmixer_custom", *_deprecated_models]  # names that work and are not listed
 PAGE = ROOT / "docs" / "models.md"

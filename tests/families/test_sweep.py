@@ -95,6 +95,8 @@ def test_what_another_timm_has_is_examined(monkeypatch):
 def test_names_are_known_without_timm():
     assert all(map(listing.is_model, ["vit_tiny_patch16_224.augreg_in21k_ft_in1k", "convmixer_custom", "adv_inception_v3"]))
     assert not listing.is_model("vit_tinny_patch16_224")
-    assert listing.did_you_mean("vit_tinny_patch16_224.x").startswith("did you mean vit_tiny_patch16_224 or ")
-    assert listing.did_you_mean("encmixer_256_8_ks5_p5").startswith("did you mean convmixer_256_8_ks5_p4")
-    assert listing.did_you_mean("qqq") == ""
+    tiny = listing.similar_names("vit_tinny_patch16_224.x", otherwise="")
+    assert tiny.startswith("did you mean vit_tiny_patch16_224 or ")
+    ours = listing.similar_names("encmixer_256_8_ks5_p5", otherwise="")
+    assert ours.startswith("did you mean convmixer_256_8_ks5_p4")
+    assert listing.similar_names("qqq", otherwise="look") == "look"

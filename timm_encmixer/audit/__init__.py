@@ -4,15 +4,9 @@ from typing import Any
 
 import lazy_loader
 
-from timm_encmixer.errors import require_packages
+from timm_encmixer.audit.extra import require_extra
 
-_EXTRA = ("scipy", "skimage", "foolbox", "matplotlib", "jinja2")
 _load, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
-
-
-def require_extra() -> None:
-    """Raise `MissingExtraError` if a package of the extra `audit` is not installed."""
-    require_packages("audit", "audit", *_EXTRA)
 
 
 def __getattr__(name: str) -> Any:

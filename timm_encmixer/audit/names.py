@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
-from timm_encmixer.errors import AuditError
+from timm_encmixer.errors import AuditError, did_you_mean
 
 ATTACK_NAMES = (
     "weights_only",
@@ -33,6 +32,5 @@ def check_names(names: Iterable[str], where: str, among: Iterable[str] | None = 
     allowed = ATTACK_NAMES if among is None else tuple(among)
     for name in names:
         if name not in allowed:
-            similar = difflib.get_close_matches(name, allowed, n=1)
-            remedy = f"did you mean {similar[0]}?" if similar else "choose among these"
+            remedy = did_you_mean(name, allowed, otherwise="choose among these")
             raise AuditError(where, f"names among {', '.join(allowed)}", repr(name), remedy)

@@ -18,7 +18,7 @@ from timm_encmixer.errors import EncMixerError, IntegrityError, SourceError
 from timm_encmixer.files import path_text
 from timm_encmixer.hub.client import HUB_PREFIX, repository_in, split_revision
 from timm_encmixer.hub.snapshot import Snapshot, Token, is_public
-from timm_encmixer.models.listing import did_you_mean, is_model, plain_name
+from timm_encmixer.models.listing import is_model, plain_name, similar_names
 from timm_encmixer.models.provenance import Provenance
 from timm_encmixer.scheme import Scheme
 
@@ -182,10 +182,12 @@ def _timm_source(name: str, cache_dir: str | os.PathLike[str] | None, token: Tok
 def _no_source(name: str) -> SourceError:
     """Say that a name means nothing, and what it may have meant."""
     if _REPO_ID.fullmatch(name):
-        return SourceError(name, _KINDS, "no such path", f"check the path; for a repository of the Hub write {HUB_PREFIX}{name}")
+        return SourceError(
+            name, _KINDS, "no such path", f"check the path; for a repository of the Hub write {HUB_PREFIX}{name}"
+        )
     if "/" in name or "\\" in name or name.endswith(".safetensors"):
         return SourceError(name, _KINDS, "no such path", "check the path")
-    remedy = did_you_mean(name) or "check the path; encmixer models lists the names that timm has"
+    remedy = similar_names(name, otherwise="check the path; encmixer models lists the names that timm has")
     return SourceError(name, _KINDS, "nothing of that name", remedy)
 
 

@@ -22,7 +22,11 @@ from timm_encmixer.cli.model_seal import open_, seal
 from timm_encmixer.cli.models import models
 from timm_encmixer.cli.options import BAD_INPUT, NOBODY_READS
 from timm_encmixer.cli.signals import catch_signals, end_interrupted
-from timm_encmixer.errors import EncMixerError
+from timm_encmixer.cli.words import Commands
+from timm_encmixer.errors import EncMixerError, MissingKeyError
+from timm_encmixer.keys import KEY_VARIABLE
+
+_GIVE_A_KEY = f"give --key FILE, or set {KEY_VARIABLE} to one; encmixer key new owner.key makes one"
 
 
 @contextlib.contextmanager
@@ -35,7 +39,7 @@ def _a_reader_may_go() -> Iterator[None]:
         sys.exit(NOBODY_READS)
 
 
-class _Commands(click.Group):
+class _TopCommands(Commands):
     """The top group; ends at Ctrl-C before click prints an empty line for it, and where nobody reads before click says 1."""
 
     def make_context(self, *names: Any, **extra: Any) -> click.Context:
@@ -50,7 +54,7 @@ class _Commands(click.Group):
             end_interrupted()
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=_TopCommands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="timm-encmixer")
 def cli() -> None:
     """Key-based encryption of timm's patch-stem models (ConvMixer, ViT and many more) and of images.
@@ -75,7 +79,7 @@ def main() -> None:
     catch_signals()
     start_logging()
     try:
-        sys.exit(cli.main(standalone_mode=False) or 0)
+        sys.exit(cli.main(prog_name="encmixer", standalone_mode=False) or 0)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
     except click.ClickException as error:
@@ -88,6 +92,8 @@ def main() -> None:
 
             with exit_on_error():
                 raise
+        if isinstance(error, MissingKeyError):  # the remedy is Python's
+            error = MissingKeyError(error.where, error.expected, error.got, _GIVE_A_KEY)
         _fail(str(error))
     except KeyboardInterrupt:
         end_interrupted()

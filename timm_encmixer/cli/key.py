@@ -6,10 +6,12 @@ from pathlib import Path
 
 import click
 
-from timm_encmixer.cli.options import PATH, json_option, load_key, report
+from timm_encmixer.cli.early import load_key
+from timm_encmixer.cli.options import json_option, report
+from timm_encmixer.cli.words import PATH, Commands
 
 
-@click.group()
+@click.group(cls=Commands)
 def key() -> None:
     """Make and look at key files."""
 

@@ -8,26 +8,30 @@ from typing import Any
 
 import click
 
+from timm_encmixer.cli.early import look_up
 from timm_encmixer.cli.options import (
-    PATH,
     arch_option,
     cipher_option,
     create_pr_option,
+    dst_argument,
     force_option,
     json_option,
-    key_option,
-    load_key,
+    key_if_any_option,
     public_option,
     report,
     revision_option,
+    src_argument,
     token_option,
 )
+from timm_encmixer.cli.words import PATH_TEXT
+from timm_encmixer.errors import require_packages
+from timm_encmixer.keys import SecretKey
 
 
 @click.command("push")
-@click.argument("src")
+@src_argument
 @click.argument("repo_id")
-@key_option
+@key_if_any_option
 @cipher_option
 @arch_option
 @public_option
@@ -36,9 +40,13 @@ from timm_encmixer.cli.options import (
 @click.option("--commit-message", metavar="TEXT", help="Title of the commit.")
 @click.option("--license", metavar="ID", help="Licence as the Hub writes it; default: that of the source.")
 @click.option("--base-model", metavar="ID", help="Hub id of the plain model, or none; default: the source.")
-@click.option("--eval-results", metavar="FILE", help="What encmixer eval --json printed, for the model card.")
+@click.option("--eval-results", metavar="FILE", type=PATH_TEXT, help="What encmixer eval --json printed, for the model card.")
 @click.option(
-    "--seal-to", multiple=True, metavar="RECIPIENT", help="Send the weights sealed to this age or ssh key; repeatable."
+    "--seal-to",
+    multiple=True,
+    metavar="RECIPIENT",
+    type=PATH_TEXT,
+    help="Send the weights sealed to this age or ssh key; repeatable.",
 )
 @token_option
 @click.option("--force", is_flag=True, help="Push even beside plain weights, which give the key away.")
@@ -46,7 +54,7 @@ from timm_encmixer.cli.options import (
 def push(
     src: str,
     repo_id: str,
-    key: str | None,
+    key: SecretKey | None,
     cipher: str,
     arch: str | None,
     public: bool,
@@ -61,19 +69,21 @@ def push(
     \b
     Example: encmixer model push encrypted me/encmixer-cifar10 --key owner.key
     """
+    if options["seal_to"]:
+        require_packages("--seal-to", "seal", "pyrage")
+    source = look_up(src, token=options["token"])
     from timm_encmixer.hub.client import repository_in
     from timm_encmixer.publishing.options import PushOptions
     from timm_encmixer.publishing.push import push_source
 
-    secret = load_key(key, optional=True)
     push_options = PushOptions(private=not public, ask=_ask if sys.stdin.isatty() else None, **options)
-    commit = push_source(src, repository_in(repo_id) or repo_id, push_options, key=secret, cipher=cipher, arch=arch)
+    commit = push_source(source, repository_in(repo_id) or repo_id, push_options, key=key, cipher=cipher, arch=arch)
     report_commit(commit, as_json)
 
 
 @click.command("pull")
 @click.argument("repo_id")
-@click.argument("dst", type=PATH)
+@dst_argument
 @revision_option
 @token_option
 @force_option

@@ -34,6 +34,8 @@ def models(pattern: str, search: str, scramble: bool, refused: bool, as_json: bo
     found = [support for support in found if not (scramble and support.unscrambled)]
     rows = [_row(support) for support in found]
     last = f"{len(found)} {'refused' if refused else 'can be encrypted'}"
+    if not found and not refused and find(pattern, search=search):
+        last = f"{last}; --refused shows those that cannot, with the reasons"
     report([support.to_dict() for support in found], as_json, lambda: "\n".join([*text_table(rows, left=len(_COLUMNS)), last]))
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import re
 import sys
 
-from timm_encmixer.errors import SourceError
+from timm_encmixer.errors import SourceError, did_you_mean
 from timm_encmixer.models.support import Support, Table
 
 _OURS, _PLAIN = "encmixer_", "convmixer_"
@@ -27,8 +26,8 @@ def find(pattern: str = "*", *, search: str = "") -> list[Support]:
     known = table.listed()
     found = [known.get(name) or _examined(name) for name in fnmatch.filter(_names(table), pattern)]
     if not found:
-        expected, remedy = "a pattern of timm's names, such as 'vit_*'", "encmixer models lists them all"
-        raise SourceError("models", expected, repr(pattern), did_you_mean(pattern) or remedy)
+        remedy = similar_names(pattern, otherwise="encmixer models lists them all")
+        raise SourceError("models", "a pattern of timm's names, such as 'vit_*'", repr(pattern), remedy)
     return [support for support in found if support.contains(search)]
 
 
@@ -51,11 +50,9 @@ def is_model(name: str) -> bool:
     return bool(timm.is_model(name))
 
 
-def did_you_mean(name: str) -> str:
-    """Return a question that names the models whose names are most like this one; empty where none is."""
-    architecture, _, tag = name.partition(".")
-    candidates = difflib.get_close_matches(plain_name(architecture), Table.read().listed(), n=3, cutoff=0.8)
-    return f"did you mean {' or '.join(candidates)}?" if candidates else ""
+def similar_names(name: str, *, otherwise: str) -> str:
+    """Return the remedy for a name that is no model's: the models whose names are most like it; else `otherwise`."""
+    return did_you_mean(plain_name(name.partition(".")[0]), Table.read().listed(), otherwise=otherwise, likeness=0.8)
 
 
 def _names(table: Table) -> list[str]:
