@@ -25,8 +25,20 @@ from timm_encmixer.cli.signals import catch_signals, end_interrupted
 from timm_encmixer.cli.words import Commands
 from timm_encmixer.errors import EncMixerError, MissingKeyError
 from timm_encmixer.keys import KEY_VARIABLE
+from timm_encmixer.limits import LIMITS
 
 _GIVE_A_KEY = f"give --key FILE, or set {KEY_VARIABLE} to one; encmixer key new owner.key makes one"
+
+_EPILOG = f"""{" ".join(LIMITS)} encmixer audit attacks your own model and images.
+
+To complete words with the Tab key, add a line to the file that your shell reads when it starts:
+
+\b
+bash (~/.bashrc)  eval "$(_ENCMIXER_COMPLETE=bash_source encmixer)"
+zsh (~/.zshrc)    eval "$(_ENCMIXER_COMPLETE=zsh_source encmixer)"
+fish (~/.config/fish/completions/encmixer.fish)
+                  _ENCMIXER_COMPLETE=fish_source encmixer | source
+"""
 
 
 @contextlib.contextmanager
@@ -54,13 +66,14 @@ class _TopCommands(Commands):
             end_interrupted()
 
 
-@click.group(cls=_TopCommands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=_TopCommands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}, epilog=_EPILOG
+)
 @click.version_option(package_name="timm-encmixer")
 def cli() -> None:
     """Key-based encryption of timm's patch-stem models (ConvMixer, ViT and many more) and of images.
 
-    An encrypted model computes on encrypted images what the plain model computes on plain ones. This is access control and
-    visual obfuscation at no cost, not confidentiality: read docs/security.md.
+    An encrypted model computes on encrypted images what the plain model computes on plain ones.
     """
 
 

@@ -98,7 +98,7 @@ def audit_command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Attack a model and its images, and report what each attacker gets.
+    """Attack a model and its images; report what each attacker gets.
 
     Every attack runs that the material allows. A plain model is encrypted with --cipher and a fixed public key, or --key; an
     encrypted one needs its --key. Without --images and --public-images all is offline: bundled images, and statistics of

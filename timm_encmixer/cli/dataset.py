@@ -76,11 +76,12 @@ def dataset_encrypt(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Encrypt the data set SRC to DST: same kind, columns, labels, splits and shards; images become ciphertext PNGs.
+    """Encrypt the data set SRC to DST.
 
-    SRC is a Hub data set (owner/name), a folder (parquet, save_to_disk, images or WebDataset tars) or a URL that fsspec
-    reads. Run it again after an interruption and it goes on. accelerate runs it on several processes: accelerate launch
-    --multi_gpu --num_processes N --num_machines 1 -m timm_encmixer dataset encrypt ...
+    DST has the kind, columns, labels, splits and shards of SRC; its images are ciphertext PNGs. SRC is a Hub data set
+    (owner/name), a folder (parquet, save_to_disk, images or WebDataset tars) or a URL that fsspec reads. Run it again after
+    an interruption and it goes on. accelerate runs it on several processes: accelerate launch --multi_gpu --num_processes N
+    --num_machines 1 -m timm_encmixer dataset encrypt ...
 
     \b
     Example: encmixer dataset encrypt photos ciphertext --key owner.key --model encrypted
@@ -106,7 +107,9 @@ def dataset_encrypt(
 @strict_option
 @_shared
 def dataset_decrypt(src: str, dst: Path, key: KeyLike | None, model: str | None, as_json: bool, **options: Any) -> None:
-    """Decrypt the data set SRC to DST: what the plain model reads, pixel for pixel.
+    """Decrypt the data set SRC to DST.
+
+    The images are what the plain model reads, pixel for pixel.
 
     \b
     Example: encmixer dataset decrypt ciphertext plain --key owner.key
@@ -123,7 +126,9 @@ def dataset_decrypt(src: str, dst: Path, key: KeyLike | None, model: str | None,
 @token_option
 @json_option
 def dataset_info(src: str, verify: bool, token: str | None, as_json: bool) -> None:
-    """Say what SRC is: kind, shards, how far it is, and the record of its encryption if it has one.
+    """Say what SRC is, and how far it is encrypted.
+
+    Prints its kind and shards, how far a run is, and the record of the encryption if there is one.
 
     \b
     Example: encmixer dataset info ciphertext --verify

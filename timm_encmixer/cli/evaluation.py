@@ -28,7 +28,9 @@ from timm_encmixer.keys import SecretKey
 )
 @json_option
 def demo(out: Path, as_json: bool) -> None:
-    """The whole story on bundled weights and images, offline, with a picture.
+    """Show everything on bundled weights and images, with a picture.
+
+    Nothing is fetched.
 
     \b
     Example: encmixer demo --out /tmp/demo

@@ -35,7 +35,7 @@ def images() -> None:
 @force_option
 @json_option
 def images_encrypt(src: Path, dst: Path, key: SecretKey, model: str, no_resize: bool, force: bool, as_json: bool) -> None:
-    """Encrypt the image or folder SRC to PNG at DST, for the client to send away.
+    """Encrypt the image or folder SRC to PNG at DST.
 
     What is at DST already is kept if it is what this run would write, so an interrupted run can be taken up again; anything
     else there is an error. Metadata is dropped.

@@ -19,7 +19,9 @@ def key() -> None:
 @key.command("new")
 @click.argument("path", type=PATH)
 def key_new(path: Path) -> None:
-    """Write a new key to PATH, readable by you alone; an existing file is never overwritten.
+    """Write a new key to PATH, readable by you alone.
+
+    An existing file is never overwritten.
 
     \b
     Example: encmixer key new owner.key

@@ -98,7 +98,9 @@ def _constant(scheme: Any) -> str:
 @force_option
 @json_option
 def model_decrypt(src: str, dst: Path, key: SecretKey, force: bool, as_json: bool) -> None:
-    """Decrypt the model SRC (a folder, hf-hub:ID or .safetensors file) to DST.
+    """Decrypt the encrypted model SRC to DST.
+
+    SRC is a folder, hf-hub:ID or a .safetensors file.
 
     \b
     Example: encmixer model decrypt encrypted plain --key owner.key
@@ -135,7 +137,9 @@ def model_rotate(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Change the key of the encrypted model SRC, without the plain weights, and write it to DST, or push it back to the Hub.
+    """Change the key of the encrypted model SRC.
+
+    Nobody needs the plain weights for that. The result is written to DST, or pushed back to the Hub.
 
     \b
     Example: encmixer model rotate encrypted rotated --key owner.key --new-key next.key
@@ -190,7 +194,9 @@ def model_verify(
     arch: str | None,
     as_json: bool,
 ) -> None:
-    """Compare the logits of ENCRYPTED on encrypted images with those of PLAIN on plain ones; exit 1 if they differ.
+    """Compare the logits of an encrypted model with the plain one's.
+
+    ENCRYPTED reads encrypted images and PLAIN reads plain ones. The exit code is 1 if the logits differ.
 
     \b
     Example: encmixer model verify plain encrypted --key owner.key --images photos
@@ -210,9 +216,10 @@ def model_verify(
 @src_argument
 @json_option
 def model_info(src: str, as_json: bool) -> None:
-    """Say what SRC is: architecture, and the record of its encryption if it has one.
+    """Say what SRC is, and how it is encrypted.
 
-    From hf-hub:ID only the config and the header of the weights are fetched.
+    Prints the architecture, and the record of the encryption if there is one. From hf-hub:ID only the config and the header
+    of the weights are fetched.
 
     \b
     Example: encmixer model info encrypted

@@ -61,10 +61,11 @@ def push(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Push the model SRC to the Hub as REPO_ID: model.safetensors, config.json and a model card, in one commit.
+    """Push the model SRC, encrypted, to the Hub as REPO_ID.
 
-    SRC is a timm model name, hf-hub:ID, a folder with config.json, or a .safetensors file (with --arch). A plain one is
-    encrypted on the way, with --key and --cipher; plain weights are never sent.
+    One commit holds model.safetensors, config.json and a model card. SRC is a timm model name, hf-hub:ID, a folder with
+    config.json, or a .safetensors file (with --arch). A plain one is encrypted on the way, with --key and --cipher; plain
+    weights are never sent.
 
     \b
     Example: encmixer model push encrypted me/encmixer-cifar10 --key owner.key
@@ -89,7 +90,9 @@ def push(
 @force_option
 @json_option
 def pull(repo_id: str, dst: Path, revision: str | None, token: str | None, force: bool, as_json: bool) -> None:
-    """Fetch the model REPO_ID from the Hub to the folder DST; every byte is compared with what the Hub lists.
+    """Fetch the model REPO_ID from the Hub to the folder DST.
+
+    Every byte is compared with what the Hub lists.
 
     \b
     Example: encmixer model pull me/encmixer-cifar10 served

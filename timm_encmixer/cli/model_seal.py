@@ -34,9 +34,10 @@ _passphrase = click.option("--passphrase", "-p", is_flag=True, help=f"Ask for a 
 @force_option
 @json_option
 def seal(src: str, dst: Path, recipients: tuple[str, ...], passphrase: bool, force: bool, as_json: bool) -> None:
-    """Encrypt the model SRC to the file DST with age, so that only RECIPIENTs can open it.
+    """Encrypt the model SRC to the file DST with age.
 
-    SRC is a model source as for encrypt. A folder becomes a tar of its two files; `age -d` opens both kinds.
+    Only the recipients, or those who know the passphrase, can open it. SRC is a model source as for encrypt. A folder becomes
+    a tar of its two files; `age -d` opens both kinds.
 
     \b
     Example: encmixer model seal encrypted model.age --to age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p
@@ -60,7 +61,9 @@ def seal(src: str, dst: Path, recipients: tuple[str, ...], passphrase: bool, for
 @force_option
 @json_option
 def open_(src: str, dst: Path, identity: str | None, passphrase: bool, force: bool, as_json: bool) -> None:
-    """Open the sealed model SRC, a file or hf-hub:ID, and write it to DST.
+    """Open the sealed model SRC and write it to DST.
+
+    SRC is a file or hf-hub:ID.
 
     \b
     Example: encmixer model open model.age opened --identity identity.txt

@@ -18,9 +18,10 @@ _COLUMNS = ("name", "class", "patch side", "constant", "scrambling")
 @click.option("--refused", is_flag=True, help="The models that cannot be encrypted, and why.")
 @json_option
 def models(pattern: str, search: str, scramble: bool, refused: bool, as_json: bool) -> None:
-    """List timm's models that can be encrypted; PATTERN is as for timm.list_models.
+    """List which of timm's models can be encrypted.
 
-    Of each: class, patch side, where the constant of the normalisation goes, and whether blocks can be scrambled.
+    PATTERN is as for timm.list_models: 'vit_*'. Of each model: class, patch side, where the constant of the normalisation
+    goes, and whether blocks can be scrambled.
 
     \b
     Example: encmixer models 'vit_*' --search pos_embed

@@ -15,13 +15,13 @@ from timm_encmixer.keys import KEY_VARIABLE
 from timm_encmixer.scheme import CIPHERS, DEFAULT_CIPHER, SCRAMBLING_CIPHERS
 
 CHECK_FAILED, BAD_INPUT, NOBODY_READS = 1, 2, 141  # 128 + SIGPIPE, as shells have it
-_CIPHER_HELP = f"""\b
+_CIPHER_HELP = """\b
 shuffle         Permute the numbers of each block.
 negpos          Invert some of them: v becomes 255 - v.
 shuffle+negpos  Both. The default.
-orthogonal      Multiply each block by a random orthogonal matrix. The ciphertext is float tensors, and cannot be a PNG.
-scramble        Permute the blocks. Alone, or after one of these: {SCRAMBLING_CIPHERS[1]} and so on. encmixer models --scramble
-                lists the models that can take it."""
+orthogonal      Rotate each block; the result is not for PNG.
+scramble        Permute the blocks of models that allow it.
+CIPHER+scramble One of the above, then the blocks."""
 logger = logging.getLogger("timm_encmixer.cli")
 
 

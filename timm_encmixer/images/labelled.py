@@ -192,7 +192,7 @@ def _folder(path: Path, split: str | None, wanted: str) -> FolderImages:
     labelled_files = [(file, labels[name]) for file, name in files if file.parent != path]
     if not labelled_files:
         expected = "one folder of images per class" if wanted == REQUIRED else "images, or one folder of images per class"
-        raise DataError(str(path), expected, "none", "see docs/cli.md")
+        raise DataError(str(path), expected, "none", "put the images of each class into a folder of its own")
     return FolderImages(labelled_files, split)
 
 
