@@ -25,6 +25,7 @@ from timm_encmixer.bundled import BUNDLED_MODEL, bundled_images
 from timm_encmixer.checkpoints.loading import ModelLike, load_model
 from timm_encmixer.checkpoints.sources import find_source, provenance_of
 from timm_encmixer.errors import AuditError, DataError, MissingKeyError
+from timm_encmixer.evaluation.accuracy import check_labels, warn_of_classes
 from timm_encmixer.images.labelled import UNLABELLED, LabelledImages, MemoryImages, open_images
 from timm_encmixer.images.reading import to_channels
 from timm_encmixer.images.transform import plain_transform
@@ -200,10 +201,9 @@ def make_target(
         seed,
     )
     if labels is not None:
-        classes = target.classify_plain(pixels[:1]).shape[-1]
-        if int(labels.min()) < 0 or int(labels.max()) >= classes:
-            got = f"{int(labels.min())} to {int(labels.max())}"
-            raise DataError("images", f"labels from 0 to {classes - 1}, as the model has", got, "use the model's own data")
+        outputs = target.classify_plain(pixels[:1]).shape[-1]
+        check_labels(labels, outputs, where="images")
+        warn_of_classes(images, outputs, where="images")
     return target
 
 

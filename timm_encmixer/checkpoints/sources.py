@@ -138,7 +138,8 @@ def find_source(
         name: timm model name, "hf-hub:owner/name[@revision]", a folder, or a .safetensors file. A `Source` is returned as is.
         cache_dir: The Hub's cache; None takes huggingface_hub's own.
         token: Of the Hub.
-        exists: Refuse a path that does not exist. With False such a path becomes a source, and reading it fails later.
+        exists: Refuse a path that does not exist, and a folder without a model. With False such a path becomes a source, and
+            reading it fails later.
 
     Raises:
         SourceError: It names nothing.
@@ -155,6 +156,9 @@ def find_source(
     local = path_in(text)
     path = Path(text if local is None else local)
     if path.exists() or not exists:
+        if exists and path.is_dir() and not any((path / file).exists() for file in (CONFIG_NAME, WEIGHTS_NAME)):
+            expected, remedy = f"a folder with {CONFIG_NAME} and {WEIGHTS_NAME}", "give the folder that timm or encmixer wrote"
+            raise SourceError(text, expected, "a folder with neither", remedy)
         return Source(text, path=path)
     return _timm_source(text, cache_dir, token)
 

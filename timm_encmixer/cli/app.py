@@ -24,6 +24,7 @@ from timm_encmixer.cli.options import BAD_INPUT, NOBODY_READS
 from timm_encmixer.cli.signals import catch_signals, end_interrupted
 from timm_encmixer.cli.words import Commands
 from timm_encmixer.errors import EncMixerError, MissingKeyError
+from timm_encmixer.files import file_error
 from timm_encmixer.keys import KEY_VARIABLE
 from timm_encmixer.limits import LIMITS
 
@@ -111,8 +112,7 @@ def main() -> None:
     except KeyboardInterrupt:
         end_interrupted()
     except OSError as error:
-        got = error.strerror or str(error)
-        _fail(f"{error.filename or 'output'}: expected a file to use, got {got}; check the path and the free space")
+        _fail(str(file_error(error.filename or "output", "a file to use", error)))
 
 
 def _fail(message: str) -> None:

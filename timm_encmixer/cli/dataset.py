@@ -176,7 +176,7 @@ def _report(value: dict[str, Any], as_json: bool) -> None:
 
 
 def _is_told(name: str, item: Any) -> bool:
-    return bool(item) or name not in ("left_out", "plain")
+    return bool(item) or name == "written"
 
 
 def _words(name: str, item: Any) -> str:

@@ -67,6 +67,13 @@ def free_target(context: click.Context, parameter: click.Parameter, value: Path 
     return value
 
 
+def free_target_in_folder(context: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:
+    """Refuse a target that exists, unless --force was given, or whose folder does not."""
+    if value is not None and not context.resilient_parsing and not value.parent.exists():
+        raise FileAccessError(str(value), "a folder to write into", "no such folder", f"make it first: mkdir -p {value.parent}")
+    return free_target(context, parameter, value)
+
+
 def existing_images(context: click.Context, parameter: click.Parameter, value: Path) -> Path:
     """Refuse a path of images that does not exist."""
     if not context.resilient_parsing and not os.path.lexists(value):

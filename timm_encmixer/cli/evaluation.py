@@ -11,6 +11,7 @@ from timm_encmixer.cli.early import folder_or_none, look_up
 from timm_encmixer.cli.options import (
     arch_option,
     cipher_option,
+    device_option,
     json_option,
     key_option,
     label_column_option,
@@ -63,6 +64,7 @@ def demo(out: Path, as_json: bool) -> None:
 @cipher_option
 @limit_option
 @click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True)
+@device_option
 @arch_option
 @json_option
 def evaluate_command(
@@ -71,6 +73,7 @@ def evaluate_command(
     data: str,
     split: str | None,
     label_column: str | None,
+    device: str,
     arch: str | None,
     as_json: bool,
     **options: Any,
@@ -89,7 +92,7 @@ def evaluate_command(
     from timm_encmixer.images.labelled import open_labelled_images
 
     images = open_labelled_images(data, split=split, label_column=label_column)
-    result = evaluate(load_model(source, arch=arch), key, images, **options)
+    result = evaluate(load_model(source, arch=arch, device=device), key, images, **options)
     chosen = getattr(images, "split", None)
     value = {"data": data, **({"split": chosen} if chosen else {}), **result.to_dict()}
     report(value, as_json, lambda: evaluation_table(result) + (f"\n  split {chosen}" if chosen else ""))

@@ -77,5 +77,6 @@ def _report_counts(counts: Any, as_json: bool) -> None:
     figures = {"written": counts.written, "kept": counts.kept, "passed_over": counts.passed_over}
     value = {**figures, "left_out": left_out, "unmarked": counts.unmarked}
     reasons = ", ".join(f"{reason} {len(names)}" for reason, names in left_out.items())
-    text = ", ".join(f"{name.replace('_', ' ')} {number}" for name, number in figures.items())
+    told = {name: number for name, number in figures.items() if number or name == "written"}
+    text = ", ".join(f"{name.replace('_', ' ')} {number}" for name, number in told.items())
     report(value, as_json, lambda: f"{text} ({reasons})" if reasons else text)

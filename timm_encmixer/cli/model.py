@@ -8,13 +8,14 @@ from typing import Any
 
 import click
 
-from timm_encmixer.cli.early import existing_images, free_target, key_file, look_up
+from timm_encmixer.cli.early import existing_images, free_target_in_folder, key_file, look_up
 from timm_encmixer.cli.model_hub import report_commit
 from timm_encmixer.cli.options import (
     CHECK_FAILED,
     arch_option,
     cipher_option,
     create_pr_option,
+    device_option,
     dst_argument,
     force_option,
     json_option,
@@ -109,12 +110,12 @@ def model_decrypt(src: str, dst: Path, key: SecretKey, force: bool, as_json: boo
     from timm_encmixer.checkpoints.encryption import decrypt_checkpoint
 
     scheme = decrypt_checkpoint(source, dst, key, force=force)
-    report({"target": str(dst), "was": scheme.to_dict()}, as_json, lambda: f"{dst}: plain again")
+    report({"target": str(dst), "was": scheme.to_dict()}, as_json, lambda: f"the plain model is in {dst}")
 
 
 @model.command("rotate")
 @src_argument
-@click.argument("dst", type=PATH, callback=free_target, required=False)
+@click.argument("dst", type=PATH, callback=free_target_in_folder, required=False)
 @key_option
 @click.option(
     "--new-key", required=True, metavar="FILE", type=PATH_TEXT, callback=key_file, help="File of the key to change to."
@@ -182,6 +183,7 @@ def _rotate_on_hub(src: str, keys: tuple[Any, Any], *, super_squash: bool, as_js
 @click.option("--images", required=True, type=PATH, callback=existing_images, metavar="DIR", help="Folder of plain images.")
 @limit_option
 @click.option("--precision", type=Choice(["fp32", "bf16", "fp16"]), default="fp32", show_default=True)
+@device_option
 @arch_option
 @json_option
 def model_verify(
@@ -191,6 +193,7 @@ def model_verify(
     images: Path,
     limit: int | None,
     precision: str,
+    device: str,
     arch: str | None,
     as_json: bool,
 ) -> None:
@@ -206,7 +209,7 @@ def model_verify(
     from timm_encmixer.evaluation.exactness import verification_table, verify
     from timm_encmixer.images.encryption import open_folder
 
-    models = [load_model(source, arch=arch) for source in sources]
+    models = [load_model(source, arch=arch, device=device) for source in sources]
     result = verify(models[0], models[1], key, open_folder(images, limit=limit), precision=precision)
     report(result.to_dict(), as_json, lambda: verification_table(result))
     sys.exit(0 if result.holds else CHECK_FAILED)

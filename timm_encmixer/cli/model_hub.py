@@ -75,10 +75,14 @@ def push(
     source = look_up(src, token=options["token"])
     from timm_encmixer.hub.client import repository_in
     from timm_encmixer.publishing.options import PushOptions
+    from timm_encmixer.publishing.statements import ask_first
+
+    target = repository_in(repo_id) or repo_id
+    ask = _ask if sys.stdin.isatty() else None
+    push_options = ask_first(source, target, PushOptions(private=not public, ask=ask, **options))
     from timm_encmixer.publishing.push import push_source
 
-    push_options = PushOptions(private=not public, ask=_ask if sys.stdin.isatty() else None, **options)
-    commit = push_source(source, repository_in(repo_id) or repo_id, push_options, key=key, cipher=cipher, arch=arch)
+    commit = push_source(source, target, push_options, key=key, cipher=cipher, arch=arch)
     report_commit(commit, as_json)
 
 

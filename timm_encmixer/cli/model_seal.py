@@ -81,7 +81,7 @@ def open_(src: str, dst: Path, identity: str | None, passphrase: bool, force: bo
         passphrase=secret,
         force=force,
     )
-    report({"target": str(dst)}, as_json, lambda: f"{dst}: opened")
+    report({"target": str(dst)}, as_json, lambda: f"the model is in {dst}")
 
 
 def _passphrase_of(*, confirm: bool) -> str:

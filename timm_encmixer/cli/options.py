@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from timm_encmixer.cli.early import free_target, key_file, key_file_if_alone, key_file_if_any
+from timm_encmixer.cli.early import free_target_in_folder, key_file, key_file_if_alone, key_file_if_any
 from timm_encmixer.cli.words import PATH, PATH_TEXT, SOURCE, TIMM_NAME, Choice
 from timm_encmixer.keys import KEY_VARIABLE
 from timm_encmixer.scheme import CIPHERS, DEFAULT_CIPHER, SCRAMBLING_CIPHERS
@@ -57,13 +57,16 @@ token_option = click.option(
 revision_option = click.option("--revision", metavar="REV", help="Branch, tag, pull request (refs/pr/N) or commit.")
 strict_option = click.option("--strict", is_flag=True, help="Refuse ciphertexts that carry no record of their own.")
 limit_option = click.option("--limit", type=click.IntRange(min=1), help="Use the first so many images.")
+device_option = click.option(
+    "--device", default="cpu", show_default=True, metavar="DEVICE", help="Where to compute: cpu, cuda, cuda:1, mps."
+)
 no_resize_option = click.option("--no-resize", is_flag=True, help="Keep sizes that are multiples of the block.")
 public_option = click.option(
     "--public/--private", default=False, help="Make a new repository public, or push to one that is; default: private."
 )
 create_pr_option = click.option("--create-pr", is_flag=True, help="Open a pull request instead of committing.")
 src_argument = click.argument("src", type=SOURCE)
-dst_argument = click.argument("dst", type=PATH, callback=free_target)
+dst_argument = click.argument("dst", type=PATH, callback=free_target_in_folder)
 
 
 def model_option(help_text: str, *, required: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -25,7 +25,13 @@ _SPLITS = ("test", "validation", "val", "train")  # in order of preference
 
 
 class LabelledImages(Sequence[tuple[Image.Image, int]]):
-    """A sequence of (PIL image, label) pairs; labels count from 0, as the model does, UNLABELLED for none."""
+    """A sequence of (PIL image, label) pairs; labels count from 0, as the model does, UNLABELLED for none.
+
+    Attributes:
+        classes: Names of the classes in the order of their labels; empty where nobody knows them.
+    """
+
+    classes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,7 @@ class FolderImages(LabelledImages):
 
     files: Sequence[tuple[Path, int]]
     split: str | None = None  # the folder of a split that they lie in
+    classes: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.files)
@@ -65,6 +72,7 @@ class TableImages(LabelledImages):
     image_column: str
     label_column: str | None
     split: str | None = None
+    classes: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.table)
@@ -193,7 +201,7 @@ def _folder(path: Path, split: str | None, wanted: str) -> FolderImages:
     if not labelled_files:
         expected = "one folder of images per class" if wanted == REQUIRED else "images, or one folder of images per class"
         raise DataError(str(path), expected, "none", "put the images of each class into a folder of its own")
-    return FolderImages(labelled_files, split)
+    return FolderImages(labelled_files, split, tuple(in_order))
 
 
 def _table(src: str, wish: _Wish) -> TableImages:
@@ -214,7 +222,8 @@ def _table(src: str, wish: _Wish) -> TableImages:
     if len(images) != 1:
         raise DataError(src, "one image column", ", ".join(f"{n}: {k}" for n, k in kinds.items()), remedy)
     column = None if wish.labels == UNWANTED else _label_column(src, table.features, wish)
-    return TableImages(table.cast_column(images[0], datasets.Image(decode=False)), images[0], column, chosen)
+    classes = tuple(getattr(table.features[column], "names", ())) if column is not None else ()
+    return TableImages(table.cast_column(images[0], datasets.Image(decode=False)), images[0], column, chosen, classes)
 
 
 def _label_column(src: str, features: Any, wish: _Wish) -> str | None:
