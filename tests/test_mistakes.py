@@ -276,4 +276,5 @@ def test_names_are_completed(tmp_path, monkeypatch):
     names = completed(["model", "encrypt"], "vit_tiny_")
     assert {("plain", "vit_tiny_of_mine"), ("plain", "vit_tiny_patch16_224")} <= set(names)
     assert ("plain", "vit_tiny_patch16_224") in completed(["model", "encrypt", "a", "b", "--arch"], "vit_tiny_")
-    assert completed(["mod"], "") == completed([], "nothing") == completed(["models", "encrypt"], "") == []
+    assert completed([], "mode") == [("plain", "model"), ("plain", "models")]
+    assert completed(["nothing"], "mode") == completed([], "mode")  # an unknown word is no error while others are typed
