@@ -90,7 +90,7 @@ def test_the_owners_and_the_clients_day(encmixer, key, other_key, tmp_path, phot
     report = json.loads(run("model", "verify", NAME, "encrypted", *verify).stdout)
     assert report["holds"]
     assert report["changed_top1"] == 0
-    run("images", "encrypt", "photos", "sent", "--key", "owner.key", "--model", "encrypted")
+    run("images", "encrypt", "photos", "sent", "--key", "owner.key", "--model", "encrypted", "--workers", 1)
     assert said[-1] == "written 24\n"
     run("images", "decrypt", "sent", "back", "--key", "owner.key", "--model", "encrypted")
     assert sorted(path.name for path in (tmp_path / "back").iterdir()) == sorted(f"{index}.png" for index in range(24))

@@ -154,13 +154,6 @@ def test_verification_holds_and_notices_a_difference(plain_model, key, photos):
         verify(plain_model, plain_model, key, images)
 
 
-def test_two_architectures_are_not_compared(plain_model, key, photos):
-    vit = timm.create_model("vit_tiny_patch16_224", num_classes=10, img_size=32, patch_size=4)
-    expected = "expected the architecture of the plain one, vit_tiny_patch16_224 of 10 classes, got convmixer_256_8_ks5_p4"
-    with pytest.raises(SourceError, match=expected):
-        verify(vit, te.encrypt_model(plain_model, key), key, [("0", photos[0])])
-
-
 def test_a_device_that_torch_has_not(plain_model):
     with pytest.raises(SourceError, match="device: expected a device that torch has here, got 'nonsense'"):
         load_model(BUNDLED_MODEL, device="nonsense")

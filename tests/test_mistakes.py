@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from timm_encmixer.cli.app import cli
 
 KEY = ("-k", "owner.key")
 MODEL = ("-m", "model")
+RESULTS = ("--eval-results", "eval.jsn")
 
 
 def commands(group: click.Group = cli, path: tuple[str, ...] = ()):
@@ -136,6 +138,19 @@ MISTAKES = {
     ),
     "no address": in_words("Name or service not known", "model", "info", "hf-hub:me/m", nowhere=True),
     "no address for data": in_words("no such folder, and on the Hub no answer", "audit", "--images", "my/fotos", nowhere=True),
+    # what other programs have
+    "workers": in_words(
+        "for 4 of them run: accelerate launch --multi_gpu --num_processes 4 .* -m timm_encmixer dataset encrypt",
+        *("dataset", "encrypt", "photos", "new", *KEY, *MODEL, "--workers", "4"),
+    ),
+    "results": in_words("eval.jsn: expected what encmixer eval --json printed", "model", "push", "model", "me/m", *RESULTS),
+    "identity": in_words("identiy: expected an identity file", "model", "open", "sealed.age", "new", "-i", "identiy"),
+    "push without a key": in_words(
+        "a key to encrypt the plain weights with, got none; give --key", "model", "push", "plain", "me/m"
+    ),
+    "audit without a key": in_words(
+        "the key of the encrypted model, got none; give --key FILE", "audit", "--model", "encrypted"
+    ),
     # extras
     "audit": in_words("the package foolbox, got none installed; .*audit", "audit", missing=["foolbox"]),
     "seal": in_words("the package pyrage", "model", "seal", "model", "new", "-r", "age1x", missing=["pyrage"]),
@@ -157,12 +172,15 @@ def answers(tmp_path_factory) -> dict[str, dict]:
     folder = tmp_path_factory.mktemp("mistakes")
     te.SecretKey(bytes(range(32))).save(folder / "owner.key")
     (folder / "model").symlink_to(BUNDLED_FOLDER)
-    for name in ("photos", "classes/a", "classes/b", "table", EXISTING):
+    te.encrypt_checkpoint(BUNDLED_FOLDER, folder / "full", folder / "owner.key")
+    for name in ("photos", "classes/a", "classes/b", "table", "plain", "encrypted", EXISTING):
         (folder / name).mkdir(parents=True)
     for name in ("photos", "classes/a", "classes/b"):
         Image.new("RGB", (32, 32)).save(folder / name / "x.png")
     for name in ("table/test.parquet", "sealed.age", "identity"):
         (folder / name).touch()
+    for name, source in (("plain", folder / "model"), ("encrypted", folder / "full")):  # config.json says what it is
+        shutil.copy(source / "config.json", folder / name)
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]

@@ -79,7 +79,7 @@ def test_nothing_but_three_files_is_picked_up(hub, owner, encrypted, tmp_path):
     folder.mkdir()
     for name, content in {**contents(encrypted), "owner.key": b"x", "notes.txt": b"y", "pytorch_model.bin": b"z"}.items():
         (folder / name).write_bytes(content)
-    owner.run("model", "push", folder, "me/m", check=True)
+    owner.run("model", "push", folder, "me/m", "--private", check=True)
     assert set(hub.store.repos["me/m"].head.files) == {".gitattributes", "README.md", "config.json", "model.safetensors"}
 
 

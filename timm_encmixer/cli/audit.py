@@ -22,6 +22,7 @@ from timm_encmixer.cli.options import (
     report,
 )
 from timm_encmixer.cli.words import PATH, PATH_TEXT, SOURCE, Choice, Text
+from timm_encmixer.errors import MissingKeyError
 from timm_encmixer.keys import SecretKey
 
 
@@ -117,6 +118,8 @@ def audit_command(
     for data in filter(None, (images, public_images)):
         find_data(data)
     source, plain = look_up(model or BUNDLED_MODEL), None if base is None else look_up(base)
+    if key is None and source.timm_name is None and source.record is not None:
+        raise MissingKeyError(source.name, "the key of the encrypted model", "none", "pass --key")
     from timm_encmixer.audit import run
     from timm_encmixer.audit.report import above, refuse_target, report_table
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from timm_encmixer.cli.early import folder_or_none, is_alone, load_key, look_up
+from timm_encmixer.cli.early import folder_or_none, is_alone, load_key, look_up, many_processes
 from timm_encmixer.cli.options import (
     CHECK_FAILED,
     images_for_option,
@@ -43,6 +43,7 @@ def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
             help="What to do with an image that cannot be used; quarantine keeps it, plain, in DST.quarantine.",
         ),
         click.option("--png-level", type=click.IntRange(0, 9), help="PNG compression; default: 0 to encrypt, 1 to decrypt."),
+        click.option("--workers", type=int, expose_value=False, hidden=True, callback=many_processes),
         token_option,
         json_option,
     ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,6 +87,33 @@ def folder_or_none(context: click.Context, parameter: click.Parameter, value: Pa
     if not context.resilient_parsing and os.path.lexists(value) and not value.is_dir():
         raise TargetExistsError(str(value), "a folder, or nothing", "something else", "choose another target")
     return value
+
+
+def existing_file(what: str) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
+    """Return the callback that refuses the path of a file that does not exist; `what` is what it should be."""
+
+    def look(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+        if value is not None and not context.resilient_parsing and not os.path.lexists(value):
+            raise FileAccessError(value, what, "no such path", "check the path")
+        return value
+
+    return look
+
+
+def few_cores(context: click.Context, parameter: click.Parameter, value: int | None) -> None:
+    """Let this process, which uses all cores that it may, have no more than so many."""
+    if value is not None and not context.resilient_parsing:
+        if not hasattr(os, "sched_setaffinity"):
+            raise click.BadParameter("this system cannot limit a process to some cores")
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:value])
+
+
+def many_processes(context: click.Context, parameter: click.Parameter, value: int | None) -> None:
+    """Say how a data set is made by many processes: a launcher starts them."""
+    if value is not None and not context.resilient_parsing:
+        launch = f"accelerate launch --multi_gpu --num_processes {value} --num_machines 1 -m timm_encmixer"
+        words = context.command_path.partition(" ")[2]
+        raise click.BadParameter(f"one process uses one core; for {value} of them run: {launch} {words} ...")
 
 
 def look_up(name: str, *, token: str | None = None, sealed: bool = False) -> Source:

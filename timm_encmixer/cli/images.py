@@ -16,6 +16,7 @@ from timm_encmixer.cli.options import (
     no_resize_option,
     report,
     strict_option,
+    workers_option,
 )
 from timm_encmixer.cli.words import PATH, Commands
 from timm_encmixer.keys import SecretKey
@@ -32,6 +33,7 @@ def images() -> None:
 @key_option
 @images_for_option
 @no_resize_option
+@workers_option
 @force_option
 @json_option
 def images_encrypt(src: Path, dst: Path, key: SecretKey, model: str, no_resize: bool, force: bool, as_json: bool) -> None:
@@ -55,6 +57,7 @@ def images_encrypt(src: Path, dst: Path, key: SecretKey, model: str, no_resize: 
 @click.argument("dst", type=PATH)
 @key_option
 @images_for_option
+@workers_option
 @force_option
 @strict_option
 @json_option

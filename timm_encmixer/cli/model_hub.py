@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from timm_encmixer.cli.early import look_up
+from timm_encmixer.cli.early import existing_file, look_up
 from timm_encmixer.cli.options import (
     arch_option,
     cipher_option,
@@ -24,8 +24,10 @@ from timm_encmixer.cli.options import (
     token_option,
 )
 from timm_encmixer.cli.words import PATH_TEXT
-from timm_encmixer.errors import require_packages
+from timm_encmixer.errors import MissingKeyError, require_packages
 from timm_encmixer.keys import SecretKey
+
+_results = existing_file("what encmixer eval --json printed")
 
 
 @click.command("push")
@@ -40,7 +42,13 @@ from timm_encmixer.keys import SecretKey
 @click.option("--commit-message", metavar="TEXT", help="Title of the commit.")
 @click.option("--license", metavar="ID", help="Licence as the Hub writes it; default: that of the source.")
 @click.option("--base-model", metavar="ID", help="Hub id of the plain model, or none; default: the source.")
-@click.option("--eval-results", metavar="FILE", type=PATH_TEXT, help="What encmixer eval --json printed, for the model card.")
+@click.option(
+    "--eval-results",
+    metavar="FILE",
+    type=PATH_TEXT,
+    callback=_results,
+    help="What encmixer eval --json printed, for the model card.",
+)
 @click.option(
     "--seal-to",
     multiple=True,
@@ -73,6 +81,8 @@ def push(
     if options["seal_to"]:
         require_packages("--seal-to", "seal", "pyrage")
     source = look_up(src, token=options["token"])
+    if key is None and (source.timm_name is not None or source.record is None):
+        raise MissingKeyError(source.name, "a key to encrypt the plain weights with", "none", "pass --key")
     from timm_encmixer.hub.client import repository_in
     from timm_encmixer.publishing.options import PushOptions
     from timm_encmixer.publishing.statements import ask_first

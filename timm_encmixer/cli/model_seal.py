@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from timm_encmixer.cli.early import look_up
+from timm_encmixer.cli.early import existing_file, look_up
 from timm_encmixer.cli.options import dst_argument, force_option, json_option, report, src_argument
 from timm_encmixer.cli.words import PATH_TEXT
 from timm_encmixer.errors import SealError, require_packages
@@ -56,7 +56,14 @@ def seal(src: str, dst: Path, recipients: tuple[str, ...], passphrase: bool, for
 @click.command("open")
 @click.argument("src", type=PATH_TEXT)
 @dst_argument
-@click.option("--identity", "-i", metavar="FILE", type=PATH_TEXT, help="age identity file, or ssh private key.")
+@click.option(
+    "--identity",
+    "-i",
+    metavar="FILE",
+    type=PATH_TEXT,
+    callback=existing_file("an identity file to read"),
+    help="age identity file, or ssh private key.",
+)
 @_passphrase
 @force_option
 @json_option

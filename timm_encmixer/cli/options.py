@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from timm_encmixer.cli.early import free_target_in_folder, key_file, key_file_if_alone, key_file_if_any
+from timm_encmixer.cli.early import few_cores, free_target_in_folder, key_file, key_file_if_alone, key_file_if_any
 from timm_encmixer.cli.words import PATH, PATH_TEXT, SOURCE, TIMM_NAME, Choice
 from timm_encmixer.keys import KEY_VARIABLE
 from timm_encmixer.scheme import CIPHERS, DEFAULT_CIPHER, SCRAMBLING_CIPHERS
@@ -59,6 +59,9 @@ strict_option = click.option("--strict", is_flag=True, help="Refuse ciphertexts 
 limit_option = click.option("--limit", type=click.IntRange(min=1), help="Use the first so many images.")
 device_option = click.option(
     "--device", default="cpu", show_default=True, metavar="DEVICE", help="Where to compute: cpu, cuda, cuda:1, mps."
+)
+workers_option = click.option(
+    "--workers", type=click.IntRange(min=1), metavar="N", expose_value=False, callback=few_cores, help="Use at most N cores."
 )
 no_resize_option = click.option("--no-resize", is_flag=True, help="Keep sizes that are multiples of the block.")
 public_option = click.option(

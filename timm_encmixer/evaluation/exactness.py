@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -91,7 +90,6 @@ def verify(
         raise AlreadyEncryptedError("first model", "a plain model", "an encrypted one", remedy)
     if scheme_of(encrypted) is None:
         raise NotEncryptedError("second model", "an encrypted model with its record", "a plain one", remedy)
-    _refuse_other_shapes(plain, encrypted)
     scheme = find_scheme(encrypted)
     transform = ClientTransform(BlockCipher(key, scheme))
     assert scheme.plain is not None  # ClientTransform has seen to it
@@ -133,25 +131,6 @@ def verify(
     if len(images) > 1:
         result.spread = float(torch.cat(reference).std(dim=0).mean())
     return result
-
-
-def _refuse_other_shapes(plain: nn.Module, encrypted: nn.Module) -> None:
-    """Raise when the tensors of two models have other shapes: a key changes numbers only.
-
-    Raises:
-        SourceError: They do.
-    """
-    shapes = [Counter(tuple(tensor.shape) for tensor in model.state_dict().values()) for model in (plain, encrypted)]
-    if shapes[0] != shapes[1]:
-        remedy = "compare a model with its own plain one"
-        raise SourceError("encrypted model", f"the architecture of the plain one, {_name(plain)}", _name(encrypted), remedy)
-
-
-def _name(model: nn.Module) -> str:
-    """Return the architecture of a model, with the number of classes."""
-    cfg = getattr(model, "pretrained_cfg", None) or {}
-    classes = getattr(model, "num_classes", None)
-    return (cfg.get("architecture") or type(model).__name__) + (f" of {classes} classes" if classes else "")
 
 
 def _in_both_layouts(model: nn.Module, images: Tensor) -> list[Tensor]:

@@ -82,8 +82,11 @@ class Table:
 
     @property
     def is_of_this_timm(self) -> bool:
-        """Whether the timm that is installed is the one that was examined. Nothing is imported."""
-        return importlib.metadata.version("timm") == self.timm
+        """Whether the timm that is installed, if any is, is the one that was examined. Nothing is imported."""
+        try:
+            return importlib.metadata.version("timm") == self.timm
+        except importlib.metadata.PackageNotFoundError:  # a client's installation: the table is all that is known
+            return True
 
     def listed(self) -> dict[str, Support]:
         """Return everything that can be listed, by name, in timm's order."""
