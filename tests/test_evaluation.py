@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 
 import pytest
 import timm
@@ -10,6 +11,7 @@ from PIL import Image
 
 import timm_encmixer as te
 from timm_encmixer.bundled import BUNDLED_MODEL, bundled_images
+from timm_encmixer.checkpoints.loading import load_model
 from timm_encmixer.errors import (
     AlreadyEncryptedError,
     DataError,
@@ -17,6 +19,7 @@ from timm_encmixer.errors import (
     KeyMismatchError,
     MissingExtraError,
     NotEncryptedError,
+    SourceError,
 )
 from timm_encmixer.evaluation.accuracy import evaluate, wrong_key
 from timm_encmixer.evaluation.exactness import verify
@@ -68,7 +71,20 @@ def test_wrong_keys_are_reproducible_and_distinct():
 
 def test_uneven_last_batches_count_every_image_once(plain_model, key, data):
     figures = {evaluate(plain_model, key, data, limit=33, batch_size=size, progress=False).plain for size in (1, 7, 33, 64)}
-    assert max(figures) - min(figures) < 1e-9
+    assert len(figures) == 1  # exactly: what is printed has no digits of rounding
+
+
+def test_other_classes_than_the_models_are_said(plain_model, key, class_folders, recwarn):
+    evaluate(plain_model, key, open_labelled_images(str(class_folders)), limit=5, progress=False)
+    assert not recwarn
+    for name in ("airplane", "bird"):
+        shutil.rmtree(class_folders / name)
+    fewer = open_labelled_images(str(class_folders))
+    assert fewer.classes[:2] == ("automobile", "cat")
+    words = "data: 8 classes, and the model has 10 outputs. The labels are 0 automobile, 1 cat, 2 deer, ...: where"
+    with pytest.warns(UserWarning, match=words) as said:
+        evaluate(plain_model, key, fewer, limit=10, batch_size=5, progress=False)
+    assert len(said) == 1
 
 
 def test_errors(plain_model, key, other_key, data):
@@ -136,6 +152,12 @@ def test_verification_holds_and_notices_a_difference(plain_model, key, photos):
         verify(encrypted, encrypted, key, images)
     with pytest.raises(NotEncryptedError, match="second model: expected an encrypted model"):
         verify(plain_model, plain_model, key, images)
+
+
+def test_a_device_that_torch_has_not(plain_model):
+    with pytest.raises(SourceError, match="device: expected a device that torch has here, got 'nonsense'"):
+        load_model(BUNDLED_MODEL, device="nonsense")
+    assert load_model(plain_model, device="cpu") is plain_model
 
 
 def folders(root, *names, count=2):

@@ -23,7 +23,7 @@ from torch.overrides import TorchFunctionMode
 import timm_encmixer as te
 from timm_encmixer.images.tensors import normalise
 from timm_encmixer.models.bare import bare_model
-from timm_encmixer.models.families import Support, known_support
+from timm_encmixer.models.support import Support, Table
 
 KEY = te.SecretKey(bytes(range(32)))
 BOUND = 1e-9  # of a standard deviation; float64 rounds at 1e-16
@@ -141,7 +141,7 @@ def main() -> None:
     arguments = parser.parse_args()
     lines = arguments.out.read_text().splitlines() if arguments.out.exists() else []
     done = {json.loads(line)["model"] for line in lines}
-    todo = [support for support in known_support().values() if support.supported and support.name not in done]
+    todo = [support for support in Table.read().models.values() if support.supported and support.name not in done]
     begun = time.monotonic()
     for support in sorted(todo, key=cost):
         if parameters(support) * 8 / 2**30 > arguments.gib or time.monotonic() - begun > 60 * arguments.minutes:

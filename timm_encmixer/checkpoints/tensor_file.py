@@ -29,6 +29,21 @@ _ALIGNMENT_BYTES = 8
 _BUFFER_BYTES = 1 << 20
 SAFETENSORS = FileKind("a .safetensors file", b"{", offset=_LENGTH_BYTES)
 _REMEDY = "take another copy of the checkpoint"
+_PICKLE = ("a pickle, as torch.save writes", "pickles are never read: load it where you trust it, and write it by safetensors")
+_IMAGE = ("an image", "give a model; encmixer images is for images")
+_OTHER_KINDS = {  # by the bytes that files of a kind begin with
+    b"PK\x03\x04": _PICKLE,
+    **{b"\x80" + bytes([protocol]): _PICKLE for protocol in range(2, 6)},
+    b"\x89HDF": ("an HDF5 file, as Keras writes", "convert it to safetensors"),
+    b"GGUF": ("a GGUF file", "convert it to safetensors"),
+    b"\x1f\x8b": ("a gzip file", "unpack it first"),
+    b"version ": ("a pointer of Git LFS", "fetch the file itself: git lfs pull"),
+    b"age-encr": ("a sealed model", "open it first: encmixer model open"),
+    b"-----BEG": ("a sealed model, or a key", "open it first: encmixer model open"),
+    b"<": ("a page of the web", "download the file itself"),
+    b"\x89PNG": _IMAGE,
+    b"\xff\xd8\xff": _IMAGE,
+}
 _FIELDS = ("dtype", "shape", "data_offsets")  # of a tensor; the library reads them from a JSON array too, in this order
 _WRAPPERS = ("module.", "_orig_mod.")
 
@@ -134,6 +149,9 @@ def read_header(file: BinaryIO, size: int, where: str) -> tuple[dict[str, Any], 
         raise CheckpointError(where, "a safetensors file", f"{size} bytes", _REMEDY)
     (length,) = struct.unpack("<Q", prefix)
     if length > min(size - _LENGTH_BYTES, _LONGEST_HEADER_BYTES):
+        for magic, (got, remedy) in _OTHER_KINDS.items():
+            if prefix.startswith(magic):
+                raise CheckpointError(where, "a safetensors file", got, remedy)
         got = f"a header length of {length} in a file of {size} bytes"
         raise CheckpointError(where, "a safetensors file (pickles are never read)", got, _REMEDY)
     try:
