@@ -2,12 +2,16 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import shutil
 
 import pytest
 import timm
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import timm_encmixer as te
 from timm_encmixer.bundled import BUNDLED_MODEL, bundled_images
@@ -22,6 +26,7 @@ from timm_encmixer.errors import (
     SourceError,
 )
 from timm_encmixer.evaluation.accuracy import evaluate, wrong_key
+from timm_encmixer.evaluation.depthwise import ShiftedDepthwise
 from timm_encmixer.evaluation.exactness import verify
 from timm_encmixer.images.labelled import UNLABELLED, MemoryImages, TableImages, open_images, open_labelled_images
 
@@ -158,6 +163,68 @@ def test_a_device_that_torch_has_not(plain_model):
     with pytest.raises(SourceError, match="device: expected a device that torch has here, got 'nonsense'"):
         load_model(BUNDLED_MODEL, device="nonsense")
     assert load_model(plain_model, device="cpu") is plain_model
+
+
+def test_verification_of_two_architectures_says_so(plain_model, key, photos, key_file, tmp_path, encmixer):
+    vit = timm.create_model(
+        "vit_tiny_patch16_224", img_size=32, patch_size=4, embed_dim=48, depth=1, num_heads=3, num_classes=10
+    )
+    te.save_model(plain_model, tmp_path / "plain")
+    te.save_model(te.encrypt_model(vit, key), tmp_path / "encrypted")
+    (tmp_path / "photos").mkdir()
+    photos[0].save(tmp_path / "photos" / "0.png")
+    run = encmixer(
+        "model", "verify", tmp_path / "plain", tmp_path / "encrypted", "--key", key_file, "--images", tmp_path / "photos"
+    )
+    assert run.returncode == 2
+    assert re.fullmatch(r".*ConvMixer with .* got VisionTransformer with .* two architectures.*\n", run.stderr)
+    other = timm.create_model("convmixer_256_8_ks5_p4", num_classes=7)
+    with pytest.raises(
+        SourceError, match=r"head.weight of shape \(10, 256\), got ConvMixer with head.weight of shape \(7, 256\)"
+    ):
+        verify(plain_model, te.encrypt_model(other, key), key, [("0", photos[0])])
+
+
+@settings(max_examples=60, deadline=None, database=None)
+@given(data=st.data())
+@torch.no_grad()
+def test_depthwise_convolutions_in_float64_are_torchs_own(data):
+    channels, side, kernel = (data.draw(st.integers(low, high)) for low, high in ((2, 5), (1, 9), (1, 4)))
+    stride, dilation = (data.draw(st.one_of(st.integers(1, 3), st.tuples(*[st.integers(1, 3)] * 2))) for _ in range(2))
+    padding = data.draw(st.one_of(st.integers(0, 3), st.tuples(*[st.integers(0, 3)] * 2), st.sampled_from(["valid", "same"])))
+    if padding == "same":
+        stride = 1
+    shape = {"kernel_size": (kernel, data.draw(st.integers(1, 4))), "stride": stride, "dilation": dilation, "padding": padding}
+    mode = data.draw(st.sampled_from(["zeros", "reflect", "circular"]))
+    torch.manual_seed(0)
+    conv = torch.nn.Conv2d(
+        channels, channels, groups=channels, bias=data.draw(st.booleans()), padding_mode=mode, dtype=torch.float64, **shape
+    )
+    images = torch.randn(data.draw(st.integers(1, 3)), channels, side, side + 1, dtype=torch.float64)
+    try:
+        expected = conv(images)
+    except (RuntimeError, ValueError) as error:
+        with ShiftedDepthwise(), pytest.raises(type(error)):
+            conv(images)
+        return
+    with ShiftedDepthwise():
+        torch.testing.assert_close(conv(images), expected, rtol=0, atol=1e-13)
+
+
+class GroupedConvolutions(TorchDispatchMode):
+    """Counts the convolutions that torch computes channel by channel."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func is torch.ops.aten.convolution.default and args[0].dtype == torch.float64 and args[8] > 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_the_reference_starts_no_threads_for_each_channel(plain_model, key, photos):
+    with GroupedConvolutions() as seen:
+        assert verify(plain_model, te.encrypt_model(plain_model, key), key, [("0", photos[0])]).holds
+    assert seen.count == 0
 
 
 def folders(root, *names, count=2):

@@ -27,7 +27,7 @@ def examine(name: str) -> Support:
     Raises:
         SourceError: timm has no such architecture.
     """
-    model = bare_model(name, None, where=name).eval()  # as it is to be followed, so that it is not copied for that
+    model = bare_model(name, None, where=name)
     cfg: Any = model.pretrained_cfg
     family = type(model).__name__
     try:
