@@ -13,6 +13,7 @@ import pytest
 import timm
 import torch
 from conftest import assert_no_secret
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from timm.models.convmixer import ConvMixer
@@ -438,3 +439,28 @@ def test_a_pipe_in_the_place_of_a_file_is_never_opened(name, encrypted_folder, k
     os.mkfifo(encrypted_folder / name)
     with pytest.raises(FileAccessError, match=rf"{name}: expected .* to read, got a pipe, device or socket"):
         te.decrypt_checkpoint(encrypted_folder, tmp_path / "d", key)
+
+
+OTHER_KINDS = {
+    "torch.save": lambda path: torch.save({"stem": torch.zeros(9)}, path),
+    "torch.save of old": lambda path: torch.save({"stem": torch.zeros(9)}, path, _use_new_zipfile_serialization=False),
+    "PNG": lambda path: Image.new("RGB", (99, 99)).save(path, format="PNG"),
+    "HTML": lambda path: path.write_text("<!DOCTYPE html><html>no such file</html>"),
+    "LFS": lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:abc\n"),
+    "age": lambda path: path.write_bytes(b"age-encryption.org/v1\n-> X25519 abc\n"),
+}
+SAID = {
+    "torch.save": "got a pickle, as torch.save writes; pickles are never read",
+    "torch.save of old": "got a pickle, as torch.save writes; pickles are never read",
+    "PNG": "got an image; give a model",
+    "HTML": "got a page of the web; download the file itself",
+    "LFS": "got a pointer of Git LFS; fetch the file itself: git lfs pull",
+    "age": "got a sealed model; open it first: encmixer model open",
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_KINDS)
+def test_files_of_another_kind_are_called_by_it(kind, tmp_path):
+    OTHER_KINDS[kind](tmp_path / "last.pth.tar")
+    with pytest.raises(CheckpointError, match=f"expected a safetensors file, {SAID[kind]}"):
+        TensorFile.open(tmp_path / "last.pth.tar")

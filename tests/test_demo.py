@@ -26,7 +26,7 @@ def test_it_tells_the_whole_story(demo):
         assert evaluation.changed_top1 == 0
         assert max(evaluation.wrong_keys.values()) < (0.45 if evaluation.cipher == "shuffle" else 0.25)
         assert evaluation.cipher in text
-    assert text.splitlines()[-1].endswith("Read docs/security.md first.")
+    assert text.splitlines()[-1].endswith("the plain weights give it away.")
     assert "does not make images or weights confidential" in text
 
 

@@ -2,14 +2,20 @@ from __future__ import annotations
 
 import copy
 import json
+import re
+import shutil
 
 import pytest
 import timm
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import timm_encmixer as te
 from timm_encmixer.bundled import BUNDLED_MODEL, bundled_images
+from timm_encmixer.checkpoints.loading import load_model
 from timm_encmixer.errors import (
     AlreadyEncryptedError,
     DataError,
@@ -17,8 +23,10 @@ from timm_encmixer.errors import (
     KeyMismatchError,
     MissingExtraError,
     NotEncryptedError,
+    SourceError,
 )
 from timm_encmixer.evaluation.accuracy import evaluate, wrong_key
+from timm_encmixer.evaluation.depthwise import ShiftedDepthwise
 from timm_encmixer.evaluation.exactness import verify
 from timm_encmixer.images.labelled import UNLABELLED, MemoryImages, TableImages, open_images, open_labelled_images
 
@@ -68,7 +76,20 @@ def test_wrong_keys_are_reproducible_and_distinct():
 
 def test_uneven_last_batches_count_every_image_once(plain_model, key, data):
     figures = {evaluate(plain_model, key, data, limit=33, batch_size=size, progress=False).plain for size in (1, 7, 33, 64)}
-    assert max(figures) - min(figures) < 1e-9
+    assert len(figures) == 1  # exactly: what is printed has no digits of rounding
+
+
+def test_other_classes_than_the_models_are_said(plain_model, key, class_folders, recwarn):
+    evaluate(plain_model, key, open_labelled_images(str(class_folders)), limit=5, progress=False)
+    assert not recwarn
+    for name in ("airplane", "bird"):
+        shutil.rmtree(class_folders / name)
+    fewer = open_labelled_images(str(class_folders))
+    assert fewer.classes[:2] == ("automobile", "cat")
+    words = "data: 8 classes, and the model has 10 outputs. The labels are 0 automobile, 1 cat, 2 deer, ...: where"
+    with pytest.warns(UserWarning, match=words) as said:
+        evaluate(plain_model, key, fewer, limit=10, batch_size=5, progress=False)
+    assert len(said) == 1
 
 
 def test_errors(plain_model, key, other_key, data):
@@ -136,6 +157,74 @@ def test_verification_holds_and_notices_a_difference(plain_model, key, photos):
         verify(encrypted, encrypted, key, images)
     with pytest.raises(NotEncryptedError, match="second model: expected an encrypted model"):
         verify(plain_model, plain_model, key, images)
+
+
+def test_a_device_that_torch_has_not(plain_model):
+    with pytest.raises(SourceError, match="device: expected a device that torch has here, got 'nonsense'"):
+        load_model(BUNDLED_MODEL, device="nonsense")
+    assert load_model(plain_model, device="cpu") is plain_model
+
+
+def test_verification_of_two_architectures_says_so(plain_model, key, photos, key_file, tmp_path, encmixer):
+    vit = timm.create_model(
+        "vit_tiny_patch16_224", img_size=32, patch_size=4, embed_dim=48, depth=1, num_heads=3, num_classes=10
+    )
+    te.save_model(plain_model, tmp_path / "plain")
+    te.save_model(te.encrypt_model(vit, key), tmp_path / "encrypted")
+    (tmp_path / "photos").mkdir()
+    photos[0].save(tmp_path / "photos" / "0.png")
+    run = encmixer(
+        "model", "verify", tmp_path / "plain", tmp_path / "encrypted", "--key", key_file, "--images", tmp_path / "photos"
+    )
+    assert run.returncode == 2
+    assert re.fullmatch(r".*ConvMixer with .* got VisionTransformer with .* two architectures.*\n", run.stderr)
+    other = timm.create_model("convmixer_256_8_ks5_p4", num_classes=7)
+    with pytest.raises(
+        SourceError, match=r"head.weight of shape \(10, 256\), got ConvMixer with head.weight of shape \(7, 256\)"
+    ):
+        verify(plain_model, te.encrypt_model(other, key), key, [("0", photos[0])])
+
+
+@settings(max_examples=60, deadline=None, database=None)
+@given(data=st.data())
+@torch.no_grad()
+def test_depthwise_convolutions_in_float64_are_torchs_own(data):
+    channels, side, kernel = (data.draw(st.integers(low, high)) for low, high in ((2, 5), (1, 9), (1, 4)))
+    stride, dilation = (data.draw(st.one_of(st.integers(1, 3), st.tuples(*[st.integers(1, 3)] * 2))) for _ in range(2))
+    padding = data.draw(st.one_of(st.integers(0, 3), st.tuples(*[st.integers(0, 3)] * 2), st.sampled_from(["valid", "same"])))
+    if padding == "same":
+        stride = 1
+    shape = {"kernel_size": (kernel, data.draw(st.integers(1, 4))), "stride": stride, "dilation": dilation, "padding": padding}
+    mode = data.draw(st.sampled_from(["zeros", "reflect", "circular"]))
+    torch.manual_seed(0)
+    conv = torch.nn.Conv2d(
+        channels, channels, groups=channels, bias=data.draw(st.booleans()), padding_mode=mode, dtype=torch.float64, **shape
+    )
+    images = torch.randn(data.draw(st.integers(1, 3)), channels, side, side + 1, dtype=torch.float64)
+    try:
+        expected = conv(images)
+    except (RuntimeError, ValueError) as error:
+        with ShiftedDepthwise(), pytest.raises(type(error)):
+            conv(images)
+        return
+    with ShiftedDepthwise():
+        torch.testing.assert_close(conv(images), expected, rtol=0, atol=1e-13)
+
+
+class GroupedConvolutions(TorchDispatchMode):
+    """Counts the convolutions that torch computes channel by channel."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func is torch.ops.aten.convolution.default and args[0].dtype == torch.float64 and args[8] > 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_the_reference_starts_no_threads_for_each_channel(plain_model, key, photos):
+    with GroupedConvolutions() as seen:
+        assert verify(plain_model, te.encrypt_model(plain_model, key), key, [("0", photos[0])]).holds
+    assert seen.count == 0
 
 
 def folders(root, *names, count=2):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -263,3 +264,20 @@ def test_every_call_that_writes_refuses_what_is_no_path(wrong, encrypted_folder,
         with pytest.raises(FileAccessError, match=r"(dst|src|out|key): expected a path"):
             call()
     assert tree(tmp_path) == before
+
+
+REMEDIES = {
+    errno.ENOENT: "check the path",
+    errno.EACCES: "check its permissions",
+    errno.ENOSPC: "check the free space",
+    errno.EFBIG: "check the free space",
+    errno.ENOTDIR: "check the path",
+}
+
+
+@pytest.mark.parametrize("number", REMEDIES)
+def test_the_remedy_is_that_of_the_error(number):
+    error = files.file_error("x", "a file to read", OSError(number, os.strerror(number)))
+    assert str(error).startswith(f"x: expected a file to read, got {os.strerror(number)}; {REMEDIES[number]}")
+    assert ("free space" in str(error)) == (REMEDIES[number] == "check the free space")
+    assert "got only words" in str(files.file_error("x", "a file", OSError("only words")))

@@ -254,7 +254,18 @@ def test_a_norm_behind_the_stem_is_refused(key):
 
 
 @pytest.mark.parametrize(
-    "name", ["vit_tiny_patch16_224", "convmixer_768_32", "swin_tiny_patch4_window7_224", "fasternet_t0", "coat_tiny"]
+    "name",
+    [
+        "vit_tiny_patch16_224",
+        "convmixer_768_32",
+        "swin_tiny_patch4_window7_224",
+        "fasternet_t0",
+        "coat_tiny",
+        "swinv2_cr_tiny_ns_224",
+        "rdnet_tiny",
+        "eva02_tiny_patch14_224",
+        "vit_base_patch32_clip_quickgelu_224",
+    ],
 )
 def test_remembered_results_are_those_of_the_operation(monkeypatch, name):
     remembered = []

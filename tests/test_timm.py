@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import gc
 import json
 import os
 import subprocess
 import sys
 import warnings
+from importlib.abc import Loader
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import processes
@@ -20,6 +25,7 @@ from safetensors.torch import save_file
 from timm.models.convmixer import ConvMixer
 
 import timm_encmixer as te
+from timm_encmixer.__main__ import main
 from timm_encmixer.bundled import BUNDLED_MODEL, BUNDLED_WEIGHTS
 from timm_encmixer.errors import (
     AlreadyEncryptedError,
@@ -30,6 +36,7 @@ from timm_encmixer.errors import (
     SourceError,
     StemError,
 )
+from timm_encmixer.timm_plugin import registration
 
 NAME = "encmixer_256_8_ks5_p4.cifar10"
 
@@ -75,6 +82,30 @@ def test_importing_alone_loads_no_torch():
     code = "import sys, timm_encmixer\nprint('torch' in sys.modules, 'timm' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert result.stdout.split() == ["False", "False"]
+
+
+@pytest.mark.parametrize("outcome", ["loaded", "failed"])
+def test_no_garbage_is_collected_while_timm_is_imported(outcome):
+    seen = []
+
+    class TimmsOwn(Loader):
+        def exec_module(self, module):
+            seen.append(gc.isenabled())
+            if outcome == "failed":
+                raise ImportError
+
+    with contextlib.suppress(ImportError):
+        registration._ThenRegister(TimmsOwn()).exec_module(ModuleType("timm"))
+    assert (seen, gc.isenabled()) == ([False], True)
+
+
+def test_a_command_ends_without_a_last_collection(monkeypatch):
+    called = []
+    monkeypatch.setattr(atexit, "register", called.append)
+    monkeypatch.setattr("timm_encmixer.cli.main", lambda: called.append("command"))
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    main()
+    assert called == [gc.freeze, "command"]
 
 
 @pytest.mark.parametrize("name", ["768_32", "1536_20", "1024_20_ks9_p14"])

@@ -5,8 +5,11 @@ Every message says where, what was expected, what was got and what to do. It nev
 
 from __future__ import annotations
 
+import difflib
+import importlib.util
 import sys
 import warnings
+from collections.abc import Iterable
 
 _INNER = ("timm_encmixer", "timm")  # packages whose lines a warning does not point at
 
@@ -135,6 +138,23 @@ def missing_extra(where: str, package: str, extra: str) -> MissingExtraError:
     """Return the error for a package that is not installed, with the command that installs the extra it belongs to."""
     remedy = f'in a checkout of timm-encmixer run: pip install ".[{extra}]"'
     return MissingExtraError(where, f"the package {package}", "none installed", remedy)
+
+
+def require_packages(where: str, extra: str, *packages: str) -> None:
+    """Find out, without importing anything, whether the packages of an extra are installed.
+
+    Raises:
+        MissingExtraError: One is not.
+    """
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            raise missing_extra(where, package, extra)
+
+
+def did_you_mean(word: str, known: Iterable[str], *, otherwise: str = "", likeness: float = 0.6) -> str:
+    """Return the remedy for a word that is unknown: what is most like it, at most three of them; else `otherwise`."""
+    found = difflib.get_close_matches(word, list(known), n=3, cutoff=likeness)
+    return f"did you mean {' or '.join(found)}?" if found else otherwise
 
 
 class KeyPermissionWarning(UserWarning):

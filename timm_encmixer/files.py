@@ -32,6 +32,12 @@ from timm_encmixer.temporaries import lock, remove_leftovers, temporary_beside
 
 PathLike = str | os.PathLike[str]
 _REMEDY = "choose another target or pass --force (force=True)"
+_REMEDIES = {
+    (errno.EACCES, errno.EPERM, errno.EROFS): "check its permissions, or choose another place",
+    (errno.ENOSPC, errno.EDQUOT, errno.EFBIG): "check the free space",
+    (errno.EIO,): "check the disk",
+    (errno.EMFILE, errno.ENFILE): "raise the limit of open files: ulimit -n",
+}
 _NAMED = 5  # longer lists of names make no error clearer
 _BUFFER_BYTES = 1 << 20
 
@@ -40,8 +46,9 @@ def file_error(path: Path | str, action: str, error: OSError) -> FileAccessError
     """Say in one line what the operating system refused; `action` reads as in "a file to read". One that is said stays."""
     if isinstance(error, FileAccessError):
         return error
-    reason = error.strerror or type(error).__name__
-    return FileAccessError(str(path), action, reason, "check the path, its permissions and the free space")
+    reason = error.strerror or str(error) or type(error).__name__
+    remedy = next((remedy for numbers, remedy in _REMEDIES.items() if error.errno in numbers), "check the path")
+    return FileAccessError(str(path), action, reason, remedy)
 
 
 def as_path(path: PathLike, *, where: str) -> Path:

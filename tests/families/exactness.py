@@ -24,7 +24,7 @@ from torch.overrides import TorchFunctionMode
 import timm_encmixer as te
 from timm_encmixer.images.tensors import normalise
 from timm_encmixer.models.bare import bare_model
-from timm_encmixer.models.families import Support, known_support
+from timm_encmixer.models.support import Support, Table
 from timm_encmixer.scheme import DEFAULT_CIPHER, ETC
 
 KEY = te.SecretKey(bytes(range(32)))
@@ -144,7 +144,7 @@ def main() -> None:
     arguments = parser.parse_args()
     lines = arguments.out.read_text().splitlines() if arguments.out.exists() else []
     done = {json.loads(line)["model"] for line in lines}
-    todo = [support for support in known_support().values() if support.supported and support.name not in done]
+    todo = [support for support in Table.read().models.values() if support.supported and support.name not in done]
     todo = [support for support in todo if arguments.cipher != ETC or support.takes_jpeg]
     begun = time.monotonic()
     for support in sorted(todo, key=cost):

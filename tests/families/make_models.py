@@ -14,12 +14,16 @@ from pathlib import Path
 
 import timm
 import torch
+from timm.models._registry import _deprecated_models  # there is no public way to the names that timm has given up
 
 from timm_encmixer.models import families
-from timm_encmixer.models.families import Support
+from timm_encmixer.models.support import TABLE as TABLE_NAME
+from timm_encmixer.models.support import Support, Table
 
 ROOT = Path(__file__).parent.parent.parent
-TABLE = ROOT / "timm_encmixer" / "models" / families.TABLE
+TABLE = ROOT / "timm_encmixer" / "models" / TABLE_NAME
+OWN = ["convmixer_256_8_ks5_p4"]  # plain architectures that this package adds
+ALIASES = ["convmixer_custom", *_deprecated_models]  # names that work and are not listed
 PAGE = ROOT / "docs" / "models.md"
 
 HEAD = """# Models
@@ -46,8 +50,14 @@ def main() -> None:
         os.cpu_count(), mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
     ) as pool:
         found = list(pool.map(families.examine, names, chunksize=20))
-    TABLE.write_text(families.to_json(found), encoding="utf-8")
+    TABLE.write_text(table(found).to_json(), encoding="utf-8")
     PAGE.write_text(page(found, timm.__version__), encoding="utf-8")
+
+
+def table(found: Iterable[Support]) -> Table:
+    """Return the table of timm's own models, with what this package adds."""
+    own = {name: families.examine(name) for name in OWN}
+    return Table(timm.__version__, {support.name: support for support in found}, own, frozenset(ALIASES))
 
 
 def page(found: Iterable[Support], version: str) -> str:

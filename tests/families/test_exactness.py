@@ -11,9 +11,9 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from exactness import BOUND, measure
 
-from timm_encmixer.models import families
+from timm_encmixer.models.support import Table
 
-TABLE = families.known_support()
+TABLE = Table.read().models
 RECORDED = Path(__file__).parent / "exactness.jsonl"
 SHALLOW = {"depth": 2, "num_classes": 10}
 SMALL = {"pretrained_cfg_overlay": {"input_size": (3, 64, 64)}}  # for those that take any size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -11,11 +12,13 @@ import timm
 sys.path.insert(0, str(Path(__file__).parent))
 import make_models
 
-from timm_encmixer.models import families
-from timm_encmixer.models.families import Support, examine
+from timm_encmixer.models import families, listing
+from timm_encmixer.models.families import examine
+from timm_encmixer.models.support import Support, Table
 
 PARTS = 12  # of the names, so that workers share them
-TABLE = families.known_support()
+KNOWN = Table.read()
+TABLE = KNOWN.models
 
 
 @pytest.mark.parametrize("part", range(PARTS))
@@ -29,8 +32,15 @@ def test_what_is_encrypted_and_what_is_refused(part):
 def test_the_page_is_the_table():
     version = make_models.PAGE.read_text().split("timm ", 1)[1].split(";", 1)[0]
     assert make_models.PAGE.read_text() == make_models.page(TABLE.values(), version)
+    assert KNOWN.timm == version
     if timm.__version__ == version:
         assert set(TABLE) == set(families.all_names())
+
+
+def test_the_table_is_what_make_models_writes():
+    written = make_models.table(TABLE.values()) if timm.__version__ == KNOWN.timm else KNOWN
+    assert written == KNOWN
+    assert KNOWN.to_json() == make_models.TABLE.read_text()
 
 
 def test_a_person_finds_what_the_design_measured():
@@ -62,17 +72,31 @@ def test_the_page_of_families_names_every_class_and_its_numbers_are_the_tables()
 
 
 def test_find():
-    assert [support.name for support in families.find("convmixer_*")] == [
+    assert [support.name for support in listing.find("convmixer_*")] == [
+        "convmixer_256_8_ks5_p4",
         "convmixer_768_32",
         "convmixer_1024_20_ks9_p14",
         "convmixer_1536_20",
     ]
-    assert {support.family for support in families.find(search="FASTER")} == {"FasterNet"}
-    assert all(isinstance(support, Support) for support in families.find("vit_tiny*"))
+    assert {support.family for support in listing.find(search="FASTER")} == {"FasterNet"}
+    assert all(isinstance(support, Support) for support in listing.find("vit_tiny*"))
+    assert [support.name for support in listing.find() if support.name in TABLE] == families.all_names()
     with pytest.raises(ValueError, match=r"a pattern of timm's names, such as 'vit_\*', got 'nothing\*'"):
-        families.find("nothing*")
+        listing.find("nothing*")
 
 
-def test_names_that_the_table_lacks_are_examined(monkeypatch):
-    monkeypatch.setattr(families, "known_support", dict)
-    assert families.find("convmixer_768_32") == [TABLE["convmixer_768_32"]]
+def test_what_another_timm_has_is_examined(monkeypatch):
+    """Of another timm than the table's the names are timm's, and what the table lacks is examined."""
+    lacking = dataclasses.replace(KNOWN, timm="0.1", models={})
+    monkeypatch.setattr(Table, "read", lambda: lacking)
+    assert listing.find("convmixer_768_32") == [TABLE["convmixer_768_32"]]
+
+
+def test_names_are_known_without_timm():
+    assert all(map(listing.is_model, ["vit_tiny_patch16_224.augreg_in21k_ft_in1k", "convmixer_custom", "adv_inception_v3"]))
+    assert not listing.is_model("vit_tinny_patch16_224")
+    tiny = listing.similar_names("vit_tinny_patch16_224.x", otherwise="")
+    assert tiny.startswith("did you mean vit_tiny_patch16_224 or ")
+    ours = listing.similar_names("encmixer_256_8_ks5_p5", otherwise="")
+    assert ours.startswith("did you mean convmixer_256_8_ks5_p4")
+    assert listing.similar_names("qqq", otherwise="look") == "look"

@@ -44,12 +44,42 @@ def test_a_plain_source_is_encrypted_on_the_way_and_the_key_stays_here(hub, owne
     assert json.dumps(config["encmixer"], separators=(",", ":")).encode() in header
 
 
+ASKING = """
+from dataclasses import replace
+from pathlib import Path
+from timm_encmixer.checkpoints.sources import find_source
+from timm_encmixer.publishing.options import PushOptions
+from timm_encmixer.publishing.statements import ask_first
+
+def ask(question):
+    print(question)
+    return "mit" if "Licence" in question else None
+
+print(ask_first(find_source({folder!r}), "me/m", PushOptions(ask=ask)))
+"""
+
+
+def test_what_the_card_would_not_know_is_asked_first(hub, owner, encrypted):
+    """Of weights of one's own: what is asked, that Enter is enough, and nothing that is known already."""
+    config = json.loads((encrypted / "config.json").read_text())
+    config["pretrained_cfg"] |= {"license": None, "notes": [n for n in config["pretrained_cfg"]["notes"] if "source" not in n]}
+    (encrypted / "config.json").write_text(json.dumps(config))
+    code = ASKING.format(folder=str(encrypted))
+    base, licence, options = owner.python(code).splitlines()
+    assert base == "Hub id of the plain model that me/m was made from, for its card (Enter: there is none)"
+    assert licence == "Licence for the card, as the Hub writes it: mit, apache-2.0, other, ... (Enter: it states none)"
+    assert "license='mit', base_model='none'" in options
+    assert "ask=None" in options
+    hub.store.repo("me/m", {"README.md": b"---\nlicense: apache-2.0\n---\n"})
+    assert owner.python(code).splitlines()[:-1] == [base]
+
+
 def test_nothing_but_three_files_is_picked_up(hub, owner, encrypted, tmp_path):
     folder = tmp_path / "folder"
     folder.mkdir()
     for name, content in {**contents(encrypted), "owner.key": b"x", "notes.txt": b"y", "pytorch_model.bin": b"z"}.items():
         (folder / name).write_bytes(content)
-    owner.run("model", "push", folder, "me/m", check=True)
+    owner.run("model", "push", folder, "me/m", "--private", check=True)
     assert set(hub.store.repos["me/m"].head.files) == {".gitattributes", "README.md", "config.json", "model.safetensors"}
 
 

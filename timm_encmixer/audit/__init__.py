@@ -1,19 +1,15 @@
 """The audit: real attacks on a model and its images, and a report of what each attacker gets (docs/audit.md)."""
 
-import importlib.util
 from typing import Any
 
 import lazy_loader
 
-from timm_encmixer.errors import missing_extra
+from timm_encmixer.audit.extra import require_extra
 
-_EXTRA = ("scipy", "skimage", "foolbox", "matplotlib", "jinja2")
 _load, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        for package in _EXTRA:
-            if importlib.util.find_spec(package) is None:
-                raise missing_extra("audit", package, "audit")
+        require_extra()
     return _load(name)

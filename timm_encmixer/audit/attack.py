@@ -125,10 +125,20 @@ class Attack(ABC):
         least = 1 if self.curve is not None and self.curve.amount else 0
         if self.points is not None and not (_are_numbers(self.points, least) and self.points):
             expected = f"a tuple of numbers from {least}, such as ({least}, {least + 1})"
-            raise AuditError(f"{type(self).__name__}: points", expected, repr(self.points)[:100], "see docs/audit.md")
+            raise AuditError(
+                f"{type(self).__name__}: points",
+                expected,
+                repr(self.points)[:100],
+                "give such a value",
+            )
         starts = getattr(self, "starts", None)
         if starts is not None and not (isinstance(starts, int) and _are_numbers((starts,), 1)):
-            raise AuditError(f"{type(self).__name__}: starts", "a whole number from 1", repr(starts)[:100], "see docs/audit.md")
+            raise AuditError(
+                f"{type(self).__name__}: starts",
+                "a whole number from 1",
+                repr(starts)[:100],
+                "give such a value",
+            )
 
     @abstractmethod
     def attack(self, held: Held, effort: Effort) -> Recovery:

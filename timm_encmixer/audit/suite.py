@@ -17,6 +17,7 @@ from timm_encmixer.audit.attack import BUDGETS, Attack, Effort
 from timm_encmixer.audit.attacks.registry import ATTACKS
 from timm_encmixer.audit.material import MATERIAL
 from timm_encmixer.audit.methods.statistics import BlockStatistics, image_statistics
+from timm_encmixer.audit.names import check_names
 from timm_encmixer.audit.photos import sample_photos
 from timm_encmixer.audit.report import Report
 from timm_encmixer.audit.target import Target
@@ -24,6 +25,7 @@ from timm_encmixer.bundled import BUNDLED_MODEL, bundled_images
 from timm_encmixer.checkpoints.loading import ModelLike, load_model
 from timm_encmixer.checkpoints.sources import find_source, provenance_of
 from timm_encmixer.errors import AuditError, DataError, MissingKeyError
+from timm_encmixer.evaluation.accuracy import check_labels, warn_of_classes
 from timm_encmixer.images.labelled import UNLABELLED, LabelledImages, MemoryImages, open_images
 from timm_encmixer.images.preprocessing import resize_and_crop
 from timm_encmixer.images.reading import to_channels
@@ -150,14 +152,6 @@ def _chosen(attacks: Iterable[str | Attack] | None) -> list[Attack]:
     return list({attack.name: attack for attack in made}.values())
 
 
-def check_names(names: Iterable[str], where: str, among: Iterable[str] | None = None) -> None:
-    """Raise `AuditError` for a name that is no attack, or none of those in `among`."""
-    allowed = ATTACKS if among is None else tuple(among)
-    for name in names:
-        if name not in allowed:
-            raise AuditError(where, f"names among {', '.join(allowed)}", repr(name), "see docs/audit.md")
-
-
 def make_target(
     model: nn.Module,
     *,
@@ -208,10 +202,9 @@ def make_target(
         seed,
     )
     if labels is not None:
-        classes = target.classify_plain(pixels[:1]).shape[-1]
-        if int(labels.min()) < 0 or int(labels.max()) >= classes:
-            got = f"{int(labels.min())} to {int(labels.max())}"
-            raise DataError("images", f"labels from 0 to {classes - 1}, as the model has", got, "use the model's own data")
+        outputs = target.classify_plain(pixels[:1]).shape[-1]
+        check_labels(labels, outputs, where="images")
+        warn_of_classes(images, outputs, where="images")
     return target
 
 

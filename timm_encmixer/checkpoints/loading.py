@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import timm
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
@@ -20,22 +21,26 @@ from timm_encmixer.models.record import attach_scheme, check_stem, scheme_of
 ModelLike = nn.Module | SourceLike
 
 
-def load_model(source: ModelLike, *, arch: str | None = None) -> nn.Module:
+def load_model(source: ModelLike, *, arch: str | None = None, device: str | None = None) -> nn.Module:
     """Load a model, plain or encrypted, in evaluation mode.
 
     Args:
         source: As for `find_source`; a model is returned as it is, in evaluation mode.
         arch: timm name of a single file's architecture; an encrypted file that records its own needs none. A folder's is in its
             config, and no other is taken.
+        device: torch's name of the device to move it to; None leaves it where it is.
 
     Raises:
-        SourceError: It names nothing that is a whole model.
+        SourceError: It names nothing that is a whole model. Or torch has no such device.
         CheckpointError: Weights and architecture do not belong together.
         NotEncryptedError: Plain weights, or ones under another key, lie under an encrypted model's record.
 
     Warns:
         UserWarning: The stem is far from the one that was encrypted. It was trained for long, or is not this model's.
     """
+    if device is not None:
+        _check_device(device)
+        return load_model(source, arch=arch).to(device)
     if isinstance(source, nn.Module):
         return source.eval()
     source = find_source(source)
@@ -57,6 +62,16 @@ def check_loaded(model: nn.Module, where: str) -> None:
     scheme = scheme_of(model)
     if scheme is not None and not check_stem(model, scheme):
         warn_caller(f"{where}: the stem is far from the one that was encrypted; was it trained on ciphertext, or resampled?")
+
+
+def _check_device(device: str) -> None:
+    """Find out before anything is read whether torch has a device."""
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch without CUDA asserts
+        raise SourceError(
+            "device", "a device that torch has here", repr(device), "take cpu, or install torch for it"
+        ) from error
 
 
 def _build(folder: Path) -> nn.Module:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +19,7 @@ from timm_encmixer.errors import EncMixerError, IntegrityError, SourceError
 from timm_encmixer.files import path_text
 from timm_encmixer.hub.client import HUB_PREFIX, repository_in, split_revision
 from timm_encmixer.hub.snapshot import Snapshot, Token, is_public
+from timm_encmixer.models.listing import is_model, plain_name, similar_names
 from timm_encmixer.models.provenance import Provenance
 from timm_encmixer.scheme import Scheme
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from timm_encmixer.checkpoints.checkpoint import Checkpoint
 
 logger = logging.getLogger(__name__)
+_REPO_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+(@[\w./-]+)?")
 _KINDS = "a timm model name, hf-hub:ID, a folder or a .safetensors file"
 
 
@@ -136,7 +139,8 @@ def find_source(
         name: timm model name, "hf-hub:owner/name[@revision]", a folder, or a .safetensors file. A `Source` is returned as is.
         cache_dir: The Hub's cache; None takes huggingface_hub's own.
         token: Of the Hub.
-        exists: Refuse a path that does not exist. With False such a path becomes a source, and reading it fails later.
+        exists: Refuse a path that does not exist, and a folder without a model. With False such a path becomes a source, and
+            reading it fails later.
 
     Raises:
         SourceError: It names nothing.
@@ -153,6 +157,9 @@ def find_source(
     local = path_in(text)
     path = Path(text if local is None else local)
     if path.exists() or not exists:
+        if exists and path.is_dir() and not any((path / file).exists() for file in (CONFIG_NAME, WEIGHTS_NAME)):
+            expected, remedy = f"a folder with {CONFIG_NAME} and {WEIGHTS_NAME}", "give the folder that timm or encmixer wrote"
+            raise SourceError(text, expected, "a folder with neither", remedy)
         return Source(text, path=path)
     return _timm_source(text, cache_dir, token)
 
@@ -163,12 +170,11 @@ def open_checkpoint(src: SourceLike) -> Checkpoint:
 
 
 def _timm_source(name: str, cache_dir: str | os.PathLike[str] | None, token: Token) -> Source:
+    plain = plain_name(name)
+    if "/" in name or not is_model(plain):  # before timm is imported
+        raise _no_source(name)
     import timm
 
-    plain = "convmixer_" + name.removeprefix("encmixer_") if name.startswith("encmixer_") else name
-    if "/" in name or not timm.is_model(plain):
-        got = "no such path" if "/" in name else "nothing of that name"
-        raise SourceError(name, _KINDS, got, "check it")
     cfg = timm.get_pretrained_cfg(plain)
     if cfg is not None and cfg.file == str(BUNDLED_WEIGHTS):
         return Source(name, path=BUNDLED_FOLDER, timm_name=plain)
@@ -176,6 +182,18 @@ def _timm_source(name: str, cache_dir: str | os.PathLike[str] | None, token: Tok
         return Source(name, timm_name=plain)
     repo_id, revision = split_revision(cfg.hf_hub_id)
     return Source(name, repo_id=repo_id, revision=revision, timm_name=plain, cache_dir=cache_dir, token=token)
+
+
+def _no_source(name: str) -> SourceError:
+    """Say that a name means nothing, and what it may have meant."""
+    if _REPO_ID.fullmatch(name):
+        return SourceError(
+            name, _KINDS, "no such path", f"check the path; for a repository of the Hub write {HUB_PREFIX}{name}"
+        )
+    if "/" in name or "\\" in name or name.endswith(".safetensors"):
+        return SourceError(name, _KINDS, "no such path", "check the path")
+    remedy = similar_names(name, otherwise="check the path; encmixer models lists the names that timm has")
+    return SourceError(name, _KINDS, "nothing of that name", remedy)
 
 
 def fetch_files(snapshot: Snapshot, *names: str) -> Path:

@@ -29,6 +29,21 @@ _ALIGNMENT_BYTES = 8
 _BUFFER_BYTES = 1 << 20
 SAFETENSORS = FileKind("a .safetensors file", b"{", offset=_LENGTH_BYTES)
 _REMEDY = "take another copy of the checkpoint"
+_PICKLE = ("a pickle, as torch.save writes", "pickles are never read: load it where you trust it, and write it by safetensors")
+_IMAGE = ("an image", "give a model; encmixer images is for images")
+_OTHER_KINDS = {  # by the bytes that files of a kind begin with
+    b"PK\x03\x04": _PICKLE,
+    **{b"\x80" + bytes([protocol]): _PICKLE for protocol in range(2, 6)},
+    b"\x89HDF": ("an HDF5 file, as Keras writes", "convert it to safetensors"),
+    b"GGUF": ("a GGUF file", "convert it to safetensors"),
+    b"\x1f\x8b": ("a gzip file", "unpack it first"),
+    b"version ": ("a pointer of Git LFS", "fetch the file itself: git lfs pull"),
+    b"age-encr": ("a sealed model", "open it first: encmixer model open"),
+    b"-----BEG": ("a sealed model, or a key", "open it first: encmixer model open"),
+    b"<": ("a page of the web", "download the file itself"),
+    b"\x89PNG": _IMAGE,
+    b"\xff\xd8\xff": _IMAGE,
+}
 _FIELDS = ("dtype", "shape", "data_offsets")  # of a tensor; the library reads them from a JSON array too, in this order
 _WRAPPERS = ("module.", "_orig_mod.")
 
@@ -134,6 +149,9 @@ def read_header(file: BinaryIO, size: int, where: str) -> tuple[dict[str, Any], 
         raise CheckpointError(where, "a safetensors file", f"{size} bytes", _REMEDY)
     (length,) = struct.unpack("<Q", prefix)
     if length > min(size - _LENGTH_BYTES, _LONGEST_HEADER_BYTES):
+        for magic, (got, remedy) in _OTHER_KINDS.items():
+            if prefix.startswith(magic):
+                raise CheckpointError(where, "a safetensors file", got, remedy)
         got = f"a header length of {length} in a file of {size} bytes"
         raise CheckpointError(where, "a safetensors file (pickles are never read)", got, _REMEDY)
     try:
@@ -164,25 +182,23 @@ def _bytes(tensor: Tensor) -> bytes:
     return tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes()
 
 
-def _write(out: Any, data: bytes) -> None:
+def _write(out: Any, data: bytes | memoryview) -> None:
     view = memoryview(data)
     while view:
         view = view[out.write(view) :]
 
 
 def _copy_range(source: Any, out: Any, start: int, length: int) -> None:
-    """Append bytes of one open file to another, inside the kernel where it can."""
-    end = start + length
-    while start < end:
-        try:
-            moved = os.copy_file_range(source.fileno(), out.fileno(), end - start, start)
-        except (AttributeError, OSError) as error:  # not this system, not across these file systems
-            if isinstance(error, OSError) and error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
-                raise
-            source.seek(start)
-            block = source.read(min(_BUFFER_BYTES, end - start))
-            _write(out, block)
-            moved = len(block)
+    """Append bytes of one open file to another.
+
+    The new header moves all bytes against the pages of the file, so the kernel's own copying (copy_file_range, sendfile) is
+    slower than this.
+    """
+    buffer = memoryview(bytearray(min(length, _BUFFER_BYTES)))
+    source.seek(start)
+    while length:
+        moved = source.readinto(buffer[:length])
         if not moved:
             raise OSError(errno.EIO, "the source shrank while it was read")
-        start += moved
+        _write(out, buffer[:moved])
+        length -= moved

@@ -22,7 +22,24 @@ from timm_encmixer.cli.model_seal import open_, seal
 from timm_encmixer.cli.models import models
 from timm_encmixer.cli.options import BAD_INPUT, NOBODY_READS
 from timm_encmixer.cli.signals import catch_signals, end_interrupted
-from timm_encmixer.errors import EncMixerError
+from timm_encmixer.cli.words import Commands
+from timm_encmixer.errors import EncMixerError, MissingKeyError
+from timm_encmixer.files import file_error
+from timm_encmixer.keys import KEY_VARIABLE
+from timm_encmixer.limits import LIMITS
+
+_GIVE_A_KEY = f"give --key FILE, or set {KEY_VARIABLE} to one; encmixer key new owner.key makes one"
+
+_EPILOG = f"""{" ".join(LIMITS)} encmixer audit attacks your own model and images.
+
+To complete words with the Tab key, add a line to the file that your shell reads when it starts:
+
+\b
+bash (~/.bashrc)  eval "$(_ENCMIXER_COMPLETE=bash_source encmixer)"
+zsh (~/.zshrc)    eval "$(_ENCMIXER_COMPLETE=zsh_source encmixer)"
+fish (~/.config/fish/completions/encmixer.fish)
+                  _ENCMIXER_COMPLETE=fish_source encmixer | source
+"""
 
 _NOT_A_CLIENTS = ("torch", "timm", "torchvision", "accelerate")  # docs/client.md
 
@@ -37,7 +54,7 @@ def _a_reader_may_go() -> Iterator[None]:
         sys.exit(NOBODY_READS)
 
 
-class _Commands(click.Group):
+class _TopCommands(Commands):
     """The top group; ends at Ctrl-C before click prints an empty line for it, and where nobody reads before click says 1."""
 
     def make_context(self, *names: Any, **extra: Any) -> click.Context:
@@ -52,13 +69,14 @@ class _Commands(click.Group):
             end_interrupted()
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=_TopCommands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}, epilog=_EPILOG
+)
 @click.version_option(package_name="timm-encmixer")
 def cli() -> None:
     """Key-based encryption of timm's patch-stem models (ConvMixer, ViT and many more) and of images.
 
-    An encrypted model computes on encrypted images what the plain model computes on plain ones. This is access control and
-    visual obfuscation at no cost, not confidentiality: read docs/security.md.
+    An encrypted model computes on encrypted images what the plain model computes on plain ones.
     """
 
 
@@ -77,7 +95,7 @@ def main() -> None:
     catch_signals()
     start_logging()
     try:
-        sys.exit(cli.main(standalone_mode=False) or 0)
+        sys.exit(cli.main(prog_name="encmixer", standalone_mode=False) or 0)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
     except click.ClickException as error:
@@ -90,6 +108,8 @@ def main() -> None:
 
             with exit_on_error():
                 raise
+        if isinstance(error, MissingKeyError):  # the remedy is Python's
+            error = MissingKeyError(error.where, error.expected, error.got, _GIVE_A_KEY)
         _fail(str(error))
     except KeyboardInterrupt:
         end_interrupted()
@@ -100,8 +120,7 @@ def main() -> None:
         remedy = "in a checkout of timm-encmixer run: pip install ."
         _fail(f"{library}: expected it to be installed, got a client's installation; {remedy}")
     except OSError as error:
-        got = error.strerror or str(error)
-        _fail(f"{error.filename or 'output'}: expected a file to use, got {got}; check the path and the free space")
+        _fail(str(file_error(error.filename or "output", "a file to use", error)))
 
 
 def _fail(message: str) -> None:

@@ -8,18 +8,27 @@ from typing import Any
 
 import click
 
+from timm_encmixer.audit.extra import require_extra
+from timm_encmixer.audit.names import ATTACK_NAMES, check_names
+from timm_encmixer.cli.early import free_target, look_up
 from timm_encmixer.cli.options import (
     CHECK_FAILED,
-    PATH,
     cipher_option,
     force_option,
     json_option,
-    key_option,
+    key_if_any_option,
     label_column_option,
-    load_key,
     model_option,
     report,
 )
+from timm_encmixer.cli.words import PATH, PATH_TEXT, SOURCE, Choice, Text
+from timm_encmixer.errors import MissingKeyError
+from timm_encmixer.keys import SecretKey
+
+
+def _attacks(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    check_names(value, "--only")
+    return value
 
 
 class Threshold(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions only
@@ -41,19 +50,30 @@ class Threshold(click.ParamType):  # type: ignore[type-arg]  # generic in newer 
 
 @click.command("audit")
 @model_option("Plain or encrypted model: timm name, hf-hub:ID or folder; default: the bundled one.")
-@key_option
-@click.option("--images", metavar="SRC", help="Images, best with labels: a folder, parquet folder or Hub data set.")
+@key_if_any_option
+@click.option(
+    "--images",
+    "--data",
+    metavar="SRC",
+    type=PATH_TEXT,
+    help="Images, best with labels: a folder, parquet folder or Hub data set.",
+)
 @click.option("--split", help="Split of --images; default: test, else validation, else train.")
 @label_column_option
-@click.option("--public-images", metavar="SRC", help="Public photos that are not among --images, likewise.")
+@click.option("--public-images", metavar="SRC", type=PATH_TEXT, help="Public photos that are not among --images, likewise.")
 @click.option("--public-split", help="Split of --public-images; default: train.")
-@click.option("--base", metavar="MODEL", help="Public plain weights that the model was made from, as for --model.")
-@click.option("--out", type=PATH, default=Path("encmixer-audit"), show_default=True, help="Folder for the report.")
+@click.option("--base", metavar="MODEL", type=SOURCE, help="Public plain weights that the model was made from, as for --model.")
 @click.option(
-    "--budget", type=click.Choice(["quick", "full"]), default="quick", show_default=True, help="Two minutes, or an hour."
+    "--out", type=PATH, callback=free_target, default=Path("encmixer-audit"), show_default=True, help="Folder for the report."
 )
+@click.option("--budget", type=Choice(["quick", "full"]), default="quick", show_default=True, help="Two minutes, or an hour.")
 @click.option(
-    "--only", multiple=True, metavar="ATTACK", help="Run this attack alone; repeatable. docs/audit.md lists the names."
+    "--only",
+    multiple=True,
+    metavar="ATTACK",
+    type=Text(lambda: ATTACK_NAMES, paths=False),
+    callback=_attacks,
+    help=f"Run this attack alone; repeatable. One of {', '.join(ATTACK_NAMES)}.",
 )
 @click.option(
     "--fail-on",
@@ -68,7 +88,10 @@ class Threshold(click.ParamType):  # type: ignore[type-arg]  # generic in newer 
 @json_option
 def audit_command(
     model: str | None,
-    key: str | None,
+    key: SecretKey | None,
+    images: str | None,
+    public_images: str | None,
+    base: str | None,
     out: Path,
     only: tuple[str, ...],
     fail_on: tuple[tuple[str, float], ...],
@@ -76,27 +99,33 @@ def audit_command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Attack a model and its images by every attack that the material allows, and write what each attacker gets to a folder.
+    """Attack a model and its images; report what each attacker gets.
 
-    A plain model is encrypted with --cipher and a fixed public key, or --key; an encrypted one needs its --key. Without
-    --images and --public-images all is offline: bundled images, and statistics of public photos that come with the package.
-    The folder gets audit.html, audit.md, audit.json and pictures. It needs the extra `audit`.
+    Every attack runs that the material allows. A plain model is encrypted with --cipher and a fixed public key, or --key; an
+    encrypted one needs its --key. Without --images and --public-images all is offline: bundled images, and statistics of
+    public photos that come with the package. The folder gets audit.html, audit.md, audit.json and pictures. It needs the
+    extra `audit`.
 
     \b
     Example: encmixer audit --out report
     Example: encmixer audit --model encrypted --key owner.key --images photos --out report --fail-on weights_only=0.5
     """
-    from timm_encmixer import audit
-
-    run = audit.run  # first, because it says which extra is missing
-    from timm_encmixer.audit.report import above, refuse_target, report_table
-    from timm_encmixer.audit.suite import check_names
     from timm_encmixer.bundled import BUNDLED_MODEL
+    from timm_encmixer.images.data_source import find_data
 
-    check_names(only, "--only")
     check_names([name for name, _ in fail_on], "--fail-on", among=only or None)
+    require_extra()
+    for data in filter(None, (images, public_images)):
+        find_data(data)
+    source, plain = look_up(model or BUNDLED_MODEL), None if base is None else look_up(base)
+    if key is None and source.timm_name is None and source.record is not None:
+        raise MissingKeyError(source.name, "the key of the encrypted model", "none", "pass --key")
+    from timm_encmixer.audit import run
+    from timm_encmixer.audit.report import above, refuse_target, report_table
+
     refuse_target(out, overwrite=force)
-    result = run(model or BUNDLED_MODEL, attacks=only or None, key=load_key(key, optional=True), **options)
+    what: dict[str, Any] = {"images": images, "public_images": public_images, "base": plain, "key": key}
+    result = run(source, attacks=only or None, **what, **options)
     result.save(out, overwrite=force)
     report(
         {"out": str(out), **result.to_dict()}, as_json, lambda: f"{report_table(result)}\nThe report is {out / 'audit.html'}"

@@ -10,13 +10,12 @@ from typing import Any
 
 import click
 
+from timm_encmixer.cli.early import folder_or_none, is_alone, load_key, look_up, many_processes
 from timm_encmixer.cli.options import (
     CHECK_FAILED,
-    PATH,
     images_for_option,
     json_option,
-    key_option,
-    load_key,
+    key_if_alone_option,
     model_option,
     no_resize_option,
     plain_text,
@@ -25,6 +24,8 @@ from timm_encmixer.cli.options import (
     strict_option,
     token_option,
 )
+from timm_encmixer.cli.words import PATH, PATH_TEXT, Choice, Commands
+from timm_encmixer.keys import KeyLike
 
 
 def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -36,12 +37,13 @@ def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--include", multiple=True, metavar="GLOB", help="Shards to take; repeatable; default: all of them."),
         click.option(
             "--on-error",
-            type=click.Choice(["stop", "skip", "quarantine"]),
+            type=Choice(["stop", "skip", "quarantine"]),
             default="stop",
             show_default=True,
             help="What to do with an image that cannot be used; quarantine keeps it, plain, in DST.quarantine.",
         ),
         click.option("--png-level", type=click.IntRange(0, 9), help="PNG compression; default: 0 to encrypt, 1 to decrypt."),
+        click.option("--workers", type=int, expose_value=False, hidden=True, callback=many_processes),
         token_option,
         json_option,
     ]
@@ -50,15 +52,15 @@ def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@click.group("dataset")
+@click.group("dataset", cls=Commands)
 def dataset() -> None:
     """Encrypt and decrypt whole data sets, on one process or many."""
 
 
 @dataset.command("encrypt")
-@click.argument("src")
-@click.argument("dst", type=PATH)
-@key_option
+@click.argument("src", type=PATH_TEXT)
+@click.argument("dst", type=PATH, callback=folder_or_none)
+@key_if_alone_option
 @images_for_option
 @no_resize_option
 @click.option("--push", metavar="REPO_ID", help="Push the result to the Hub as this data set; private unless --public.")
@@ -67,7 +69,7 @@ def dataset() -> None:
 def dataset_encrypt(
     src: str,
     dst: Path,
-    key: str | None,
+    key: KeyLike | None,
     model: str,
     no_resize: bool,
     push: str | None,
@@ -75,15 +77,17 @@ def dataset_encrypt(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Encrypt the data set SRC to DST: same kind, columns, labels, splits and shards; images become ciphertext PNGs.
+    """Encrypt the data set SRC to DST.
 
-    SRC is a Hub data set (owner/name), a folder (parquet, save_to_disk, images or WebDataset tars) or a URL that fsspec
-    reads. Run it again after an interruption and it goes on. accelerate runs it on several processes: accelerate launch
-    --multi_gpu --num_processes N --num_machines 1 -m timm_encmixer dataset encrypt ...
+    DST has the kind, columns, labels, splits and shards of SRC; its images are ciphertext PNGs. SRC is a Hub data set
+    (owner/name), a folder (parquet, save_to_disk, images or WebDataset tars) or a URL that fsspec reads. Run it again after
+    an interruption and it goes on. accelerate runs it on several processes: accelerate launch --multi_gpu --num_processes N
+    --num_machines 1 -m timm_encmixer dataset encrypt ...
 
     \b
     Example: encmixer dataset encrypt photos ciphertext --key owner.key --model encrypted
     """
+    _look_up(src, model, options["token"])
     from timm_encmixer.datasets import encrypt_dataset, push_dataset
     from timm_encmixer.distributed.processes import from_main
 
@@ -97,34 +101,40 @@ def dataset_encrypt(
 
 
 @dataset.command("decrypt")
-@click.argument("src")
-@click.argument("dst", type=PATH)
-@key_option
+@click.argument("src", type=PATH_TEXT)
+@click.argument("dst", type=PATH, callback=folder_or_none)
+@key_if_alone_option
 @model_option("Whose record to use; default: the one in the data set's manifest.")
 @strict_option
 @_shared
-def dataset_decrypt(src: str, dst: Path, key: str | None, model: str | None, as_json: bool, **options: Any) -> None:
-    """Decrypt the data set SRC to DST: what the plain model reads, pixel for pixel.
+def dataset_decrypt(src: str, dst: Path, key: KeyLike | None, model: str | None, as_json: bool, **options: Any) -> None:
+    """Decrypt the data set SRC to DST.
+
+    The images are what the plain model reads, pixel for pixel.
 
     \b
     Example: encmixer dataset decrypt ciphertext plain --key owner.key
     """
+    _look_up(src, model, options["token"])
     from timm_encmixer.datasets import decrypt_dataset
 
     _report(dataclasses.asdict(decrypt_dataset(src, dst, _key_of_main(key), model, **options)), as_json)
 
 
 @dataset.command("info")
-@click.argument("src")
+@click.argument("src", type=PATH_TEXT)
 @click.option("--verify", is_flag=True, help="Compare with manifest and source, and read it; exit 1 if it differs.")
 @token_option
 @json_option
 def dataset_info(src: str, verify: bool, token: str | None, as_json: bool) -> None:
-    """Say what SRC is: kind, shards, how far it is, and the record of its encryption if it has one.
+    """Say what SRC is, and how far it is encrypted.
+
+    Prints its kind and shards, how far a run is, and the record of the encryption if there is one.
 
     \b
     Example: encmixer dataset info ciphertext --verify
     """
+    _look_up(src, None, token)
     from timm_encmixer.datasets import describe_dataset, verify_dataset
 
     info = describe_dataset(src, token=token)
@@ -137,13 +147,23 @@ def dataset_info(src: str, verify: bool, token: str | None, as_json: bool) -> No
     sys.exit(0 if checked is None or checked.holds else CHECK_FAILED)
 
 
-def _key_of_main(path: str | None) -> Any:
+def _look_up(src: str, model: str | None, token: str | None) -> None:
+    """Find out whether source and model are there. Many processes do that when they have met, so that they fail together."""
+    from timm_encmixer.datasets.sources import open_source
+
+    if is_alone():
+        open_source(src, token=token)
+        if model is not None:
+            look_up(model)
+
+
+def _key_of_main(key: KeyLike | None) -> Any:
     """Load the key on the main process alone; the others get it from there."""
     from timm_encmixer.datasets import join_processes
     from timm_encmixer.distributed import on_every_process
 
     main = join_processes().is_main_process
-    return on_every_process(lambda: load_key(path) if main else None)
+    return on_every_process(lambda: load_key(key) if main else None)
 
 
 def _report(value: dict[str, Any], as_json: bool) -> None:
@@ -157,7 +177,7 @@ def _report(value: dict[str, Any], as_json: bool) -> None:
 
 
 def _is_told(name: str, item: Any) -> bool:
-    return bool(item) or name not in ("left_out", "plain")
+    return bool(item) or name == "written"
 
 
 def _words(name: str, item: Any) -> str:

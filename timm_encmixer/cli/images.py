@@ -7,34 +7,43 @@ from typing import Any
 
 import click
 
+from timm_encmixer.cli.early import existing_images, look_up
 from timm_encmixer.cli.options import (
-    PATH,
     force_option,
+    format_option,
     images_for_option,
     json_option,
     key_option,
-    load_key,
     no_resize_option,
+    quality_option,
     report,
     strict_option,
+    workers_option,
 )
+from timm_encmixer.cli.words import PATH, Commands
+from timm_encmixer.keys import SecretKey
 
 
-@click.group()
+@click.group(cls=Commands)
 def images() -> None:
     """Encrypt and decrypt image files and folders."""
 
 
 @images.command("encrypt")
-@click.argument("src", type=PATH)
+@click.argument("src", type=PATH, callback=existing_images)
 @click.argument("dst", type=PATH)
 @key_option
 @images_for_option
 @no_resize_option
+@format_option
+@quality_option
+@workers_option
 @force_option
 @json_option
-def images_encrypt(src: Path, dst: Path, key: str | None, model: str, no_resize: bool, force: bool, as_json: bool) -> None:
-    """Encrypt the image or folder SRC to PNG at DST, for the client to send away.
+def images_encrypt(
+    src: Path, dst: Path, key: SecretKey, model: str, no_resize: bool, force: bool, as_json: bool, **written: Any
+) -> None:
+    """Encrypt the image or folder SRC to PNG at DST.
 
     What is at DST already is kept if it is what this run would write, so an interrupted run can be taken up again; anything
     else there is an error. Metadata is dropped.
@@ -42,31 +51,34 @@ def images_encrypt(src: Path, dst: Path, key: str | None, model: str, no_resize:
     \b
     Example: encmixer images encrypt photos ciphertext --key owner.key --model encrypted
     """
+    source = look_up(model)
     from timm_encmixer.images.encryption import encrypt_images
 
-    counts = encrypt_images(src, dst, load_key(key), model, resize=not no_resize, force=force)
+    counts = encrypt_images(src, dst, key, source, resize=not no_resize, force=force, **written)
     _report_counts(counts, as_json)
 
 
 @images.command("decrypt")
-@click.argument("src", type=PATH)
+@click.argument("src", type=PATH, callback=existing_images)
 @click.argument("dst", type=PATH)
 @key_option
 @images_for_option
+@workers_option
 @force_option
 @strict_option
 @json_option
-def images_decrypt(src: Path, dst: Path, key: str | None, model: str, force: bool, strict: bool, as_json: bool) -> None:
-    """Decrypt the ciphertext PNG or folder SRC to PNG at DST.
+def images_decrypt(src: Path, dst: Path, key: SecretKey, model: str, force: bool, strict: bool, as_json: bool) -> None:
+    """Decrypt the ciphertext or folder SRC to PNG at DST.
 
     A ciphertext that was resized, recompressed, or made with another key or model is refused.
 
     \b
     Example: encmixer images decrypt ciphertext plain --key owner.key --model encrypted
     """
+    source = look_up(model)
     from timm_encmixer.images.encryption import decrypt_images
 
-    _report_counts(decrypt_images(src, dst, load_key(key), model, force=force, strict=strict), as_json)
+    _report_counts(decrypt_images(src, dst, key, source, force=force, strict=strict), as_json)
 
 
 def _report_counts(counts: Any, as_json: bool) -> None:
@@ -74,5 +86,6 @@ def _report_counts(counts: Any, as_json: bool) -> None:
     figures = {"written": counts.written, "kept": counts.kept, "passed_over": counts.passed_over}
     value = {**figures, "left_out": left_out, "unmarked": counts.unmarked}
     reasons = ", ".join(f"{reason} {len(names)}" for reason, names in left_out.items())
-    text = ", ".join(f"{name.replace('_', ' ')} {number}" for name, number in figures.items())
+    told = {name: number for name, number in figures.items() if number or name == "written"}
+    text = ", ".join(f"{name.replace('_', ' ')} {number}" for name, number in told.items())
     report(value, as_json, lambda: f"{text} ({reasons})" if reasons else text)

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import click
 
-from timm_encmixer.cli.options import PATH, json_option, load_key, report
+from timm_encmixer.cli.early import load_key
+from timm_encmixer.cli.options import json_option, report
+from timm_encmixer.cli.words import PATH, Commands
 
 
-@click.group()
+@click.group(cls=Commands)
 def key() -> None:
     """Make and look at key files."""
 
@@ -17,7 +19,9 @@ def key() -> None:
 @key.command("new")
 @click.argument("path", type=PATH)
 def key_new(path: Path) -> None:
-    """Write a new key to PATH, readable by you alone; an existing file is never overwritten.
+    """Write a new key to PATH, readable by you alone.
+
+    An existing file is never overwritten.
 
     \b
     Example: encmixer key new owner.key

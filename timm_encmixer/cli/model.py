@@ -8,40 +8,44 @@ from typing import Any
 
 import click
 
+from timm_encmixer.cli.early import existing_images, free_target_in_folder, key_file, look_up
 from timm_encmixer.cli.model_hub import report_commit
 from timm_encmixer.cli.options import (
     CHECK_FAILED,
-    PATH,
     arch_option,
     cipher_option,
     create_pr_option,
+    device_option,
+    dst_argument,
     force_option,
     json_option,
     key_option,
     limit_option,
-    load_key,
     logger,
     numbers,
     plain_text,
     report,
+    src_argument,
     token_option,
 )
+from timm_encmixer.cli.words import PATH, PATH_TEXT, SOURCE, TIMM_NAME, Choice, Commands
+from timm_encmixer.keys import SecretKey
 
 _DST_OR_PUSH = "give either DST, or hf-hub:ID with --push (and --create-pr or --super-squash)"
 OLD_REVISION_STAYS = "the revision under the old key stays in the repository's history; --super-squash removes it for good"
 
 
-@click.group()
+@click.group(cls=Commands)
 def model() -> None:
     """Encrypt, decrypt, rotate, verify and look at models."""
 
 
 @model.command("encrypt")
-@click.argument("src")
-@click.argument("dst", type=PATH)
+@src_argument
+@dst_argument
 @key_option
 @cipher_option
-@click.option("--arch", metavar="NAME", help="timm name whose normalisation and stem a .safetensors file has.")
+@click.option("--arch", metavar="NAME", type=TIMM_NAME, help="timm name whose normalisation and stem a .safetensors file has.")
 @click.option("--mean", callback=numbers, metavar="M,M,M", help="Plain normalisation, one per channel.")
 @click.option("--std", callback=numbers, metavar="S,S,S", help="Plain normalisation, one per channel.")
 @click.option("--first-conv", metavar="NAME", help="Name of the stem convolution, for example stem.0.")
@@ -53,7 +57,7 @@ def model() -> None:
 )
 @force_option
 @json_option
-def model_encrypt(src: str, dst: Path, key: str | None, as_json: bool, **options: Any) -> None:
+def model_encrypt(src: str, dst: Path, key: SecretKey, as_json: bool, **options: Any) -> None:
     """Encrypt the plain model SRC to DST.
 
     SRC is a timm model name, hf-hub:ID, a folder with config.json, or a .safetensors file (with --arch, or for a
@@ -62,15 +66,13 @@ def model_encrypt(src: str, dst: Path, key: str | None, as_json: bool, **options
     \b
     Example: encmixer model encrypt encmixer_256_8_ks5_p4.cifar10 encrypted --key owner.key
     """
+    source = look_up(src)
     from timm_encmixer.checkpoints.encryption import encrypt_checkpoint
-    from timm_encmixer.checkpoints.sources import find_source
     from timm_encmixer.models.families import check_name
 
-    secret = load_key(key)
-    source = find_source(src)
     if source.timm_name is not None:
         check_name(source.timm_name, options["cipher"])  # before its weights are fetched
-    scheme = encrypt_checkpoint(source, dst, secret, **options)
+    scheme = encrypt_checkpoint(source, dst, key, **options)
     logger.warning(source.provenance.warning)
     report(
         {"target": str(dst), "encmixer": scheme.to_dict()},
@@ -91,29 +93,33 @@ def _constant(scheme: Any) -> str:
 
 
 @model.command("decrypt")
-@click.argument("src")
-@click.argument("dst", type=PATH)
+@src_argument
+@dst_argument
 @key_option
 @force_option
 @json_option
-def model_decrypt(src: str, dst: Path, key: str | None, force: bool, as_json: bool) -> None:
-    """Decrypt the model SRC (a folder, hf-hub:ID or .safetensors file) to DST.
+def model_decrypt(src: str, dst: Path, key: SecretKey, force: bool, as_json: bool) -> None:
+    """Decrypt the encrypted model SRC to DST.
+
+    SRC is a folder, hf-hub:ID or a .safetensors file.
 
     \b
     Example: encmixer model decrypt encrypted plain --key owner.key
     """
+    source = look_up(src)
     from timm_encmixer.checkpoints.encryption import decrypt_checkpoint
-    from timm_encmixer.checkpoints.sources import find_source
 
-    scheme = decrypt_checkpoint(find_source(src), dst, load_key(key), force=force)
-    report({"target": str(dst), "was": scheme.to_dict()}, as_json, lambda: f"{dst}: plain again")
+    scheme = decrypt_checkpoint(source, dst, key, force=force)
+    report({"target": str(dst), "was": scheme.to_dict()}, as_json, lambda: f"the plain model is in {dst}")
 
 
 @model.command("rotate")
-@click.argument("src")
-@click.argument("dst", type=PATH, required=False)
+@src_argument
+@click.argument("dst", type=PATH, callback=free_target_in_folder, required=False)
 @key_option
-@click.option("--new-key", required=True, metavar="FILE", help="File of the key to change to.")
+@click.option(
+    "--new-key", required=True, metavar="FILE", type=PATH_TEXT, callback=key_file, help="File of the key to change to."
+)
 @click.option("--push", is_flag=True, help="SRC is hf-hub:ID: commit the result there instead of writing DST.")
 @create_pr_option
 @click.option("--super-squash", is_flag=True, help="With --push: make the history one commit, without the old key's revision.")
@@ -123,8 +129,8 @@ def model_decrypt(src: str, dst: Path, key: str | None, force: bool, as_json: bo
 def model_rotate(
     src: str,
     dst: Path | None,
-    key: str | None,
-    new_key: str,
+    key: SecretKey,
+    new_key: SecretKey,
     push: bool,
     create_pr: bool,
     super_squash: bool,
@@ -132,22 +138,25 @@ def model_rotate(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Change the key of the encrypted model SRC, without the plain weights, and write it to DST, or push it back to the Hub.
+    """Change the key of the encrypted model SRC.
+
+    Nobody needs the plain weights for that. The result is written to DST, or pushed back to the Hub.
 
     \b
     Example: encmixer model rotate encrypted rotated --key owner.key --new-key next.key
     Example: encmixer model rotate hf-hub:me/encmixer-cifar10 --key owner.key --new-key next.key --push
     """
-    from timm_encmixer.checkpoints.encryption import rotate_checkpoint
-    from timm_encmixer.checkpoints.sources import find_source
-
-    keys = load_key(key), load_key(new_key)
     if push != (dst is None) or ((create_pr or super_squash) and not push):
         raise click.UsageError(_DST_OR_PUSH)
+    source = look_up(src, token=token)
     if dst is None:
-        _rotate_on_hub(src, keys, create_pr=create_pr, super_squash=super_squash, token=token, force=force, as_json=as_json)
+        _rotate_on_hub(
+            src, (key, new_key), create_pr=create_pr, super_squash=super_squash, token=token, force=force, as_json=as_json
+        )
         return
-    scheme = rotate_checkpoint(find_source(src, token=token), dst, *keys, force=force)
+    from timm_encmixer.checkpoints.encryption import rotate_checkpoint
+
+    scheme = rotate_checkpoint(source, dst, key, new_key, force=force)
     report(
         {"target": str(dst), "encmixer": scheme.to_dict()}, as_json, lambda: f"{dst}: encrypted with key {scheme.fingerprint}"
     )
@@ -168,51 +177,58 @@ def _rotate_on_hub(src: str, keys: tuple[Any, Any], *, super_squash: bool, as_js
 
 
 @model.command("verify")
-@click.argument("plain")
-@click.argument("encrypted")
+@click.argument("plain", type=SOURCE)
+@click.argument("encrypted", type=SOURCE)
 @key_option
-@click.option("--images", required=True, type=PATH, metavar="DIR", help="Folder of plain images.")
+@click.option("--images", required=True, type=PATH, callback=existing_images, metavar="DIR", help="Folder of plain images.")
 @limit_option
-@click.option("--precision", type=click.Choice(["fp32", "bf16", "fp16"]), default="fp32", show_default=True)
+@click.option("--precision", type=Choice(["fp32", "bf16", "fp16"]), default="fp32", show_default=True)
+@device_option
 @arch_option
 @json_option
 def model_verify(
     plain: str,
     encrypted: str,
-    key: str | None,
+    key: SecretKey,
     images: Path,
     limit: int | None,
     precision: str,
+    device: str,
     arch: str | None,
     as_json: bool,
 ) -> None:
-    """Compare the logits of ENCRYPTED on encrypted images with those of PLAIN on plain ones; exit 1 if they differ.
+    """Compare the logits of an encrypted model with the plain one's.
+
+    ENCRYPTED reads encrypted images and PLAIN reads plain ones. The exit code is 1 if the logits differ.
 
     \b
     Example: encmixer model verify plain encrypted --key owner.key --images photos
     """
+    sources = look_up(plain), look_up(encrypted)
     from timm_encmixer.checkpoints.loading import load_model
     from timm_encmixer.evaluation.exactness import verification_table, verify
     from timm_encmixer.images.encryption import open_folder
 
-    models = load_model(plain, arch=arch), load_model(encrypted, arch=arch)
-    result = verify(*models, load_key(key), open_folder(images, limit=limit), precision=precision)
+    models = [load_model(source, arch=arch, device=device) for source in sources]
+    result = verify(models[0], models[1], key, open_folder(images, limit=limit), precision=precision)
     report(result.to_dict(), as_json, lambda: verification_table(result))
     sys.exit(0 if result.holds else CHECK_FAILED)
 
 
 @model.command("info")
-@click.argument("src")
+@src_argument
 @json_option
 def model_info(src: str, as_json: bool) -> None:
-    """Say what SRC is: architecture, and the record of its encryption if it has one.
+    """Say what SRC is, and how it is encrypted.
 
-    From hf-hub:ID only the config and the header of the weights are fetched.
+    Prints the architecture, and the record of the encryption if there is one. From hf-hub:ID only the config and the header
+    of the weights are fetched.
 
     \b
     Example: encmixer model info encrypted
     """
+    source = look_up(src)
     from timm_encmixer.checkpoints.inspection import describe
 
-    info = describe(src)
+    info = describe(source)
     report(info, as_json, lambda: "\n".join(f"{name}: {plain_text(value)}" for name, value in info.items()))

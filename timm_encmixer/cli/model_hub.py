@@ -8,26 +8,32 @@ from typing import Any
 
 import click
 
+from timm_encmixer.cli.early import existing_file, look_up
 from timm_encmixer.cli.options import (
-    PATH,
     arch_option,
     cipher_option,
     create_pr_option,
+    dst_argument,
     force_option,
     json_option,
-    key_option,
-    load_key,
+    key_if_any_option,
     public_option,
     report,
     revision_option,
+    src_argument,
     token_option,
 )
+from timm_encmixer.cli.words import PATH_TEXT
+from timm_encmixer.errors import MissingKeyError, require_packages
+from timm_encmixer.keys import SecretKey
+
+_results = existing_file("what encmixer eval --json printed")
 
 
 @click.command("push")
-@click.argument("src")
+@src_argument
 @click.argument("repo_id")
-@key_option
+@key_if_any_option
 @cipher_option
 @arch_option
 @public_option
@@ -36,9 +42,19 @@ from timm_encmixer.cli.options import (
 @click.option("--commit-message", metavar="TEXT", help="Title of the commit.")
 @click.option("--license", metavar="ID", help="Licence as the Hub writes it; default: that of the source.")
 @click.option("--base-model", metavar="ID", help="Hub id of the plain model, or none; default: the source.")
-@click.option("--eval-results", metavar="FILE", help="What encmixer eval --json printed, for the model card.")
 @click.option(
-    "--seal-to", multiple=True, metavar="RECIPIENT", help="Send the weights sealed to this age or ssh key; repeatable."
+    "--eval-results",
+    metavar="FILE",
+    type=PATH_TEXT,
+    callback=_results,
+    help="What encmixer eval --json printed, for the model card.",
+)
+@click.option(
+    "--seal-to",
+    multiple=True,
+    metavar="RECIPIENT",
+    type=PATH_TEXT,
+    help="Send the weights sealed to this age or ssh key; repeatable.",
 )
 @token_option
 @click.option("--force", is_flag=True, help="Push even beside plain weights, which give the key away.")
@@ -46,40 +62,51 @@ from timm_encmixer.cli.options import (
 def push(
     src: str,
     repo_id: str,
-    key: str | None,
+    key: SecretKey | None,
     cipher: str,
     arch: str | None,
     public: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Push the model SRC to the Hub as REPO_ID: model.safetensors, config.json and a model card, in one commit.
+    """Push the model SRC, encrypted, to the Hub as REPO_ID.
 
-    SRC is a timm model name, hf-hub:ID, a folder with config.json, or a .safetensors file (with --arch). A plain one is
-    encrypted on the way, with --key and --cipher; plain weights are never sent.
+    One commit holds model.safetensors, config.json and a model card. SRC is a timm model name, hf-hub:ID, a folder with
+    config.json, or a .safetensors file (with --arch). A plain one is encrypted on the way, with --key and --cipher; plain
+    weights are never sent.
 
     \b
     Example: encmixer model push encrypted me/encmixer-cifar10 --key owner.key
     """
+    if options["seal_to"]:
+        require_packages("--seal-to", "seal", "pyrage")
+    source = look_up(src, token=options["token"])
+    if key is None and (source.timm_name is not None or source.record is None):
+        raise MissingKeyError(source.name, "a key to encrypt the plain weights with", "none", "pass --key")
     from timm_encmixer.hub.client import repository_in
     from timm_encmixer.publishing.options import PushOptions
+    from timm_encmixer.publishing.statements import ask_first
+
+    target = repository_in(repo_id) or repo_id
+    ask = _ask if sys.stdin.isatty() else None
+    push_options = ask_first(source, target, PushOptions(private=not public, ask=ask, **options))
     from timm_encmixer.publishing.push import push_source
 
-    secret = load_key(key, optional=True)
-    push_options = PushOptions(private=not public, ask=_ask if sys.stdin.isatty() else None, **options)
-    commit = push_source(src, repository_in(repo_id) or repo_id, push_options, key=secret, cipher=cipher, arch=arch)
+    commit = push_source(source, target, push_options, key=key, cipher=cipher, arch=arch)
     report_commit(commit, as_json)
 
 
 @click.command("pull")
 @click.argument("repo_id")
-@click.argument("dst", type=PATH)
+@dst_argument
 @revision_option
 @token_option
 @force_option
 @json_option
 def pull(repo_id: str, dst: Path, revision: str | None, token: str | None, force: bool, as_json: bool) -> None:
-    """Fetch the model REPO_ID from the Hub to the folder DST; every byte is compared with what the Hub lists.
+    """Fetch the model REPO_ID from the Hub to the folder DST.
+
+    Every byte is compared with what the Hub lists.
 
     \b
     Example: encmixer model pull me/encmixer-cifar10 served

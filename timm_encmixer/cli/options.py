@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import json
 import logging
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 import click
 
-from timm_encmixer.errors import FileAccessError, KeyFormatError, KeyPermissionWarning
-from timm_encmixer.files import as_path
+from timm_encmixer.cli.early import few_cores, free_target_in_folder, key_file, key_file_if_alone, key_file_if_any
+from timm_encmixer.cli.words import PATH, PATH_TEXT, SOURCE, TIMM_NAME, Choice
 from timm_encmixer.keys import KEY_VARIABLE
-from timm_encmixer.scheme import CIPHERS, DEFAULT_CIPHER, SCRAMBLING_CIPHERS
+from timm_encmixer.scheme import ALL_CIPHERS, DEFAULT_CIPHER
 
 CHECK_FAILED, BAD_INPUT, NOBODY_READS = 1, 2, 141  # 128 + SIGPIPE, as shells have it
+_CIPHER_HELP = """\b
+shuffle         Permute the numbers of each block.
+negpos          Invert some of them: v becomes 255 - v.
+shuffle+negpos  Both. The default.
+orthogonal      Rotate each block; the result is not for PNG.
+scramble        Permute the blocks of models that allow it.
+CIPHER+scramble One of the above, then the blocks.
+etc             Move and turn squares of 8 px; may be JPEG.
+etc+scramble    Both."""
 logger = logging.getLogger("timm_encmixer.cli")
 
 
@@ -27,29 +35,21 @@ def numbers(context: click.Context, parameter: click.Parameter, value: str | Non
         raise click.BadParameter(f"{value!r} is not a comma-separated list of numbers") from error
 
 
-class _PathType(click.Path):
-    """A path; unlike click's own type it refuses the empty text, which pathlib takes for the current folder."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the path."""
-        try:
-            return as_path(value, where="path")
-        except FileAccessError as error:
-            self.fail(f"expected {error.expected}, got {error.got}; {error.remedy}", param, ctx)
+def _key_option(callback: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    how: dict[str, Any] = {"envvar": KEY_VARIABLE, "show_envvar": True, "callback": callback}
+    return click.option("--key", "-k", metavar="FILE", type=PATH_TEXT, help="Key file.", **how)
 
 
-PATH = _PathType()
-key_option = click.option("--key", "-k", metavar="FILE", envvar=KEY_VARIABLE, show_envvar=True, help="Key file.")
-cipher_option = click.option(
-    "--cipher", type=click.Choice((*CIPHERS, *SCRAMBLING_CIPHERS)), default=DEFAULT_CIPHER, show_default=True
-)
-force_option = click.option("--force", is_flag=True, help="Replace what is there already.")
+key_option, key_if_any_option = _key_option(key_file), _key_option(key_file_if_any)
+key_if_alone_option = _key_option(key_file_if_alone)
+cipher_option = click.option("--cipher", type=Choice(ALL_CIPHERS), metavar="NAME", default=DEFAULT_CIPHER, help=_CIPHER_HELP)
+force_option = click.option("--force", is_flag=True, is_eager=True, help="Replace what is there already.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 label_column_option = click.option(
     "--label-column", metavar="NAME", help="Column of class labels of a table; needed where it has several."
 )
 arch_option = click.option(
-    "--arch", metavar="NAME", help="timm name of the architecture of a .safetensors file; a folder has its own."
+    "--arch", metavar="NAME", type=TIMM_NAME, help="timm name of the architecture of a .safetensors file; a folder has its own."
 )
 token_option = click.option(
     "--token", metavar="TOKEN", envvar="HF_TOKEN", show_envvar=True, help="Access token of the Hub; default: hf auth login."
@@ -57,41 +57,31 @@ token_option = click.option(
 revision_option = click.option("--revision", metavar="REV", help="Branch, tag, pull request (refs/pr/N) or commit.")
 strict_option = click.option("--strict", is_flag=True, help="Refuse ciphertexts that carry no record of their own.")
 limit_option = click.option("--limit", type=click.IntRange(min=1), help="Use the first so many images.")
+device_option = click.option(
+    "--device", default="cpu", show_default=True, metavar="DEVICE", help="Where to compute: cpu, cuda, cuda:1, mps."
+)
+workers_option = click.option(
+    "--workers", type=click.IntRange(min=1), metavar="N", expose_value=False, callback=few_cores, help="Use at most N cores."
+)
 no_resize_option = click.option("--no-resize", is_flag=True, help="Keep sizes that are multiples of the block.")
+format_option = click.option(
+    "--format", type=Choice(("png", "jpeg")), default="png", show_default=True, help="Of the ciphertext; jpeg for --cipher etc."
+)
+quality_option = click.option("--quality", type=click.IntRange(1, 100), metavar="Q", help="Of JPEG, 1 to 100; default: 85.")
 public_option = click.option(
-    "--public", is_flag=True, help="Make a new repository public, or push to one that is; default: private."
+    "--public/--private", default=False, help="Make a new repository public, or push to one that is; default: private."
 )
 create_pr_option = click.option("--create-pr", is_flag=True, help="Open a pull request instead of committing.")
+src_argument = click.argument("src", type=SOURCE)
+dst_argument = click.argument("dst", type=PATH, callback=free_target_in_folder)
 
 
 def model_option(help_text: str, *, required: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return the option `--model`."""
-    return click.option("--model", "-m", required=required, help=help_text)
+    return click.option("--model", "-m", metavar="MODEL", type=SOURCE, required=required, help=help_text)
 
 
 images_for_option = model_option("Encrypted model the images are for: folder, file or hf-hub:ID.", required=True)
-
-
-def load_key(path: str | None, *, optional: bool = False) -> Any:
-    """Load a key; like ssh, refuse a file that others can read, where the Python API warns.
-
-    Args:
-        path: Key file, as `key_option` gives it; None where there is none.
-        optional: Having no key at all is fine; returns None then.
-    """
-    from timm_encmixer.keys import find_key
-
-    if optional and path is None:
-        return None
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", KeyPermissionWarning)
-        try:
-            return find_key(path, where="--key")
-        except KeyPermissionWarning as warning:
-            where = str(warning).partition(":")[0]
-            raise KeyFormatError(
-                where, "a key file for your eyes only", "one that others can read", f"run: chmod 600 {where}"
-            ) from None
 
 
 def report(value: dict[str, Any] | list[dict[str, Any]], as_json: bool, text: Callable[[], str]) -> None:

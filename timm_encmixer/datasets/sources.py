@@ -20,7 +20,7 @@ from timm_encmixer.datasets.listing import FOLDER, SourceFile, same_times
 from timm_encmixer.errors import FileAccessError, IntegrityError, SourceError
 from timm_encmixer.files import file_error
 from timm_encmixer.hub.client import HUB_PREFIX
-from timm_encmixer.hub.snapshot import DATASET, DATASET_PREFIX, Snapshot, Token
+from timm_encmixer.hub.snapshot import DATASET, DATASET_PREFIX, Snapshot, Token, open_dataset
 from timm_encmixer.images.folders import HIDDEN, is_hidden, walk
 
 _REPO_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
@@ -221,7 +221,7 @@ def open_source(src: str, *, commit: str | None = None, token: Token = None) -> 
         return _remote(src)
     if Path(src).exists() or not _REPO_ID.fullmatch(repo_id):
         raise SourceError(src, "a folder, a Hub data set (owner/name) or a URL", "nothing of that name", "check it")
-    return HubDataset(Snapshot.open(repo_id, revision=commit, token=token, repo_type=DATASET))
+    return HubDataset(open_dataset(src, commit=commit, token=token))
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -12,7 +13,7 @@ from tqdm import tqdm
 
 from timm_encmixer.checkpoints.loading import ModelLike, load_model
 from timm_encmixer.ciphers import BlockCipher
-from timm_encmixer.errors import DataError
+from timm_encmixer.errors import DataError, warn_caller
 from timm_encmixer.evaluation.columns import text_table
 from timm_encmixer.images.labelled import LabelledImages
 from timm_encmixer.images.tensors import cipher_input, normalise, normalised_plain
@@ -21,6 +22,8 @@ from timm_encmixer.keys import KeyLike, SecretKey, find_key
 from timm_encmixer.models.encryption import decrypt_model, encrypt_model
 from timm_encmixer.models.record import scheme_of
 from timm_encmixer.scheme import DEFAULT_CIPHER
+
+_NAMED = 3  # classes, in a warning
 
 
 @dataclass
@@ -89,24 +92,52 @@ def evaluate(
     if count == 0:
         raise DataError("data", "at least one image", "none", "check the data set and --limit")
     result = Evaluation(count, scheme.cipher, scheme.patch_size, key.fingerprint, 0.0, 0.0, 0.0, dict.fromkeys(wrong, 0.0))
+    right_answers: Counter[str] = Counter()
+    device = next(encrypted.parameters()).device
     encrypted.eval(), plain.eval()
     with torch.inference_mode():
-        for start in tqdm(range(0, count, batch_size), desc="evaluating", unit="batch", disable=None if progress else True):
-            pixels, labels = _batch(data, right, range(start, min(start + batch_size, count)))
+        for start in tqdm(
+            range(0, count, batch_size), desc=f"evaluating {scheme.cipher}", unit="batch", disable=None if progress else True
+        ):
+            pixels, labels = (part.to(device) for part in _batch(data, right, range(start, min(start + batch_size, count))))
             plain_logits = plain(normalised_plain(pixels, scheme.plain))
-            classes = plain_logits.shape[-1]
-            if int(labels.min()) < 0 or int(labels.max()) >= classes:
-                got = f"{int(labels.min())} to {int(labels.max())}"
-                raise DataError("data", f"labels from 0 to {classes - 1}, as the model has", got, "use the model's own data")
+            check_labels(labels, plain_logits.shape[-1], where="data")
+            if start == 0:
+                warn_of_classes(data, plain_logits.shape[-1], where="data")
             logits = encrypted(cipher_input(right.cipher, pixels))
             result.max_logit_difference = max(result.max_logit_difference, float((logits - plain_logits).abs().max()))
             result.changed_top1 += int((logits.argmax(1) != plain_logits.argmax(1)).sum())
-            result.plain += _right(plain_logits, labels) / count
-            result.right_key += _right(logits, labels) / count
-            result.no_key += _right(encrypted(normalise(pixels)), labels) / count
+            right_answers["plain"] += _right(plain_logits, labels)
+            right_answers["right key"] += _right(logits, labels)
+            right_answers["no key"] += _right(encrypted(normalise(pixels)), labels)
             for name, block_cipher in wrong.items():
-                result.wrong_keys[name] += _right(encrypted(cipher_input(block_cipher, pixels)), labels) / count
+                right_answers[name] += _right(encrypted(cipher_input(block_cipher, pixels)), labels)
+    shares = {name: right_answers[name] / count for name in ("plain", "right key", "no key", *wrong)}
+    result.plain, result.right_key, result.no_key = (shares.pop(name) for name in ("plain", "right key", "no key"))
+    result.wrong_keys = shares
     return result
+
+
+def check_labels(labels: Tensor, outputs: int, *, where: str) -> None:
+    """Refuse labels that a model has no output for.
+
+    Raises:
+        DataError: There is one.
+    """
+    if int(labels.min()) < 0 or int(labels.max()) >= outputs:
+        got = f"{int(labels.min())} to {int(labels.max())}"
+        raise DataError(where, f"labels from 0 to {outputs - 1}, as the model has", got, "use the model's own data")
+
+
+def warn_of_classes(data: LabelledImages, outputs: int, *, where: str) -> None:
+    """Warn of a data set with another number of classes than the model has outputs: its labels may mean other classes."""
+    if data.classes and len(data.classes) != outputs:
+        named = ", ".join(f"{label} {name}" for label, name in enumerate(data.classes[:_NAMED]))
+        more = ", ..." if len(data.classes) > _NAMED else ""
+        warn_caller(
+            f"{where}: {len(data.classes)} classes, and the model has {outputs} outputs. The labels are {named}{more}: "
+            "where the model has other numbers for these, its answers count as wrong"
+        )
 
 
 def _batch(data: LabelledImages, transform: ClientTransform, indices: range) -> tuple[Tensor, Tensor]:

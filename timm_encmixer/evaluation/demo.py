@@ -21,16 +21,13 @@ from timm_encmixer.files import PNG, file_error, replacing_file
 from timm_encmixer.images.labelled import MemoryImages
 from timm_encmixer.images.tensors import cipher_input, normalise, normalised_plain
 from timm_encmixer.keys import KeyLike, SecretKey, find_key
+from timm_encmixer.limits import LIMITS
 from timm_encmixer.models.encryption import encrypt_model
 from timm_encmixer.models.record import scheme_of
 from timm_encmixer.scheme import CIPHERS, DEFAULT_CIPHER
 
 PICTURE_NAME = "demo.png"
 PHOTOS = ("cat", "rocket")
-LIMITS = (
-    "The key is access control and visual obfuscation at no cost; it does not make images or weights confidential:",
-    "many ciphertexts, one plain/encrypted pair, or the plain weights give it away. Read docs/security.md first.",
-)
 
 
 @dataclass(frozen=True)

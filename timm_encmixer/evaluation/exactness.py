@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import itertools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -11,16 +12,19 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from timm_encmixer.checkpoints.loading import ModelLike, load_model
 from timm_encmixer.checkpoints.schemes import find_scheme
 from timm_encmixer.ciphers import BlockCipher
 from timm_encmixer.errors import AlreadyEncryptedError, DataError, NotEncryptedError, SourceError
 from timm_encmixer.evaluation.columns import text_table
+from timm_encmixer.evaluation.depthwise import ShiftedDepthwise
 from timm_encmixer.images.tensors import cipher_input, normalised_plain
 from timm_encmixer.images.transform import ClientTransform
 from timm_encmixer.keys import KeyLike
 from timm_encmixer.models.record import scheme_of
+from timm_encmixer.models.wrappers import unwrapped
 
 TOLERANCE = 2.0  # times the plain model's own rounding error
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -65,8 +69,9 @@ def verify(
     key: KeyLike,
     images: Sequence[tuple[str, Image.Image]],
     *,
-    batch_size: int = 16,
+    batch_size: int = 4,
     precision: str = "fp32",
+    progress: bool = True,
 ) -> Verification:
     """Compare an encrypted model on encrypted images with the plain model on plain images.
 
@@ -77,12 +82,13 @@ def verify(
         images: Names and PIL images; a maximum over a few dozen is steadier than one over three.
         batch_size: Images at a time.
         precision: One of `PRECISIONS`; bf16 and fp16 compute under torch's autocast, as mixed precision does.
+        progress: Show a progress bar on a terminal.
 
     Raises:
         AlreadyEncryptedError, NotEncryptedError: The first model is encrypted, or the second one is plain.
         KeyMismatchError: The encrypted model has another key.
         DataError, ImageError: There are no images, or one cannot be used.
-        SourceError: A source names no model, or the two models do not answer alike.
+        SourceError: A source names no model, or the two models are of two architectures, or do not answer alike.
     """
     if not images:
         raise DataError("images", "at least one image", "none", "give a folder with images")
@@ -93,6 +99,7 @@ def verify(
     if scheme_of(encrypted) is None:
         raise NotEncryptedError("second model", "an encrypted model with its record", "a plain one", remedy)
     scheme = find_scheme(encrypted)
+    _check_same_architecture(plain, encrypted)
     transform = ClientTransform(BlockCipher(key, scheme))
     assert scheme.plain is not None  # ClientTransform has seen to it
     exact = copy.deepcopy(plain).double()
@@ -100,21 +107,19 @@ def verify(
     device = next(plain.parameters()).device
     autocast = functools.partial(torch.autocast, device.type, PRECISIONS[precision], enabled=precision != "fp32")
     reference = []
-    with torch.inference_mode():
+    bar = tqdm(total=len(images), desc="verifying", unit="image", disable=None if progress else True)
+    with bar, torch.inference_mode():
         for start in range(0, len(images), batch_size):
             chunk = images[start : start + batch_size]
             pixels = torch.stack([transform.preprocess(image) for _, image in chunk]).to(device)
-            truth = exact(normalised_plain(pixels, scheme.plain, torch.float64))
+            with ShiftedDepthwise():
+                truth = exact(normalised_plain(pixels, scheme.plain, torch.float64))
             with autocast():
                 rounded = _in_both_layouts(plain, normalised_plain(pixels, scheme.plain))
                 got = encrypted(cipher_input(transform.cipher, pixels)).double()
             if got.shape != truth.shape:
-                raise SourceError(
-                    "encrypted model",
-                    f"{truth.shape[-1]} classes",
-                    f"{got.shape[-1]}",
-                    "compare a model with its own plain one",
-                )
+                expected, remedy = f"logits of shape {tuple(truth.shape)}", "compare a model with its own plain one"
+                raise SourceError("encrypted model", expected, f"{tuple(got.shape)}", remedy)
             result.noise_floor = max(result.noise_floor, *(float((logits - truth).abs().max()) for logits in rounded))
             result.max_logit_difference = max(result.max_logit_difference, float((got - truth).abs().max()))
             result.changed_top1 += int((got.argmax(1) != truth.argmax(1)).sum())
@@ -130,9 +135,24 @@ def verify(
                         "max_difference": float((have - want).abs().max()),
                     }
                 )
+            bar.update(len(chunk))
     if len(images) > 1:
         result.spread = float(torch.cat(reference).std(dim=0).mean())
     return result
+
+
+def _check_same_architecture(plain: nn.Module, encrypted: nn.Module) -> None:
+    """Refuse two models whose parameters have other shapes: encryption changes numbers, and nothing else."""
+    pair = itertools.zip_longest(plain.named_parameters(), encrypted.named_parameters(), fillvalue=("", None))
+    for (name, one), (other_name, other) in pair:
+        if one is None or other is None or one.shape != other.shape:
+            expected, got = (
+                f"{type(unwrapped(model)).__name__} with "
+                + ("no more parameters" if parameter is None else f"{parameter_name} of shape {tuple(parameter.shape)}")
+                for model, parameter_name, parameter in ((plain, name, one), (encrypted, other_name, other))
+            )
+            remedy = "the two are of two architectures: compare a model with its own plain one"
+            raise SourceError("encrypted model", f"the plain model's architecture, {expected}", got, remedy)
 
 
 def _in_both_layouts(model: nn.Module, images: Tensor) -> list[Tensor]:

@@ -17,6 +17,7 @@ from timm_encmixer.files import file_error
 HUB_PREFIX = "hf-hub:"
 _HUB_SOURCES = ("hf-hub", "hf_hub")  # timm takes both, in small and capital letters
 RETRY_SECONDS = (0.5, 1.0, 2.0, 4.0)
+UNREACHED_TRIES = 2  # a server that is busy answers something; where nobody does, a person without a network waits
 LONGEST_WAIT_SECONDS = 120  # a Retry-After beyond this is reported instead of waited for
 SILENCE_SECONDS = 60.0  # a reply that takes longer is given up
 _TRANSIENT = frozenset((408, 429, 500, 502, 503, 504))
@@ -39,7 +40,7 @@ def split_revision(repository: str) -> tuple[str, str | None]:
 def request(
     where: str, expected: str, action: Callable[[], _Result], *, settle: Callable[[], _Result | None] = lambda: None
 ) -> _Result:
-    """Do something on the Hub; repeat it after errors that pass.
+    """Do something on the Hub; repeat it after errors that pass: once where no connection can be made at all.
 
     Args:
         where: The repository, for error messages.
@@ -52,7 +53,7 @@ def request(
         SourceError: There is no such repository or revision, or none for this token.
         HubError: The Hub refused, failed or could not be reached.
     """
-    for delay in (*RETRY_SECONDS, None):
+    for tries, delay in enumerate((*RETRY_SECONDS, None), start=1):
         try:
             with _bounded_silence():
                 return action()
@@ -67,6 +68,7 @@ def request(
                     return settled
             wait = max(delay or 0.0, _retry_after(error))
             passing = reply in _TRANSIENT or (reply is None and is_transport_error(error))
+            passing = passing and not (_is_unreached(error) and tries >= UNREACHED_TRIES)
             if delay is None or not passing or wait > LONGEST_WAIT_SECONDS:
                 raise explain(where, expected, error) from error
             time.sleep(wait)
@@ -146,6 +148,11 @@ def is_transport_error(error: BaseException) -> bool:
     library = _http_library()
     kinds = (library.TransportError, ConnectionError, TimeoutError)
     return isinstance(error, kinds) and not isinstance(error, OfflineModeIsEnabled)
+
+
+def _is_unreached(error: BaseException) -> bool:
+    """Whether no connection was made: a name without an address, a port where nobody listens, no route."""
+    return isinstance(error, _http_library().ConnectError)
 
 
 def is_offline() -> bool:

@@ -16,6 +16,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from timm_encmixer.checkpoints.schemes import find_scheme
+from timm_encmixer.checkpoints.sources import SourceLike
 from timm_encmixer.ciphers.image_cipher import ImageCipher
 from timm_encmixer.errors import EncMixerError, FileAccessError, ImageError, SourceError, TargetExistsError, warn_caller
 from timm_encmixer.files import PathLike, as_path, file_error, refuse_elsewhere, refuse_existing, replacing_file
@@ -60,7 +61,7 @@ def encrypt_images(
     src: PathLike,
     dst: PathLike,
     key: KeyLike | None,
-    model: nn.Module | Scheme | PathLike,
+    model: nn.Module | Scheme | SourceLike,
     *,
     resize: bool = True,
     force: bool = False,
@@ -98,7 +99,7 @@ def decrypt_images(
     src: PathLike,
     dst: PathLike,
     key: KeyLike | None,
-    model: nn.Module | Scheme | PathLike,
+    model: nn.Module | Scheme | SourceLike,
     *,
     force: bool = False,
     strict: bool = False,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,19 +13,25 @@ from timm.data.readers.reader_image_folder import find_images_and_targets
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from timm_encmixer.errors import DataError, EncMixerError, missing_extra
+from timm_encmixer.errors import DataError, EncMixerError
+from timm_encmixer.images.data_source import TABLE, find_data
 from timm_encmixer.images.folders import is_hidden
 from timm_encmixer.images.reading import image_suffixes, open_plain
 
 UNLABELLED = -1
 REQUIRED, OPTIONAL, UNWANTED = "required", "optional", "unwanted"  # labels of the images that are opened
-_HUB_ID = re.compile(r"([\w.-]+/)?[\w.-]+(@[\w./-]+)?")
 _SPLIT_FOLDERS = frozenset(("train", "training", "validation", "valid", "val", "dev", "test", "testing", "eval", "evaluation"))
 _SPLITS = ("test", "validation", "val", "train")  # in order of preference
 
 
 class LabelledImages(Sequence[tuple[Image.Image, int]]):
-    """A sequence of (PIL image, label) pairs; labels count from 0, as the model does, UNLABELLED for none."""
+    """A sequence of (PIL image, label) pairs; labels count from 0, as the model does, UNLABELLED for none.
+
+    Attributes:
+        classes: Names of the classes in the order of their labels; empty where nobody knows them.
+    """
+
+    classes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,7 @@ class FolderImages(LabelledImages):
 
     files: Sequence[tuple[Path, int]]
     split: str | None = None  # the folder of a split that they lie in
+    classes: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.files)
@@ -66,6 +72,7 @@ class TableImages(LabelledImages):
     image_column: str
     label_column: str | None
     split: str | None = None
+    classes: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.table)
@@ -157,17 +164,11 @@ class _Wish:
 
 
 def _open(src: str, wish: _Wish) -> LabelledImages:
-    path = Path(src)
-    if path.is_dir() and not any(path.rglob("*.parquet")):
-        if wish.label_column is not None:
-            raise DataError(src, f"a table with the column {wish.label_column}", "a folder", "leave --label-column out")
-        return _folder(*_split_folder(path, wish), wish.labels)
-    if path.exists() and not path.is_dir():
-        raise DataError(src, "a folder or a Hub data set", "a file", "give the folder that it lies in")
-    is_path = path.is_absolute() or src.startswith((".", "~")) or (len(path.parts) > 1 and Path(path.parts[0]).is_dir())
-    if not path.is_dir() and (is_path or not _HUB_ID.fullmatch(src)):
-        raise DataError(src, "a folder or a Hub data set", "no such folder", "check the path")
-    return _table(src, wish)
+    if find_data(src) == TABLE:
+        return _table(src, wish)
+    if wish.label_column is not None:
+        raise DataError(src, f"a table with the column {wish.label_column}", "a folder", "leave --label-column out")
+    return _folder(*_split_folder(Path(src), wish), wish.labels)
 
 
 def _split_folder(path: Path, wish: _Wish) -> tuple[Path, str | None]:
@@ -199,15 +200,13 @@ def _folder(path: Path, split: str | None, wanted: str) -> FolderImages:
     labelled_files = [(file, labels[name]) for file, name in files if file.parent != path]
     if not labelled_files:
         expected = "one folder of images per class" if wanted == REQUIRED else "images, or one folder of images per class"
-        raise DataError(str(path), expected, "none", "see docs/cli.md")
-    return FolderImages(labelled_files, split)
+        raise DataError(str(path), expected, "none", "put the images of each class into a folder of its own")
+    return FolderImages(labelled_files, split, tuple(in_order))
 
 
 def _table(src: str, wish: _Wish) -> TableImages:
-    try:
-        import datasets
-    except ImportError as error:
-        raise missing_extra(src, "datasets for parquet and Hub data", "data") from error
+    import datasets
+
     remedy = "check the name, the split and your connection"
     try:
         splits = datasets.get_dataset_split_names(src)
@@ -217,14 +216,14 @@ def _table(src: str, wish: _Wish) -> TableImages:
         raise
     except Exception as error:  # datasets raises errors of many libraries
         got = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        nowhere = "" if Path(src).is_dir() else "no such folder, and from the Hub: "
-        raise DataError(src, "a data set of labelled images", f"{nowhere}{got}", remedy) from error
+        raise DataError(src, "a data set of labelled images", got, remedy) from error
     kinds = {name: type(feature).__name__ for name, feature in table.features.items()}
     images = [name for name, kind in kinds.items() if kind == "Image"]
     if len(images) != 1:
         raise DataError(src, "one image column", ", ".join(f"{n}: {k}" for n, k in kinds.items()), remedy)
     column = None if wish.labels == UNWANTED else _label_column(src, table.features, wish)
-    return TableImages(table.cast_column(images[0], datasets.Image(decode=False)), images[0], column, chosen)
+    classes = tuple(getattr(table.features[column], "names", ())) if column is not None else ()
+    return TableImages(table.cast_column(images[0], datasets.Image(decode=False)), images[0], column, chosen, classes)
 
 
 def _label_column(src: str, features: Any, wish: _Wish) -> str | None:

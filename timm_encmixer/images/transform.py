@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from timm_encmixer.checkpoints.schemes import find_scheme
+from timm_encmixer.checkpoints.sources import SourceLike
 from timm_encmixer.ciphers.image_cipher import ImageCipher
 from timm_encmixer.errors import ImageError, SchemeError, SchemeMismatchError
 from timm_encmixer.images.image_record import attach_record, refuse_ciphertext
@@ -25,7 +25,7 @@ OUTPUTS = ("input", "image", "uint8")
 
 
 def create_transform(
-    target: nn.Module | Scheme | str | os.PathLike[str],
+    target: nn.Module | Scheme | SourceLike,
     *,
     key: KeyLike | None = None,
     output: str = "input",

@@ -29,7 +29,7 @@ _OUR_ARGUMENTS = ("key", "cipher", "base")
 
 
 def bare_model(architecture: str, config: Mapping[str, Any] | None, *, where: str) -> nn.Module:
-    """Build an architecture on the meta device: names, shapes and geometry without memory.
+    """Build an architecture on the meta device, in evaluation mode: names, shapes and geometry without memory.
 
     The configuration may come from anybody: it only chooses among timm's architectures and their arguments, and absurd
     sizes are refused before anything is built.
@@ -48,9 +48,10 @@ def bare_model(architecture: str, config: Mapping[str, Any] | None, *, where: st
         arguments = {"num_classes": config["num_classes"], **arguments}
     try:
         with torch.device("meta"), _Unfilled(), _few_parameters():
-            return timm.create_model(architecture, pretrained=False, **arguments)
+            model: nn.Module = timm.create_model(architecture, pretrained=False, **arguments)
     except Exception as error:  # entrypoints raise whatever their constructors do
         raise SourceError(f"{where}: model_args", f"arguments of {architecture}", str(error), remedy) from error
+    return model.eval()  # as it is to be followed, so that it is not copied for that
 
 
 def _check_arguments(arguments: Any, *, where: str) -> None:

@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from timm_encmixer.limits import MORE
+
 PROVENANCE_PREFIX = "encmixer-source:"
 PUBLIC_WEIGHTS = (
     "the plain weights are public, so anyone who compares the two stems computes the key at once; "
-    "train weights of your own, fine-tuning is not enough, before you rely on a key (docs/security.md)"
+    f"train weights of your own, fine-tuning is not enough, before you rely on a key; {MORE}"
 )
-PRIVATE_WEIGHTS = (
-    "anyone with them, or with weights that they were fine-tuned from, computes the key at once (docs/security.md)"
-)
+PRIVATE_WEIGHTS = f"anyone with them, or with weights that they were fine-tuned from, computes the key at once; {MORE}"
 
 
 @dataclass(frozen=True)

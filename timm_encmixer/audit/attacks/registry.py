@@ -38,4 +38,4 @@ _ATTACKS: tuple[type[Attack], ...] = (
     StolenModelFinetune,
     AdversarialTransfer,
 )
-ATTACKS: dict[str, type[Attack]] = {attack.name: attack for attack in _ATTACKS}
+ATTACKS: dict[str, type[Attack]] = {attack.name: attack for attack in _ATTACKS}  # the names are those of ATTACK_NAMES

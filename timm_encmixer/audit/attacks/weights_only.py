@@ -44,9 +44,7 @@ class WeightsOnly(Attack):
         PARTLY: "Gets part of the key from the encrypted weights alone.",
         HOLDS: "Does not get the key from the encrypted weights.",
     }
-    advice = (
-        "Do not count on private weights alone; a stem that photos did not shape gives this attack nothing (docs/security.md)."
-    )
+    advice = "Do not count on private weights alone; a stem that photos did not shape gives this attack nothing."
 
     def attack(self, held: Held, effort: Effort) -> RecoveredKey:
         """Match, then let the model's confidence choose."""

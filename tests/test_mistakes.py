@@ -1,0 +1,298 @@
+"""What a tired person types: every mistake is one line that says what to do, before anything slow is imported."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from click.shell_completion import ShellComplete
+from PIL import Image
+
+import timm_encmixer as te
+from timm_encmixer.bundled import BUNDLED_FOLDER
+from timm_encmixer.cli import early
+from timm_encmixer.cli.app import cli
+
+KEY = ("-k", "owner.key")
+MODEL = ("-m", "model")
+RESULTS = ("--eval-results", "eval.jsn")
+
+
+def commands(group: click.Group = cli, path: tuple[str, ...] = ()):
+    for name, command in group.commands.items():
+        yield (*path, name), command
+        if isinstance(command, click.Group):
+            yield from commands(command, (*path, name))
+
+
+# Values of what a command must be given. A new command says here what its arguments are, so that it is looked at too.
+VALUES = {
+    "src": "photos",
+    "dst": "new",
+    "path": "new",
+    "repo_id": "me/m",
+    "plain": "model",
+    "encrypted": "model",
+    "model": "model",
+    "images": "photos",
+    "data": "classes",
+    "new_key": "owner.key",
+}
+EXISTING = "there"  # a folder
+KEYS = (early.key_file, early.key_file_if_any, early.key_file_if_alone)
+TARGETS = (early.free_target, early.free_target_in_folder)
+
+
+def typed(path: tuple[str, ...], command: click.Command, **changes: str) -> list[str]:
+    """Return a command with everything that it must be given, and with some values changed or added."""
+    options, arguments = [], []
+    for parameter in command.params:
+        if not parameter.required and parameter.name not in changes:
+            continue
+        value = changes.get(parameter.name) or VALUES[parameter.name]
+        if isinstance(parameter, click.Argument):
+            arguments.append(value)
+        else:
+            options += [parameter.opts[0], value]
+    return [*path, *arguments, *options]
+
+
+def of_every_command():
+    """Yield mistakes that can be made with every command of their kind: (name, words, what the line must say)."""
+    for path, command in commands():
+        name = " ".join(path)
+        for parameter in command.params:
+            if parameter.callback in KEYS:
+                yield f"{name} {parameter.name} mistyped", typed(path, command, **{parameter.name: "owner.kye"}), "owner.kye"
+                if parameter.callback is not early.key_file_if_any and parameter.name == "key":
+                    yield f"{name} without a key", typed(path, command), "give --key FILE, or set TIMM_ENCMIXER_KEY"
+            if parameter.callback in TARGETS:
+                words = typed(path, command, **{parameter.name: EXISTING, "key": "owner.key"})
+                yield f"{name} {parameter.name} exists", words, "a target that does not exist yet"
+            if isinstance(parameter.type, click.Choice) and parameter.name != "log_level":
+                words = typed(path, command, **{parameter.name: "nonsense"})
+                yield f"{name} {parameter.name} mistyped", words, "is not one of"
+
+
+def in_words(message: str, *words: str, **how: object) -> tuple[dict, str]:
+    return {"words": list(words), **how}, message
+
+
+NO_NETWORK = r"no answer from http://127.0.0.1:\d+ \(.*Connection refused\); check the connection"
+MISTAKES = {
+    # what is said of words that are unknown
+    "encrypt": in_words("did you mean encmixer model encrypt or encmixer images encrypt or encmixer dataset", "encrypt", "a"),
+    "key generate": in_words("did you mean encmixer key new?", "key", "generate", "k"),
+    "keygen": in_words("did you mean encmixer key new?", "keygen"),
+    "models encrypt": in_words("No such command 'models encrypt'; did you mean encmixer model encrypt?", "models", "encrypt"),
+    "models encrypt a b": in_words("did you mean encmixer model encrypt?", "models", "encrypt", "a", "b"),
+    "image encrypt": in_words("did you mean encmixer images encrypt?", "image", "encrypt", "a", "b"),
+    "model encript": in_words("did you mean encmixer model encrypt", "model", "encript", "a", "b"),
+    "model show": in_words("did you mean encmixer model info?", "model", "show", "a"),
+    "evaluate": in_words("did you mean encmixer eval?", "evaluate"),
+    "nonsense": in_words("No such command 'nonsense'; see encmixer --help", "nonsense"),
+    "cipher": in_words("did you mean shuffle", "model", "encrypt", "model", "new", *KEY, "--cipher", "shufle"),
+    "attack": in_words("did you mean thumbnail", "audit", "--only", "thumbnial"),
+    "option": in_words("did you mean '?--images", "eval", *MODEL, *KEY, "--imges", "photos"),
+    # models
+    "model": in_words("did you mean vit_tiny_patch16_224", "model", "encrypt", "vit_tinny_patch16_224", "new", *KEY),
+    "timm/": in_words("write hf-hub:timm/vit_tiny", "model", "encrypt", "timm/vit_tiny", "new", *KEY),
+    "folder of images": in_words("a folder with config.json and model.safetensors", "model", "encrypt", "photos", "new", *KEY),
+    "info of images": in_words("photos: expected a folder with config.json", "model", "info", "photos"),
+    "path": in_words("got no such path; check the path", "model", "verify", "a/b/c", "model", *KEY, "--images", "photos"),
+    "sealed": in_words("sealed model: a file or hf-hub:ID, got no such path", "model", "open", "m.age", "new", "-p"),
+    "target's folder": in_words("make it first: mkdir -p no", "model", "encrypt", "model", "no/new", *KEY),
+    "pattern": in_words("did you mean vit_tiny_patch16_224", "models", "vit_tinny_patch16_224"),
+    # images and data sets
+    "images": in_words(
+        "fotos: expected an image or a folder of images, got no such path", "images", "encrypt", "fotos", "c", *KEY, *MODEL
+    ),
+    "images of verify": in_words("fotos: expected", "model", "verify", "model", "model", *KEY, "--images", "fotos"),
+    "data": in_words(
+        "fotos: expected a folder or a Hub data set, got no such folder", "eval", *MODEL, *KEY, "--images", "fotos"
+    ),
+    "data of an audit": in_words("fotos: expected a folder or a Hub data set, got no such", "audit", "--data", "fotos"),
+    "public images": in_words("fotos: expected a folder or a Hub data set", "audit", "--public-images", "fotos"),
+    "data set": in_words("fotos: expected a folder", "dataset", "encrypt", "fotos", "new", *KEY, *MODEL),
+    "data set's info": in_words("fotos: expected a folder", "dataset", "info", "fotos"),
+    "data set into a file": in_words("a folder, or nothing", "dataset", "encrypt", "photos", "owner.key", *KEY, *MODEL),
+    "demo into a file": in_words("a folder, or nothing", "demo", "--out", "owner.key"),
+    # no network
+    "no network": in_words(NO_NETWORK, "model", "encrypt", "hf-hub:me/m", "new", *KEY),
+    "no network for a pull": in_words(NO_NETWORK, "model", "pull", "me/m", "new"),
+    "no network for an audit": in_words(NO_NETWORK, "audit", "--model", "hf-hub:me/m"),
+    "no network for images": in_words(NO_NETWORK, "images", "encrypt", "photos", "new", *KEY, "-m", "hf-hub:me/m"),
+    "no network, or mistyped": in_words(
+        f"got no such folder, and on the Hub {NO_NETWORK}", "eval", *MODEL, *KEY, "--data", "my/fotos"
+    ),
+    "no network, or a data set mistyped": in_words(
+        f"got no such folder, and on the Hub {NO_NETWORK}", "dataset", "encrypt", "my/fotos", "new", *KEY, *MODEL
+    ),
+    "no address": in_words("Name or service not known", "model", "info", "hf-hub:me/m", nowhere=True),
+    "no address for data": in_words("no such folder, and on the Hub no answer", "audit", "--images", "my/fotos", nowhere=True),
+    # what other programs have
+    "workers": in_words(
+        "for 4 of them run: accelerate launch --multi_gpu --num_processes 4 .* -m timm_encmixer dataset encrypt",
+        *("dataset", "encrypt", "photos", "new", *KEY, *MODEL, "--workers", "4"),
+    ),
+    "results": in_words("eval.jsn: expected what encmixer eval --json printed", "model", "push", "model", "me/m", *RESULTS),
+    "identity": in_words("identiy: expected an identity file", "model", "open", "sealed.age", "new", "-i", "identiy"),
+    "push without a key": in_words(
+        "a key to encrypt the plain weights with, got none; give --key", "model", "push", "plain", "me/m"
+    ),
+    "audit without a key": in_words(
+        "the key of the encrypted model, got none; give --key FILE", "audit", "--model", "encrypted"
+    ),
+    # extras
+    "audit": in_words("the package foolbox, got none installed; .*audit", "audit", missing=["foolbox"]),
+    "seal": in_words("the package pyrage", "model", "seal", "model", "new", "-r", "age1x", missing=["pyrage"]),
+    "open": in_words("the package pyrage", "model", "open", "sealed.age", "new", "-i", "identity", missing=["pyrage"]),
+    "push sealed": in_words("the package pyrage", "model", "push", "model", "me/m", "--seal-to", "age1x", missing=["pyrage"]),
+    "table": in_words("the package datasets", "eval", *MODEL, *KEY, "--data", "table", missing=["datasets"]),
+}
+ALL = MISTAKES | {name: ({"words": words}, message) for name, words, message in of_every_command()}
+HELP = {" ".join(path): {"words": [*path, "--help"]} for path, _ in [((), cli), *commands()]}
+LISTS = {
+    "models": {"words": ["models", "convmixer*"]},
+    "refused": {"words": ["models", "resnet50"]},
+}
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory) -> dict[str, dict]:
+    """The answers to all commands of this page, by name."""
+    folder = tmp_path_factory.mktemp("mistakes")
+    te.SecretKey(bytes(range(32))).save(folder / "owner.key")
+    (folder / "model").symlink_to(BUNDLED_FOLDER)
+    te.encrypt_checkpoint(BUNDLED_FOLDER, folder / "full", folder / "owner.key")
+    for name in ("photos", "classes/a", "classes/b", "table", "plain", "encrypted", EXISTING):
+        (folder / name).mkdir(parents=True)
+    for name in ("photos", "classes/a", "classes/b"):
+        Image.new("RGB", (32, 32)).save(folder / name / "x.png")
+    for name in ("table/test.parquet", "sealed.age", "identity"):
+        (folder / name).touch()
+    for name, source in (("plain", folder / "model"), ("encrypted", folder / "full")):  # config.json says what it is
+        shutil.copy(source / "config.json", folder / name)
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    dropped = ("HF_", "HUGGING", "TIMM_ENCMIXER", "RANK", "LOCAL_RANK")
+    env = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
+    env |= {"HF_ENDPOINT": f"http://127.0.0.1:{port}", "HF_HOME": str(folder / "home"), "COLUMNS": "80"}
+    everything = {name: command for name, (command, _) in ALL.items()}
+    everything |= {f"help {name}": command for name, command in HELP.items()} | LISTS
+    words = [sys.executable, str(Path(__file__).with_name("mistakes.py"))]
+    run = subprocess.run(
+        words, input=json.dumps(list(everything.values())), env=env, cwd=folder, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    assert not (folder / "new").exists()
+    return dict(zip(everything, json.loads(run.stdout), strict=True))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_mistake_is_one_line_before_anything_slow_is_imported(name, answers):
+    answer, message = answers[name], ALL[name][1]
+    assert answer["code"] == 2
+    assert not answer["out"]
+    assert len(answer["err"].splitlines()) == 1, answer["err"]
+    assert answer["err"].startswith("encmixer: error: ")
+    assert re.search(message, answer["err"], re.IGNORECASE), answer["err"]
+    assert "SecretKey" not in answer["err"]
+    assert "free space" not in answer["err"]
+    assert "docs/" not in answer["err"]
+    assert not answer["loaded"]
+    assert answer["slept"] <= 1
+
+
+def test_every_command_that_needs_a_key_or_writes_a_target_is_among_them():
+    """Only these are not looked at early: what a run goes on with, and a key's own file, which is never replaced."""
+    with_key = {" ".join(path) for path, command in commands() if any(p.name == "key" for p in command.params)}
+    assert {name.removesuffix(" key mistyped") for name in ALL if name.endswith(" key mistyped")} == with_key
+    targets = {"dst", "out", "path"}
+    with_target = {" ".join(path) for path, command in commands() if any(p.name in targets for p in command.params)}
+    looked_at = {name.rpartition(" ")[0].rpartition(" ")[0] for name in ALL if name.endswith(" exists")}
+    goes_on = {"images encrypt", "images decrypt", "dataset encrypt", "dataset decrypt", "demo"}
+    assert with_target - looked_at == goes_on | {"key new", "key show"}
+
+
+@pytest.mark.parametrize("name", HELP)
+def test_help_is_whole_and_imports_nothing_slow(name, answers):
+    answer = answers[f"help {name}"]
+    assert answer["code"] == 0
+    assert not answer["loaded"]
+    assert "docs/" not in answer["out"]
+    listed = answer["out"].partition("\nCommands:\n")[2].partition("\n\n")[0]
+    assert not [line for line in listed.splitlines() if line.endswith("...")]
+
+
+def test_help_says_what_a_key_protects_and_how_words_are_completed(answers):
+    said = " ".join(answers["help "]["out"].split())
+    assert "does not make images or weights confidential" in said
+    assert 'bash (~/.bashrc) eval "$(_ENCMIXER_COMPLETE=bash_source encmixer)"' in said
+    ciphers = answers["help model encrypt"]["out"]
+    assert all(re.search(rf"{re.escape(cipher)} +[A-Z][^\n]+\.\n", ciphers) for cipher in te.CIPHERS)
+
+
+def test_models_are_listed_without_timm_and_with_the_bundled_one(answers):
+    assert not answers["models"]["loaded"]
+    assert answers["models"]["out"].split()[0] == "convmixer_256_8_ks5_p4"
+    assert "0 can be encrypted; --refused shows those that cannot, with the reasons" in answers["refused"]["out"]
+
+
+# ---- completion
+
+
+def completed(words: list[str], begun: str) -> list[tuple[str, str]]:
+    found = ShellComplete(cli, {}, "encmixer", "_ENCMIXER_COMPLETE").get_completions(words, begun)
+    return [(item.type, item.value) for item in found]
+
+
+NO_PATHS = {"repo_id", "pattern"}  # arguments that are no paths
+PATH_OPTIONS = {
+    "key",
+    "new_key",
+    "model",
+    "base",
+    "images",
+    "public_images",
+    "data",
+    "out",
+    "identity",
+    "recipients",
+    "seal_to",
+}
+
+
+@pytest.mark.parametrize("path", [path for path, command in commands() if not isinstance(command, click.Group)], ids=" ".join)
+def test_paths_are_completed(path):
+    command = dict(commands())[path]
+    words = list(path)
+    for parameter in command.params:
+        if isinstance(parameter, click.Argument):
+            if parameter.name not in NO_PATHS:
+                assert completed(words, "") == [("file", "")], parameter.name
+            words.append("x")
+    for parameter in command.params:
+        if isinstance(parameter, click.Option) and parameter.name in PATH_OPTIONS:
+            assert completed([*words, parameter.opts[0]], "") == [("file", "")], parameter.name
+
+
+def test_names_are_completed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "vit_tiny_of_mine").mkdir()
+    assert ("plain", "shuffle+negpos") in completed(["model", "encrypt", "a", "b", "--cipher"], "sh")
+    assert completed(["audit", "--only"], "thumb") == [("plain", "thumbnail")]
+    names = completed(["model", "encrypt"], "vit_tiny_")
+    assert {("plain", "vit_tiny_of_mine"), ("plain", "vit_tiny_patch16_224")} <= set(names)
+    assert ("plain", "vit_tiny_patch16_224") in completed(["model", "encrypt", "a", "b", "--arch"], "vit_tiny_")
+    assert completed([], "mode") == [("plain", "model"), ("plain", "models")]
+    assert completed(["nothing"], "mode") == completed([], "mode")  # an unknown word is no error while others are typed

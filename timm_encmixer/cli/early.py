@@ -1,0 +1,134 @@
+"""Early looks: what is wrong with the words of a command is said before anything slow is imported.
+
+Where the work is done everything is looked at again, and that look decides: something may have changed meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from timm_encmixer.errors import FileAccessError, KeyFormatError, KeyPermissionWarning, TargetExistsError
+from timm_encmixer.files import refuse_existing
+from timm_encmixer.keys import KeyLike, SecretKey, find_key
+
+if TYPE_CHECKING:
+    from timm_encmixer.checkpoints.sources import Source
+
+_RANKS = ("RANK", "LOCAL_RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")  # set by what starts many processes
+
+
+def is_alone() -> bool:
+    """Whether no launcher has started this process beside others."""
+    return not any(name in os.environ for name in _RANKS)
+
+
+def load_key(key: KeyLike | None, *, where: str = "--key") -> SecretKey:
+    """Load a key; like ssh, refuse a file that others can read, where the Python API warns.
+
+    Args:
+        key: Key file; None takes the one that TIMM_ENCMIXER_KEY names. A key is returned as it is.
+        where: The option, for messages.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", KeyPermissionWarning)
+        try:
+            return find_key(key, where=where)
+        except KeyPermissionWarning as warning:
+            where = str(warning).partition(":")[0]
+            raise KeyFormatError(
+                where, "a key file for your eyes only", "one that others can read", f"run: chmod 600 {where}"
+            ) from None
+
+
+def key_file(context: click.Context, parameter: click.Parameter, value: str | None) -> SecretKey | None:
+    """Load the key that a command needs."""
+    return None if context.resilient_parsing else load_key(value, where=parameter.opts[0])
+
+
+def key_file_if_any(context: click.Context, parameter: click.Parameter, value: str | None) -> SecretKey | None:
+    """Load the key of a command that can do without."""
+    return None if value is None else key_file(context, parameter, value)
+
+
+def key_file_if_alone(context: click.Context, parameter: click.Parameter, value: str | None) -> KeyLike | None:
+    """Load the key; beside other processes only the main one has the file, and loads it when they have met."""
+    return key_file(context, parameter, value) if is_alone() else value
+
+
+def free_target(context: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:
+    """Refuse a target that exists, unless --force was given."""
+    if value is not None and not context.resilient_parsing:
+        refuse_existing(value, overwrite=context.params.get("force", False))
+    return value
+
+
+def free_target_in_folder(context: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:
+    """Refuse a target that exists, unless --force was given, or whose folder does not."""
+    if value is not None and not context.resilient_parsing and not value.parent.exists():
+        raise FileAccessError(str(value), "a folder to write into", "no such folder", f"make it first: mkdir -p {value.parent}")
+    return free_target(context, parameter, value)
+
+
+def existing_images(context: click.Context, parameter: click.Parameter, value: Path) -> Path:
+    """Refuse a path of images that does not exist."""
+    if not context.resilient_parsing and not os.path.lexists(value):
+        raise FileAccessError(str(value), "an image or a folder of images", "no such path", "check the path")
+    return value
+
+
+def folder_or_none(context: click.Context, parameter: click.Parameter, value: Path) -> Path:
+    """Refuse a target folder where something else is."""
+    if not context.resilient_parsing and os.path.lexists(value) and not value.is_dir():
+        raise TargetExistsError(str(value), "a folder, or nothing", "something else", "choose another target")
+    return value
+
+
+def existing_file(what: str) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
+    """Return the callback that refuses the path of a file that does not exist; `what` is what it should be."""
+
+    def look(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+        if value is not None and not context.resilient_parsing and not os.path.lexists(value):
+            raise FileAccessError(value, what, "no such path", "check the path")
+        return value
+
+    return look
+
+
+def few_cores(context: click.Context, parameter: click.Parameter, value: int | None) -> None:
+    """Let this process, which uses all cores that it may, have no more than so many."""
+    if value is not None and not context.resilient_parsing:
+        if not hasattr(os, "sched_setaffinity"):
+            raise click.BadParameter("this system cannot limit a process to some cores")
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:value])
+
+
+def many_processes(context: click.Context, parameter: click.Parameter, value: int | None) -> None:
+    """Say how a data set is made by many processes: a launcher starts them."""
+    if value is not None and not context.resilient_parsing:
+        launch = f"accelerate launch --multi_gpu --num_processes {value} --num_machines 1 -m timm_encmixer"
+        words = context.command_path.partition(" ")[2]
+        raise click.BadParameter(f"one process uses one core; for {value} of them run: {launch} {words} ...")
+
+
+def look_up(name: str, *, token: str | None = None, sealed: bool = False) -> Source:
+    """Find out what the name of a model means, and of a repository of the Hub that it is there and answers.
+
+    Args:
+        name: As for `find_source`.
+        token: Of the Hub.
+        sealed: It is a sealed file: a path, or a repository.
+    """
+    from timm_encmixer.checkpoints.sources import find_source
+
+    source = find_source(name, token=token, exists=not sealed)
+    if source.repo_id is not None:
+        _ = source.snapshot
+    elif source.path is not None and not os.path.lexists(source.path):
+        raise FileAccessError(name, "a sealed model: a file or hf-hub:ID", "no such path", "check the path")
+    return source

@@ -1,0 +1,74 @@
+"""Listing, searching and guessing names of models. timm is imported only where it is another one than the table's."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+import sys
+
+from timm_encmixer.errors import SourceError, did_you_mean
+from timm_encmixer.models.support import Support, Table
+
+_OURS, _PLAIN = "encmixer_", "convmixer_"
+
+
+def find(pattern: str = "*", *, search: str = "") -> list[Support]:
+    """Return what is known of the architectures that match; those of another timm than the table's are examined now.
+
+    Args:
+        pattern: Shell pattern of timm's names, as for `timm.list_models`.
+        search: Text that name, class, constant or reason contain, in small or capital letters.
+
+    Raises:
+        SourceError: timm has no name that matches `pattern`.
+    """
+    table = Table.read()
+    known = table.listed()
+    found = [known.get(name) or _examined(name) for name in fnmatch.filter(_names(table), pattern)]
+    if not found:
+        remedy = similar_names(pattern, otherwise="encmixer models lists them all")
+        raise SourceError("models", "a pattern of timm's names, such as 'vit_*'", repr(pattern), remedy)
+    return [support for support in found if support.contains(search)]
+
+
+def plain_name(name: str) -> str:
+    """Return the name of the plain architecture: `encmixer_X` means the weights of `convmixer_X`."""
+    return _PLAIN + name.removeprefix(_OURS) if name.startswith(_OURS) else name
+
+
+def is_model(name: str) -> bool:
+    """Whether timm, with this package, has an architecture of this name; a tag does not count.
+
+    What the table does not know timm is asked, unless it is the timm that was examined, and nobody has loaded it and may have
+    registered architectures of their own.
+    """
+    table = Table.read()
+    if table.is_of_this_timm and (table.knows(name) or "timm" not in sys.modules):
+        return table.knows(name)
+    import timm
+
+    return bool(timm.is_model(name))
+
+
+def similar_names(name: str, *, otherwise: str) -> str:
+    """Return the remedy for a name that is no model's: the models whose names are most like it; else `otherwise`."""
+    return did_you_mean(plain_name(name.partition(".")[0]), Table.read().listed(), otherwise=otherwise, likeness=0.8)
+
+
+def _names(table: Table) -> list[str]:
+    """Return all names in timm's order: numbers by their value."""
+    if not table.is_of_this_timm:
+        from timm_encmixer.models.families import all_names
+
+        return sorted({*all_names(), *table.own}, key=_in_order)
+    return sorted(table.listed(), key=_in_order)
+
+
+def _in_order(name: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name.lower())]
+
+
+def _examined(name: str) -> Support:
+    from timm_encmixer.models.families import examine
+
+    return examine(name)
