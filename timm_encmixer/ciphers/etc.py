@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from timm_encmixer.ciphers.derive import KeyStream, below, permuted
 from timm_encmixer.ciphers.signed_permutation import SignedPermutation
-from timm_encmixer.scheme import SUB_BLOCK_PX
+from timm_encmixer.scheme import ETC, SCRAMBLE, SUB_BLOCK_PX, Scheme
 
 TURNS = 8  # of a square: four rotations, each also mirrored
 
@@ -40,6 +40,20 @@ def turned(square: NDArray[np.int64], turn: int) -> NDArray[np.int64]:
     """Return squares (C, 8, 8), with their axes swapped (4 in `turn`), then rows (2) and columns (1) in reverse order."""
     square = square.transpose(0, 2, 1) if turn & 4 else square
     return square[:, :: -1 if turn & 2 else 1, :: -1 if turn & 1 else 1]
+
+
+def few_keys(scheme: Scheme) -> str:
+    """Return the sentence that says how few keys a cipher with `etc` has; empty for other ciphers."""
+    if ETC not in scheme.parts:
+        return ""
+    bits = (
+        f"{ETC} has {bits_per_block(scheme.in_chans, scheme.patch_size):.0f} bits of key for a block of {scheme.patch_size} px"
+    )
+    if scheme.scrambles:
+        return f"{bits}, and the order of the blocks: whoever finds the order tries the rest"
+    return (
+        f"{bits}: alone it keeps out nobody who tries, and outlines show; +{SCRAMBLE} hides outlines, for models that allow it"
+    )
 
 
 def bits_per_block(channels: int, patch: int) -> float:
