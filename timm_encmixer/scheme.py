@@ -205,6 +205,16 @@ class Scheme:
         return self.in_chans * self.patch_size**2
 
     @property
+    def moves(self) -> bool:
+        """Whether the numbers of a block change their places."""
+        return not {"shuffle", ETC}.isdisjoint(self.parts)
+
+    @property
+    def inverts(self) -> bool:
+        """Whether some numbers of a block are reflected about mid-grey."""
+        return not {"negpos", ETC}.isdisjoint(self.parts)
+
+    @property
     def takes_jpeg(self) -> bool:
         """Whether ciphertext may be compressed as JPEG: with the loss that the plain image would have."""
         return ETC in self.parts

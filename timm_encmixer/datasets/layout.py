@@ -251,7 +251,8 @@ class _ImageRuns:
         for file in self._files:
             other = targets.setdefault(target_name(file.name, self._suffix), file.name)
             if other != file.name:
-                raise SourceError(f"{self._where}: {file.name}", "one image per name", f"{other} too", "rename one of them")
+                expected = f"one image per {'PNG' if self._suffix == PNG.suffix else 'JPEG'}"
+                raise SourceError(f"{self._where}: {file.name}", expected, f"{other} too", "rename one of them")
         files = sorted(self._files, key=lambda file: target_name(file.name, self._suffix))  # the order of the target's files
         for start in range(0, len(files), FILES_PER_SHARD):
             self._runs.append(_shard(f"{self._folder}#{start:08d}", files[start : start + FILES_PER_SHARD], self._listing))
