@@ -23,6 +23,7 @@ from timm_encmixer.cli.app import cli
 
 KEY = ("-k", "owner.key")
 MODEL = ("-m", "model")
+ARCH = ("model", "encrypt", "model/model.safetensors", "new.safetensors", *KEY, "--arch", "vit_tinny_patch16_224")
 RESULTS = ("--eval-results", "eval.jsn")
 
 
@@ -111,6 +112,8 @@ MISTAKES = {
     "sealed": in_words("sealed model: a file or hf-hub:ID, got no such path", "model", "open", "m.age", "new", "-p"),
     "target's folder": in_words("make it first: mkdir -p no", "model", "encrypt", "model", "no/new", *KEY),
     "pattern": in_words("did you mean vit_tiny_patch16_224", "models", "vit_tinny_patch16_224"),
+    "part of a name": in_words("'\\*vit\\*' finds the names that contain it", "models", "vit"),
+    "arch": in_words("--arch: expected a timm model name, got 'vit_tinny_patch16_224'; did you mean vit_tiny", *ARCH),
     # images and data sets
     "images": in_words(
         "fotos: expected an image or a folder of images, got no such path", "images", "encrypt", "fotos", "c", *KEY, *MODEL
