@@ -62,7 +62,7 @@ revision_option = click.option("--revision", metavar="REV", help="Branch, tag, p
 strict_option = click.option("--strict", is_flag=True, help="Refuse ciphertexts that carry no record of their own.")
 limit_option = click.option("--limit", type=click.IntRange(min=1), help="Use the first so many images.")
 device_option = click.option(
-    "--device", default="cpu", show_default=True, metavar="DEVICE", help="Where to compute: cpu, cuda, cuda:1, mps."
+    "--device", default="cpu", show_default=True, metavar="DEVICE", help="Where to compute: cpu, cuda, cuda:1."
 )
 workers_option = click.option(
     "--workers", type=click.IntRange(min=1), metavar="N", expose_value=False, callback=few_cores, help="Use at most N cores."
