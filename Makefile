@@ -47,6 +47,7 @@ bench:  ## Print the benchmarks' ratios
 	$(BIN)/python tests/benchmarks/bench_cipher.py
 	$(BIN)/python tests/benchmarks/bench_checkpoint.py
 	$(BIN)/python tests/benchmarks/bench_help.py
+	$(BIN)/python tests/benchmarks/bench_mistakes.py
 	$(BIN)/python tests/benchmarks/bench_dedup.py
 	$(BIN)/python tests/benchmarks/bench_inference.py
 	$(BIN)/python tests/benchmarks/bench_verify.py

@@ -447,6 +447,8 @@ OTHER_KINDS = {
     "PNG": lambda path: Image.new("RGB", (99, 99)).save(path, format="PNG"),
     "HTML": lambda path: path.write_text("<!DOCTYPE html><html>no such file</html>"),
     "LFS": lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:abc\n"),
+    "a key": lambda path: te.SecretKey(bytes(32)).save(path),
+    "JSON": lambda path: path.write_text(json.dumps({"architecture": "resnet18"})),
     "age": lambda path: path.write_bytes(b"age-encryption.org/v1\n-> X25519 abc\n"),
 }
 SAID = {
@@ -455,6 +457,8 @@ SAID = {
     "PNG": "got an image; give a model",
     "HTML": "got a page of the web; download the file itself",
     "LFS": "got a pointer of Git LFS; fetch the file itself: git lfs pull",
+    "a key": "got a key file; give a model here, and the key with --key",
+    "JSON": "got JSON text; give the folder that config.json lies in",
     "age": "got a sealed model; open it first: encmixer model open",
 }
 

@@ -265,7 +265,12 @@ def test_folders_of_splits_are_no_classes(tmp_path):
     assert open_images(str(root), prefer=("train",)).split == "train"
     with pytest.raises(DataError, match="a folder of the split dev, got test, train, val"):
         open_labelled_images(str(root), split="dev")
-    assert len(open_labelled_images(str(folders(tmp_path / "classes", "test", "bench")))) == 4  # a class of that name
+    classes = str(folders(tmp_path / "classes", "test", "bench"))
+    assert len(open_labelled_images(classes)) == 4  # a class of that name
+    with pytest.raises(DataError, match=r"a folder of the split dev, got test; .* leave --split out"):
+        open_labelled_images(classes, split="dev")
+    with pytest.raises(DataError, match="a folder of the split dev, got x, y; "):
+        open_labelled_images(str(root / "train"), split="dev")
 
 
 def table_of(tmp_path, features, rows):
