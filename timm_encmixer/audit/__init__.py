@@ -16,4 +16,8 @@ def __getattr__(name: str) -> Any:
         for package in _EXTRA:
             if importlib.util.find_spec(package) is None:
                 raise missing_extra("audit", package, "audit")
+        try:
+            return _load(name)
+        except ModuleNotFoundError as error:  # one of them needs a package that is missing
+            raise missing_extra("audit", str(error.name), "audit") from error
     return _load(name)

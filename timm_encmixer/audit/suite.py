@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
+import math
 import os
 import re
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,6 +22,7 @@ from timm_encmixer.audit.attack import BUDGETS, Attack, Effort
 from timm_encmixer.audit.attacks.registry import ATTACKS
 from timm_encmixer.audit.material import MATERIAL
 from timm_encmixer.audit.methods.statistics import BlockStatistics, image_statistics
+from timm_encmixer.audit.methods.threads import one_thread
 from timm_encmixer.audit.photos import sample_photos
 from timm_encmixer.audit.report import Report
 from timm_encmixer.audit.target import Target
@@ -37,6 +43,7 @@ _ATTACKED_IMAGES = {"quick": 250, "full": 2000}
 _PUBLIC_IMAGES = 10_000
 _PHOTOS = 96
 _LEAST_IMAGES = 4
+_SMALL_PIXELS = 64 * 64  # of an image: up to here one thread does it
 _NAME = re.compile(r"[a-z0-9_]+")  # pictures of an attack are files of its name
 
 
@@ -111,11 +118,15 @@ def run(
     )
     truth = target.truth()
     results, effort = {}, Effort(budget, seed)
-    runs = sum(len(attack.values(target, effort)) for attack in chosen if attack.obstacle(target) is None)
-    with tqdm(total=runs, desc="audit", unit="run", disable=None if progress else True) as bar:
+    runnable = [attack for attack in chosen if attack.obstacle(target) is None]
+    with contextlib.ExitStack() as stack:
+        if math.prod(target.plain.input_size[1:]) <= _SMALL_PIXELS:
+            stack.enter_context(one_thread())
+        bar = stack.enter_context(_bar(sum(attack.work * len(attack.values(target, effort)) for attack in runnable), progress))
         for attack in chosen:
             bar.set_postfix_str(attack.name)
-            results[attack.name] = attack(target, truth, effort, bar.update)
+            told = replace(effort, done=functools.partial(_tell, bar, attack.work))
+            results[attack.name] = attack(target, truth, told)
     return Report(
         model=label,
         cipher=target.cipher,
@@ -132,6 +143,30 @@ def run(
         guessing=truth.guessing,
         results=results,
     )
+
+
+@contextlib.contextmanager
+def _bar(work: float, progress: bool) -> Iterator[Any]:
+    """Show the progress of all runs; the time left is what the average pace so far leaves, and is told every second."""
+    style = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
+    hidden, ended = None if progress else True, threading.Event()
+    with tqdm(total=work, desc="audit", bar_format=style, smoothing=0, miniters=0, disable=hidden) as bar:
+        clock = threading.Thread(target=_refresh, args=(bar, ended), daemon=True)
+        clock.start()
+        try:
+            yield bar
+        finally:
+            ended.set()
+            clock.join()
+
+
+def _refresh(bar: Any, ended: threading.Event) -> None:
+    while not ended.wait(1):
+        bar.refresh()
+
+
+def _tell(bar: Any, work: float, share: float) -> None:
+    bar.update(work * share)
 
 
 def _chosen(attacks: Iterable[str | Attack] | None) -> list[Attack]:
