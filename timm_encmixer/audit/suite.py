@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import math
 import os
 import re
 import threading
@@ -22,7 +21,6 @@ from timm_encmixer.audit.attack import BUDGETS, Attack, Effort
 from timm_encmixer.audit.attacks.registry import ATTACKS
 from timm_encmixer.audit.material import MATERIAL
 from timm_encmixer.audit.methods.statistics import BlockStatistics, image_statistics
-from timm_encmixer.audit.methods.threads import one_thread
 from timm_encmixer.audit.photos import sample_photos
 from timm_encmixer.audit.report import Report
 from timm_encmixer.audit.target import Target
@@ -30,6 +28,7 @@ from timm_encmixer.bundled import BUNDLED_MODEL, bundled_images
 from timm_encmixer.checkpoints.loading import ModelLike, load_model
 from timm_encmixer.checkpoints.sources import find_source, provenance_of
 from timm_encmixer.errors import AuditError, DataError, MissingKeyError
+from timm_encmixer.evaluation.threads import threads_for
 from timm_encmixer.images.labelled import UNLABELLED, LabelledImages, MemoryImages, open_images
 from timm_encmixer.images.reading import to_channels
 from timm_encmixer.images.transform import plain_transform
@@ -43,7 +42,6 @@ _ATTACKED_IMAGES = {"quick": 250, "full": 2000}
 _PUBLIC_IMAGES = 10_000
 _PHOTOS = 96
 _LEAST_IMAGES = 4
-_SMALL_PIXELS = 64 * 64  # of an image: up to here one thread does it
 _NAME = re.compile(r"[a-z0-9_]+")  # pictures of an attack are files of its name
 
 
@@ -118,11 +116,8 @@ def run(
     )
     truth = target.truth()
     results, effort = {}, Effort(budget, seed)
-    runnable = [attack for attack in chosen if attack.obstacle(target) is None]
-    with contextlib.ExitStack() as stack:
-        if math.prod(target.plain.input_size[1:]) <= _SMALL_PIXELS:
-            stack.enter_context(one_thread())
-        bar = stack.enter_context(_bar(sum(attack.work * len(attack.values(target, effort)) for attack in runnable), progress))
+    work = sum(attack.work * len(attack.values(target, effort)) for attack in chosen if attack.obstacle(target) is None)
+    with threads_for(target.plain.input_size), _bar(work, progress) as bar:
         for attack in chosen:
             bar.set_postfix_str(attack.name)
             told = replace(effort, done=functools.partial(_tell, bar, attack.work))

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from timm_encmixer.audit.methods.assignment import best_signs
 from timm_encmixer.audit.methods.block_map import signed_permutation
-from timm_encmixer.audit.methods.threads import one_thread
+from timm_encmixer.evaluation.threads import one_thread
 
 _ROUNDS = 50
 
