@@ -32,6 +32,7 @@ from timm_encmixer.errors import (
     StemError,
     TargetExistsError,
 )
+from timm_encmixer.models import image_trace
 
 COMPAT = Path(__file__).parent / "compat"
 DEATHS = Path(__file__).parent / "checkpoint_deaths.py"
@@ -437,3 +438,13 @@ def test_a_pipe_in_the_place_of_a_file_is_never_opened(name, encrypted_folder, k
     os.mkfifo(encrypted_folder / name)
     with pytest.raises(FileAccessError, match=rf"{name}: expected .* to read, got a pipe, device or socket"):
         te.decrypt_checkpoint(encrypted_folder, tmp_path / "d", key)
+
+
+def test_an_architecture_is_followed_without_a_copy_of_it(encrypted_folder, key, tmp_path, monkeypatch):
+    te.decrypt_checkpoint(encrypted_folder, tmp_path / "plain", key)
+
+    def copied(*_):
+        raise AssertionError("copied")
+
+    monkeypatch.setattr(image_trace, "_shadow", copied)
+    assert te.encrypt_checkpoint(tmp_path / "plain", tmp_path / "again", key).stem == "stem.0"
