@@ -114,14 +114,15 @@ def run(
         seed=seed,
         progress=progress,
     )
-    truth = target.truth()
     results, effort = {}, Effort(budget, seed)
     work = sum(attack.work * len(attack.values(target, effort)) for attack in chosen if attack.obstacle(target) is None)
-    with threads_for(target.plain.input_size), _bar(work, progress) as bar:
-        for attack in chosen:
-            bar.set_postfix_str(attack.name)
-            told = replace(effort, done=functools.partial(_tell, bar, attack.work))
-            results[attack.name] = attack(target, truth, told)
+    with threads_for(target.plain.input_size):
+        truth = target.truth()
+        with _bar(work, progress) as bar:
+            for attack in chosen:
+                bar.set_postfix_str(attack.name)
+                told = replace(effort, done=functools.partial(_tell, bar, attack.work))
+                results[attack.name] = attack(target, truth, told)
     return Report(
         model=label,
         cipher=target.cipher,
