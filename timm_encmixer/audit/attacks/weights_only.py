@@ -49,7 +49,7 @@ class WeightsOnly(Attack):
     advice = (
         "Do not count on private weights alone; a stem that photos did not shape gives this attack nothing (docs/security.md)."
     )
-    work = 30.0
+    work = 35.0
 
     def attack(self, held: Held, effort: Effort) -> RecoveredKey:
         """Match, then let the model's confidence choose."""
