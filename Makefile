@@ -51,6 +51,7 @@ bench:  ## Print the benchmarks' ratios
 	$(BIN)/python tests/benchmarks/bench_dedup.py
 	$(BIN)/python tests/benchmarks/bench_inference.py
 	$(BIN)/python tests/benchmarks/bench_verify.py
+	$(BIN)/python tests/benchmarks/bench_audit.py
 	$(BIN)/python tests/benchmarks/bench_dataset.py
 	$(BIN)/python tests/benchmarks/bench_client.py
 

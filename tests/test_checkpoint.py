@@ -34,6 +34,7 @@ from timm_encmixer.errors import (
     StemError,
     TargetExistsError,
 )
+from timm_encmixer.models import image_trace
 
 COMPAT = Path(__file__).parent / "compat"
 DEATHS = Path(__file__).parent / "checkpoint_deaths.py"
@@ -468,3 +469,13 @@ def test_files_of_another_kind_are_called_by_it(kind, tmp_path):
     OTHER_KINDS[kind](tmp_path / "last.pth.tar")
     with pytest.raises(CheckpointError, match=f"expected a safetensors file, {SAID[kind]}"):
         TensorFile.open(tmp_path / "last.pth.tar")
+
+
+def test_an_architecture_is_followed_without_a_copy_of_it(encrypted_folder, key, tmp_path, monkeypatch):
+    te.decrypt_checkpoint(encrypted_folder, tmp_path / "plain", key)
+
+    def copied(*_):
+        raise AssertionError("copied")
+
+    monkeypatch.setattr(image_trace, "_shadow", copied)
+    assert te.encrypt_checkpoint(tmp_path / "plain", tmp_path / "again", key).stem == "stem.0"
