@@ -47,9 +47,11 @@ bench:  ## Print the benchmarks' ratios
 	$(BIN)/python tests/benchmarks/bench_cipher.py
 	$(BIN)/python tests/benchmarks/bench_checkpoint.py
 	$(BIN)/python tests/benchmarks/bench_help.py
+	$(BIN)/python tests/benchmarks/bench_mistakes.py
 	$(BIN)/python tests/benchmarks/bench_dedup.py
 	$(BIN)/python tests/benchmarks/bench_inference.py
 	$(BIN)/python tests/benchmarks/bench_verify.py
+	$(BIN)/python tests/benchmarks/bench_audit.py
 	$(BIN)/python tests/benchmarks/bench_dataset.py
 	$(BIN)/python tests/benchmarks/bench_client.py
 

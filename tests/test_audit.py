@@ -284,7 +284,7 @@ def test_the_weights_alone_give_the_order_of_shuffle(targets):
 def test_the_weights_alone_give_order_and_signs_up_to_mirrors_and_channels(targets, monkeypatch):
     """What the search finds; choosing among mirrors is another step, and does not always come out right."""
     target, offered = targets(DEFAULT), []
-    monkeypatch.setattr(weights_only, "surest", lambda held, variants: offered.extend(variants) or variants[0])
+    monkeypatch.setattr(weights_only, "surest", lambda held, variants, effort: offered.extend(variants) or variants[0])
     ATTACKS["weights_only"]().attack(target.hold(ATTACKS["weights_only"].material, {}), QUICK)
     truth = target.truth().matrix
     assert any(torch.equal(variant, truth) for variant in offered)
@@ -580,6 +580,69 @@ def test_a_missing_extra_names_its_remedy(monkeypatch, package):
     monkeypatch.delitem(vars(te.audit), "run", raising=False)  # where it stays once it has been named
     with pytest.raises(MissingExtraError, match=r'pip install "\.\[audit\]"'):
         _ = te.audit.run
+
+
+def test_a_package_that_an_extra_needs_is_named_too(monkeypatch):
+    def load(name):
+        raise ModuleNotFoundError("No module named 'networkx'", name="networkx")
+
+    monkeypatch.setattr(te.audit, "_load", load)
+    monkeypatch.delitem(vars(te.audit), "run", raising=False)
+    with pytest.raises(MissingExtraError, match=r'audit: expected the package networkx.* pip install "\.\[audit\]"'):
+        _ = te.audit.run
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "least"),
+    [
+        ("weights_only", {}, 8),
+        ("ciphertext_only_shuffle", {"starts": 2, "points": (5,)}, 12),
+        ("ciphertext_only_orthogonal", {"starts": 4, "points": (5,)}, 4),
+        ("server_view", {"starts": 4}, 4),
+        ("inverse_network", {"steps": 9, "points": (1,)}, 9),
+        ("stolen_model_finetune", {"epochs": 1, "points": (20,)}, 3),
+        ("chosen_plaintext", {}, 1),
+    ],
+)
+def test_an_attack_tells_how_far_it_is(targets, name, options, least):
+    told = []
+    target = targets("negpos" if name == "weights_only" else DEFAULT)  # with fewer keys to try
+    ATTACKS[name](**options)(target, target.truth(), Effort("quick", 0, told.append))
+    assert sum(told) == pytest.approx(1)
+    assert sum(share > 0 for share in told) >= least
+    assert max(told) < 0.8 or least == 1
+
+
+def test_the_time_left_follows_the_work(monkeypatch):
+    class Screen(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr(sys, "stderr", Screen())
+    run(attacks=["thumbnail", ATTACKS["known_plaintext"](points=(4,))])
+    last = sys.stderr.getvalue().split("\r")[-1]
+    assert re.match(r"audit: 100%\|[█#]+\| \d\d:\d\d<00:00, known_plaintext", last)
+
+
+class Threads(Nothing):
+    """Notes how many threads torch may use."""
+
+    name = "threads"
+
+    def attack(self, held, effort):
+        self.seen.append(torch.get_num_threads())
+        return super().attack(held, effort)
+
+
+def test_small_images_are_attacked_by_one_thread():
+    Threads.seen = []
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        run(attacks=[Threads()], progress=False)
+        assert (Threads.seen, torch.get_num_threads()) == ([1], 2)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_bad_input(plain_model, key, photos, tmp_path):

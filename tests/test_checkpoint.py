@@ -34,6 +34,7 @@ from timm_encmixer.errors import (
     StemError,
     TargetExistsError,
 )
+from timm_encmixer.models import image_trace
 
 COMPAT = Path(__file__).parent / "compat"
 DEATHS = Path(__file__).parent / "checkpoint_deaths.py"
@@ -447,6 +448,8 @@ OTHER_KINDS = {
     "PNG": lambda path: Image.new("RGB", (99, 99)).save(path, format="PNG"),
     "HTML": lambda path: path.write_text("<!DOCTYPE html><html>no such file</html>"),
     "LFS": lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:abc\n"),
+    "a key": lambda path: te.SecretKey(bytes(32)).save(path),
+    "JSON": lambda path: path.write_text(json.dumps({"architecture": "resnet18"})),
     "age": lambda path: path.write_bytes(b"age-encryption.org/v1\n-> X25519 abc\n"),
 }
 SAID = {
@@ -455,6 +458,8 @@ SAID = {
     "PNG": "got an image; give a model",
     "HTML": "got a page of the web; download the file itself",
     "LFS": "got a pointer of Git LFS; fetch the file itself: git lfs pull",
+    "a key": "got a key file; give a model here, and the key with --key",
+    "JSON": "got JSON text; give the folder that config.json lies in",
     "age": "got a sealed model; open it first: encmixer model open",
 }
 
@@ -464,3 +469,13 @@ def test_files_of_another_kind_are_called_by_it(kind, tmp_path):
     OTHER_KINDS[kind](tmp_path / "last.pth.tar")
     with pytest.raises(CheckpointError, match=f"expected a safetensors file, {SAID[kind]}"):
         TensorFile.open(tmp_path / "last.pth.tar")
+
+
+def test_an_architecture_is_followed_without_a_copy_of_it(encrypted_folder, key, tmp_path, monkeypatch):
+    te.decrypt_checkpoint(encrypted_folder, tmp_path / "plain", key)
+
+    def copied(*_):
+        raise AssertionError("copied")
+
+    monkeypatch.setattr(image_trace, "_shadow", copied)
+    assert te.encrypt_checkpoint(tmp_path / "plain", tmp_path / "again", key).stem == "stem.0"

@@ -585,6 +585,11 @@ def model_of_no_repository(folder, key):
     return "model", "info", "hf-hub:me/nothing"
 
 
+@bad("me/photos: expected a folder or a Hub data set, got no such folder, and offline mode; unset HF_HUB_OFFLINE")
+def data_set_offline(folder, key):
+    return "dataset", "info", "me/photos"
+
+
 @bad("hf-hub:me/m: expected a repository to write to, got offline mode")
 def push_offline(folder, key):
     encrypted_model(folder, key)

@@ -131,10 +131,16 @@ def test_python_of_a_client(client, album, key):
 
 
 def test_a_client_of_a_repository(client, album, hub, key):
-    """Only config.json is fetched, from a real server."""
-    hub.store.repo("me/model", {"config.json": (album / "encrypted" / "config.json").read_bytes()})
-    done = run(client, album, "-c", PYTHON, "hf-hub:me/model", HF_ENDPOINT=hub.url, HF_HOME=str(album / "home"))
+    """Only config.json and the header of the weights are fetched, from a real server."""
+    hub.store.repo(
+        "me/model", {name: (album / "encrypted" / name).read_bytes() for name in ("config.json", "model.safetensors")}
+    )
+    environment = {"HF_ENDPOINT": hub.url, "HF_HOME": str(album / "home")}
+    done = run(client, album, "-c", PYTHON, "hf-hub:me/model", **environment)
     assert done.returncode == 0, done.stderr
+    done = run(client, album, "-m", "timm_encmixer", "model", "info", "hf-hub:me/model", **environment)
+    assert done.returncode == 0, done.stderr
+    assert key.fingerprint in done.stdout
 
 
 def test_the_full_installation_does_not_load_torch_either(album):

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.overrides import TorchFunctionMode
 
 import timm_encmixer as te
 from timm_encmixer.bundled import BUNDLED_MODEL, bundled_images
@@ -211,20 +211,29 @@ def test_depthwise_convolutions_in_float64_are_torchs_own(data):
         torch.testing.assert_close(conv(images), expected, rtol=0, atol=1e-13)
 
 
-class GroupedConvolutions(TorchDispatchMode):
-    """Counts the convolutions that torch computes channel by channel."""
+class Convolutions(TorchFunctionMode):
+    """Notes of the convolutions that torch computes: dtype, whether channel by channel, and how many threads may do it."""
 
-    count = 0
+    def __init__(self):
+        super().__init__()
+        self.seen = set()
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.count += func is torch.ops.aten.convolution.default and args[0].dtype == torch.float64 and args[8] > 1
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is torch.conv2d:
+            self.seen.add((args[0].dtype, args[6] > 1, torch.get_num_threads()))
         return func(*args, **(kwargs or {}))
 
 
-def test_the_reference_starts_no_threads_for_each_channel(plain_model, key, photos):
-    with GroupedConvolutions() as seen:
-        assert verify(plain_model, te.encrypt_model(plain_model, key), key, [("0", photos[0])]).holds
-    assert seen.count == 0
+def test_the_reference_starts_no_threads_for_each_channel_and_small_images_need_one(plain_model, key, photos):
+    encrypted, before = te.encrypt_model(plain_model, key), torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with Convolutions() as convolutions:
+            assert verify(plain_model, encrypted, key, [("0", photos[0])]).holds
+        assert convolutions.seen == {(torch.float64, False, 1), (torch.float32, False, 1), (torch.float32, True, 1)}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def folders(root, *names, count=2):
@@ -265,7 +274,12 @@ def test_folders_of_splits_are_no_classes(tmp_path):
     assert open_images(str(root), prefer=("train",)).split == "train"
     with pytest.raises(DataError, match="a folder of the split dev, got test, train, val"):
         open_labelled_images(str(root), split="dev")
-    assert len(open_labelled_images(str(folders(tmp_path / "classes", "test", "bench")))) == 4  # a class of that name
+    classes = str(folders(tmp_path / "classes", "test", "bench"))
+    assert len(open_labelled_images(classes)) == 4  # a class of that name
+    with pytest.raises(DataError, match=r"a folder of the split dev, got test; .* leave --split out"):
+        open_labelled_images(classes, split="dev")
+    with pytest.raises(DataError, match="a folder of the split dev, got x, y; "):
+        open_labelled_images(str(root / "train"), split="dev")
 
 
 def table_of(tmp_path, features, rows):

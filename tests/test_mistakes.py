@@ -23,6 +23,7 @@ from timm_encmixer.cli.app import cli
 
 KEY = ("-k", "owner.key")
 MODEL = ("-m", "model")
+ARCH = ("model", "encrypt", "model/model.safetensors", "new.safetensors", *KEY, "--arch", "vit_tinny_patch16_224")
 RESULTS = ("--eval-results", "eval.jsn")
 
 
@@ -105,12 +106,15 @@ MISTAKES = {
     # models
     "model": in_words("did you mean vit_tiny_patch16_224", "model", "encrypt", "vit_tinny_patch16_224", "new", *KEY),
     "timm/": in_words("write hf-hub:timm/vit_tiny", "model", "encrypt", "timm/vit_tiny", "new", *KEY),
+    "page of the Hub": in_words("write hf-hub:timm/vit_tiny", "model", "info", "https://huggingface.co/timm/vit_tiny"),
     "folder of images": in_words("a folder with config.json and model.safetensors", "model", "encrypt", "photos", "new", *KEY),
     "info of images": in_words("photos: expected a folder with config.json", "model", "info", "photos"),
     "path": in_words("got no such path; check the path", "model", "verify", "a/b/c", "model", *KEY, "--images", "photos"),
     "sealed": in_words("sealed model: a file or hf-hub:ID, got no such path", "model", "open", "m.age", "new", "-p"),
     "target's folder": in_words("make it first: mkdir -p no", "model", "encrypt", "model", "no/new", *KEY),
     "pattern": in_words("did you mean vit_tiny_patch16_224", "models", "vit_tinny_patch16_224"),
+    "part of a name": in_words("'\\*vit\\*' finds the names that contain it", "models", "vit"),
+    "arch": in_words("--arch: expected a timm model name, got 'vit_tinny_patch16_224'; did you mean vit_tiny", *ARCH),
     # images and data sets
     "images": in_words(
         "fotos: expected an image or a folder of images, got no such path", "images", "encrypt", "fotos", "c", *KEY, *MODEL
@@ -122,6 +126,7 @@ MISTAKES = {
     "data of an audit": in_words("fotos: expected a folder or a Hub data set, got no such", "audit", "--data", "fotos"),
     "public images": in_words("fotos: expected a folder or a Hub data set", "audit", "--public-images", "fotos"),
     "data set": in_words("fotos: expected a folder", "dataset", "encrypt", "fotos", "new", *KEY, *MODEL),
+    "data set in a file": in_words("got a file; give the folder", "dataset", "info", "owner.key"),
     "data set's info": in_words("fotos: expected a folder", "dataset", "info", "fotos"),
     "data set into a file": in_words("a folder, or nothing", "dataset", "encrypt", "photos", "owner.key", *KEY, *MODEL),
     "demo into a file": in_words("a folder, or nothing", "demo", "--out", "owner.key"),

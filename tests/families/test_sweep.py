@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 import sys
 from pathlib import Path
 
@@ -100,3 +101,12 @@ def test_names_are_known_without_timm():
     ours = listing.similar_names("encmixer_256_8_ks5_p5", otherwise="")
     assert ours.startswith("did you mean convmixer_256_8_ks5_p4")
     assert listing.similar_names("qqq", otherwise="look") == "look"
+
+
+def test_without_timm_the_table_is_all_that_is_known(monkeypatch):
+    def version(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    assert KNOWN.is_of_this_timm
+    assert len(listing.find("convmixer*")) == 4

@@ -5,6 +5,7 @@ from typing import Any
 import lazy_loader
 
 from timm_encmixer.audit.extra import require_extra
+from timm_encmixer.errors import missing_extra
 
 _load, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
@@ -12,4 +13,8 @@ _load, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 def __getattr__(name: str) -> Any:
     if name in __all__:
         require_extra()
+        try:
+            return _load(name)
+        except ModuleNotFoundError as error:  # one of them needs a package that is missing
+            raise missing_extra("audit", str(error.name), "audit") from error
     return _load(name)

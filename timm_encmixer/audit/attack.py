@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from timm_encmixer.audit.recovery import Recovery
 from timm_encmixer.audit.target import Target, Truth
 from timm_encmixer.errors import AuditError
 
+T = TypeVar("T")
 BUDGETS = ("quick", "full")
 BROKEN, PARTLY, HOLDS, NOT_RUN = "broken", "partly broken", "holds", "not run"
 BROKEN_SHARE, BROKEN_DB = 0.9, 30.0
@@ -46,10 +47,17 @@ class Curve:
 
 @dataclass(frozen=True)
 class Effort:
-    """What an attack may spend, and its source of chance."""
+    """What an attack may spend, its source of chance, and whom it tells how far it is.
+
+    Args:
+        budget: One of `BUDGETS`.
+        seed: For everything that is left to chance.
+        done: Called with the share of a run that was done since the last call.
+    """
 
     budget: str
     seed: int
+    done: Callable[[float], object] = field(default=lambda share: None, repr=False, compare=False)
 
     @property
     def generator(self) -> torch.Generator:
@@ -64,6 +72,12 @@ class Effort:
     def pick(self, quick: int, full: int) -> int:
         """Return the one of two numbers that the budget allows."""
         return full if self.budget == "full" else quick
+
+    def track(self, items: Sequence[T], *, share: float = 1.0) -> Iterator[T]:
+        """Yield items, and tell after each that its part was done of what is this share of the run."""
+        for item in items:
+            yield item
+            self.done(share / len(items))
 
 
 @dataclass(frozen=True)
@@ -115,6 +129,7 @@ class Attack(ABC):
     findings: ClassVar[Mapping[str, str]]  # by verdict, what it means for the model's owner
     advice: ClassVar[str]  # what the owner can do about it
     ciphers: ClassVar[tuple[str, ...] | None] = None  # parts of ciphers that it is about; None for all
+    work: ClassVar[float] = 0.5  # of a run with the quick budget, in seconds on the bundled model; for the time that is left
 
     def __post_init__(self) -> None:
         """Refuse parameters that no run can have.
@@ -158,8 +173,8 @@ class Attack(ABC):
         """Return further facts about what the attack did with what it held."""
         return {}
 
-    def __call__(self, target: Target, truth: Truth, effort: Effort, done: Callable[[], object] = lambda: None) -> Result:
-        """Run the attack at each point of its curve, and measure each; `done` is called after each."""
+    def __call__(self, target: Target, truth: Truth, effort: Effort) -> Result:
+        """Run the attack at each point of its curve, and measure each; for each, 1 in all is told to `effort.done`."""
         obstacle = self.obstacle(target)
         words = [MATERIAL[name].words for name in self.material]
         if obstacle is not None:
@@ -168,17 +183,18 @@ class Attack(ABC):
         points: list[tuple[float, Measurement]] = []
         for value in self.values(target, effort):
             setting = {} if self.curve is None else {self.curve.setting: value}
+            run = _Run(effort.done)
             with torch.random.fork_rng():
                 torch.manual_seed(effort.seed)
                 held = target.hold(self.material, setting)
-                recovery = self.attack(held, effort)
+                recovery = self.attack(held, replace(effort, done=run.add))
             if not isinstance(recovery, Recovery):
                 remedy = "return what `attack` has found"
                 raise AuditError(f"{type(self).__name__}.attack", "a Recovery", type(recovery).__name__, remedy)
             measured = measure(recovery, truth, target)
             measured.details.update(self.details(held))
             points.append((value, measured))
-            done()
+            run.add(1.0)  # what is left of it
         last, verdict = points[-1][1], verdict_of(points[-1][1])
         breaking = [value for value, measured in points if verdict_of(measured) == BROKEN]
         return Result(
@@ -208,6 +224,23 @@ class Attack(ABC):
         values = self.points or (self.curve.full if effort.budget == "full" else self.curve.quick)
         there = target.available(self.curve.setting)
         return list(dict.fromkeys(min(value, there) for value in values))
+
+
+class _Run:
+    """A run under way, which is told of once and no more.
+
+    Args:
+        done: Called with the share that was done.
+    """
+
+    def __init__(self, done: Callable[[float], object]) -> None:
+        self._done, self._left = done, 1.0
+
+    def add(self, share: float) -> None:
+        """Add a share, as far as so much is left."""
+        share = min(share, self._left)
+        self._left -= share
+        self._done(share)
 
 
 def _are_numbers(values: object, least: float) -> bool:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -26,6 +30,7 @@ from timm_encmixer.checkpoints.loading import ModelLike, load_model
 from timm_encmixer.checkpoints.sources import find_source, provenance_of
 from timm_encmixer.errors import AuditError, DataError, MissingKeyError
 from timm_encmixer.evaluation.accuracy import check_labels, warn_of_classes
+from timm_encmixer.evaluation.threads import threads_for
 from timm_encmixer.images.labelled import UNLABELLED, LabelledImages, MemoryImages, open_images
 from timm_encmixer.images.preprocessing import resize_and_crop
 from timm_encmixer.images.reading import to_channels
@@ -112,13 +117,15 @@ def run(
         seed=seed,
         progress=progress,
     )
-    truth = target.truth()
     results, effort = {}, Effort(budget, seed)
-    runs = sum(len(attack.values(target, effort)) for attack in chosen if attack.obstacle(target) is None)
-    with tqdm(total=runs, desc="audit", unit="run", disable=None if progress else True) as bar:
-        for attack in chosen:
-            bar.set_postfix_str(attack.name)
-            results[attack.name] = attack(target, truth, effort, bar.update)
+    work = sum(attack.work * len(attack.values(target, effort)) for attack in chosen if attack.obstacle(target) is None)
+    with threads_for(target.plain.input_size):
+        truth = target.truth()
+        with _bar(work, progress) as bar:
+            for attack in chosen:
+                bar.set_postfix_str(attack.name)
+                told = replace(effort, done=functools.partial(_tell, bar, attack.work))
+                results[attack.name] = attack(target, truth, told)
     return Report(
         model=label,
         cipher=target.cipher,
@@ -135,6 +142,30 @@ def run(
         guessing=truth.guessing,
         results=results,
     )
+
+
+@contextlib.contextmanager
+def _bar(work: float, progress: bool) -> Iterator[Any]:
+    """Show the progress of all runs; the time left is what the average pace so far leaves, and is told every second."""
+    style = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
+    hidden, ended = None if progress else True, threading.Event()
+    with tqdm(total=work, desc="audit", bar_format=style, smoothing=0, miniters=0, disable=hidden) as bar:
+        clock = threading.Thread(target=_refresh, args=(bar, ended), daemon=True)
+        clock.start()
+        try:
+            yield bar
+        finally:
+            ended.set()
+            clock.join()
+
+
+def _refresh(bar: Any, ended: threading.Event) -> None:
+    while not ended.wait(1):
+        bar.refresh()
+
+
+def _tell(bar: Any, work: float, share: float) -> None:
+    bar.update(work * share)
 
 
 def _chosen(attacks: Iterable[str | Attack] | None) -> list[Attack]:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 _REPO_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+(@[\w./-]+)?")
+_OTHERS_PREFIX = re.compile(r"^(https?://(www\.)?(huggingface\.co|hf\.co)/|huggingface:|hf:(//)?)")  # of a repository
 _KINDS = "a timm model name, hf-hub:ID, a folder or a .safetensors file"
 
 
@@ -186,10 +187,10 @@ def _timm_source(name: str, cache_dir: str | os.PathLike[str] | None, token: Tok
 
 def _no_source(name: str) -> SourceError:
     """Say that a name means nothing, and what it may have meant."""
-    if _REPO_ID.fullmatch(name):
-        return SourceError(
-            name, _KINDS, "no such path", f"check the path; for a repository of the Hub write {HUB_PREFIX}{name}"
-        )
+    repo_id = _OTHERS_PREFIX.sub("", name)
+    if _REPO_ID.fullmatch(repo_id):
+        remedy = f"check the path; for a repository of the Hub write {HUB_PREFIX}{repo_id}"
+        return SourceError(name, _KINDS, "no such path", remedy)
     if "/" in name or "\\" in name or name.endswith(".safetensors"):
         return SourceError(name, _KINDS, "no such path", "check the path")
     remedy = similar_names(name, otherwise="check the path; encmixer models lists the names that timm has")

@@ -101,7 +101,7 @@ def main() -> None:
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         hint = f"; see {context.command_path} --help" if context is not None else ""
-        _fail(" ".join(error.format_message().split()) + hint)
+        _fail(" ".join(error.format_message().split()).rstrip(".") + hint)
     except EncMixerError as error:
         if error.shared:  # by the processes of a distributed run: the main one says it
             from timm_encmixer.distributed import exit_on_error

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from timm_encmixer.errors import FileAccessError, KeyFormatError, KeyPermissionWarning, TargetExistsError
+from timm_encmixer.errors import FileAccessError, KeyFormatError, KeyPermissionWarning, SourceError, TargetExistsError
 from timm_encmixer.files import refuse_existing
 from timm_encmixer.keys import KeyLike, SecretKey, find_key
 
@@ -98,6 +98,16 @@ def existing_file(what: str) -> Callable[[click.Context, click.Parameter, str | 
         return value
 
     return look
+
+
+def architecture(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Refuse a name of an architecture that timm has not."""
+    from timm_encmixer.models.listing import is_model, plain_name, similar_names
+
+    if value is not None and not context.resilient_parsing and not is_model(plain_name(value)):
+        remedy = similar_names(value, otherwise="encmixer models lists the names that timm has")
+        raise SourceError(parameter.opts[0], "a timm model name", repr(value), remedy)
+    return value
 
 
 def few_cores(context: click.Context, parameter: click.Parameter, value: int | None) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from timm_encmixer.cli.early import existing_images, free_target_in_folder, key_file, look_up
+from timm_encmixer.cli.early import architecture, existing_images, free_target_in_folder, key_file, look_up
 from timm_encmixer.cli.model_hub import report_commit
 from timm_encmixer.cli.options import (
     CHECK_FAILED,
@@ -45,7 +45,13 @@ def model() -> None:
 @dst_argument
 @key_option
 @cipher_option
-@click.option("--arch", metavar="NAME", type=TIMM_NAME, help="timm name whose normalisation and stem a .safetensors file has.")
+@click.option(
+    "--arch",
+    metavar="NAME",
+    type=TIMM_NAME,
+    callback=architecture,
+    help="timm name whose normalisation and stem a .safetensors file has.",
+)
 @click.option("--mean", callback=numbers, metavar="M,M,M", help="Plain normalisation, one per channel.")
 @click.option("--std", callback=numbers, metavar="S,S,S", help="Plain normalisation, one per channel.")
 @click.option("--first-conv", metavar="NAME", help="Name of the stem convolution, for example stem.0.")

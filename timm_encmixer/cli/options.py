@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from timm_encmixer.cli.early import few_cores, free_target_in_folder, key_file, key_file_if_alone, key_file_if_any
+from timm_encmixer.cli.early import architecture, few_cores, free_target_in_folder, key_file, key_file_if_alone, key_file_if_any
 from timm_encmixer.cli.words import PATH, PATH_TEXT, SOURCE, TIMM_NAME, Choice
 from timm_encmixer.keys import KEY_VARIABLE
 from timm_encmixer.scheme import ALL_CIPHERS, DEFAULT_CIPHER
@@ -49,7 +49,11 @@ label_column_option = click.option(
     "--label-column", metavar="NAME", help="Column of class labels of a table; needed where it has several."
 )
 arch_option = click.option(
-    "--arch", metavar="NAME", type=TIMM_NAME, help="timm name of the architecture of a .safetensors file; a folder has its own."
+    "--arch",
+    metavar="NAME",
+    type=TIMM_NAME,
+    callback=architecture,
+    help="timm name of the architecture of a .safetensors file; a folder has its own.",
 )
 token_option = click.option(
     "--token", metavar="TOKEN", envvar="HF_TOKEN", show_envvar=True, help="Access token of the Hub; default: hf auth login."
@@ -58,7 +62,7 @@ revision_option = click.option("--revision", metavar="REV", help="Branch, tag, p
 strict_option = click.option("--strict", is_flag=True, help="Refuse ciphertexts that carry no record of their own.")
 limit_option = click.option("--limit", type=click.IntRange(min=1), help="Use the first so many images.")
 device_option = click.option(
-    "--device", default="cpu", show_default=True, metavar="DEVICE", help="Where to compute: cpu, cuda, cuda:1, mps."
+    "--device", default="cpu", show_default=True, metavar="DEVICE", help="Where to compute: cpu, cuda, cuda:1."
 )
 workers_option = click.option(
     "--workers", type=click.IntRange(min=1), metavar="N", expose_value=False, callback=few_cores, help="Use at most N cores."

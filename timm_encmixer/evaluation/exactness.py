@@ -20,6 +20,7 @@ from timm_encmixer.ciphers import BlockCipher
 from timm_encmixer.errors import AlreadyEncryptedError, DataError, NotEncryptedError, SourceError
 from timm_encmixer.evaluation.columns import text_table
 from timm_encmixer.evaluation.depthwise import ShiftedDepthwise
+from timm_encmixer.evaluation.threads import threads_for
 from timm_encmixer.images.tensors import cipher_input, normalised_plain
 from timm_encmixer.images.transform import ClientTransform
 from timm_encmixer.keys import KeyLike
@@ -108,7 +109,7 @@ def verify(
     autocast = functools.partial(torch.autocast, device.type, PRECISIONS[precision], enabled=precision != "fp32")
     reference = []
     bar = tqdm(total=len(images), desc="verifying", unit="image", disable=None if progress else True)
-    with bar, torch.inference_mode():
+    with bar, threads_for(scheme.plain.input_size), torch.inference_mode():
         for start in range(0, len(images), batch_size):
             chunk = images[start : start + batch_size]
             pixels = torch.stack([transform.preprocess(image) for _, image in chunk]).to(device)

@@ -15,6 +15,7 @@ from timm_encmixer.errors import EncMixerError, HubError, SourceError
 from timm_encmixer.files import file_error
 
 HUB_PREFIX = "hf-hub:"
+DATASET_PREFIX = "hf://datasets/"  # as fsspec and `datasets` write it
 _HUB_SOURCES = ("hf-hub", "hf_hub")  # timm takes both, in small and capital letters
 RETRY_SECONDS = (0.5, 1.0, 2.0, 4.0)
 UNREACHED_TRIES = 2  # a server that is busy answers something; where nobody does, a person without a network waits
@@ -105,7 +106,8 @@ def explain(where: str, expected: str, error: BaseException) -> EncMixerError:
     if reply is not None:
         return _explain_status(where, expected, reply, text, _retry_after(cause))
     if is_transport_error(cause) or isinstance(cause, hub.LocalEntryNotFoundError):
-        remedy = "check the connection, or set HF_HUB_OFFLINE=1 to use verified copies in the cache"
+        cached = "" if where.startswith(DATASET_PREFIX) else ", or set HF_HUB_OFFLINE=1 to use verified copies in the cache"
+        remedy = f"check the connection{cached}"
         return HubError(where, expected, f"no answer from {_endpoint()} ({_first_line(cause)})", remedy)
     if isinstance(cause, OSError) and cause.errno is not None:
         return file_error(cause.filename or where, "a file to use", cause)

@@ -11,8 +11,8 @@ from huggingface_hub.errors import RevisionNotFoundError
 
 from timm_encmixer.errors import EncMixerError, HubError, IntegrityError, SourceError
 from timm_encmixer.files import git_blob_id, sha256_of
-from timm_encmixer.hub.client import HUB_PREFIX, request
-from timm_encmixer.hub.snapshot import DATASET_PREFIX, MODEL, HubFile, Snapshot, Token, listed_files, repo_info
+from timm_encmixer.hub.client import DATASET_PREFIX, HUB_PREFIX, request
+from timm_encmixer.hub.snapshot import MODEL, HubFile, Snapshot, Token, listed_files, repo_info
 
 
 def open_repository(

@@ -12,10 +12,9 @@ from typing import Any
 
 from timm_encmixer.errors import HubError, IntegrityError, SourceError
 from timm_encmixer.files import git_blob_id, remove_inside, replacing_file, sha256_of
-from timm_encmixer.hub.client import HUB_PREFIX, is_offline, longest_silence, request, split_revision
+from timm_encmixer.hub.client import DATASET_PREFIX, HUB_PREFIX, is_offline, longest_silence, request, split_revision
 
 MODEL, DATASET = "model", "dataset"  # kinds of repositories
-DATASET_PREFIX = "hf://datasets/"  # as fsspec and `datasets` write it
 logger = logging.getLogger(__name__)
 Token = str | bool | None
 _COMMIT = re.compile(r"[0-9a-f]{40}")

@@ -36,5 +36,6 @@ def find_data(src: str) -> str:
         try:
             open_dataset(src)
         except (SourceError, HubError) as error:
-            raise DataError(src, _EXPECTED, error.got, error.remedy) from error
+            cached = "" if isinstance(error, SourceError) else ", or set HF_HUB_OFFLINE=1 for one in the cache of datasets"
+            raise DataError(src, _EXPECTED, error.got, f"{error.remedy}{cached}") from error
     return TABLE

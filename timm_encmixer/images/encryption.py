@@ -151,10 +151,12 @@ def convert_all(src: PathLike, dst: PathLike, codec: ImageCodec, *, force: bool,
     written = 0
     for folder in {target.parent for _, target in plan.pairs}:
         remove_leftovers(folder)
+    bar = tqdm(total=len(plan.pairs), desc=label, unit="image", disable=None)  # before the work: it starts a thread of its own
     pool = ThreadPoolExecutor(min(_cores(), len(plan.pairs) or 1))
     try:
         futures: list[Future[bool]] = [pool.submit(work, *pair) for pair in plan.pairs]
-        for future in tqdm(as_completed(futures), total=len(futures), desc=label, unit="image", disable=None):
+        for future in as_completed(futures):
+            bar.update()
             error = future.exception()
             if isinstance(error, EncMixerError):
                 failures.append(error)
@@ -164,6 +166,7 @@ def convert_all(src: PathLike, dst: PathLike, codec: ImageCodec, *, force: bool,
                 written += future.result()
     finally:
         pool.shutdown(cancel_futures=True)
+        bar.close()
     if failures:
         raise _summary(failures, source, len(plan.pairs) + len(plan.collisions))
     return {"written": written, "kept": len(plan.pairs) - written, "left_out": plan.left_out}

@@ -177,12 +177,13 @@ def _split_folder(path: Path, wish: _Wish) -> tuple[Path, str | None]:
     folders = sorted(entry.name for entry in entries if entry.is_dir())
     splits = [name for name in folders if name in _SPLIT_FOLDERS]
     beside = any(entry.suffix.lower() in image_suffixes() for entry in entries)
-    if not splits or beside or (len(splits) == 1 and len(folders) > 1):  # then it is the name of a class
-        return path, None
     if wish.split is not None:
         if wish.split not in folders:
-            raise DataError(str(path), f"a folder of the split {wish.split}", ", ".join(splits), "choose another split")
+            got = ", ".join(splits or folders) or "none"
+            raise DataError(str(path), f"a folder of the split {wish.split}", got, "choose another split, or leave --split out")
         return path / wish.split, wish.split
+    if not splits or beside or (len(splits) == 1 and len(folders) > 1):  # then it is the name of a class
+        return path, None
     chosen = next((name for name in wish.preferred if name in splits), splits[0])
     return path / chosen, chosen
 

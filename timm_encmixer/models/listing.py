@@ -26,7 +26,9 @@ def find(pattern: str = "*", *, search: str = "") -> list[Support]:
     known = table.listed()
     found = [known.get(name) or _examined(name) for name in fnmatch.filter(_names(table), pattern)]
     if not found:
-        remedy = similar_names(pattern, otherwise="encmixer models lists them all")
+        within = fnmatch.filter(_names(table), f"*{pattern}*")
+        otherwise = f"'*{pattern}*' finds the names that contain it" if within else "encmixer models lists them all"
+        remedy = similar_names(pattern, otherwise=otherwise)
         raise SourceError("models", "a pattern of timm's names, such as 'vit_*'", repr(pattern), remedy)
     return [support for support in found if support.contains(search)]
 

@@ -11,6 +11,7 @@ docs/adr/0014 has the bounds and how they were measured; docs/format.md has the 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
@@ -162,8 +163,9 @@ def with_sketch(cfg: Mapping[str, Any], sketch: StemSketch | None) -> dict[str, 
     return {**cfg, "notes": notes} if notes else {name: value for name, value in cfg.items() if name != "notes"}
 
 
+@functools.lru_cache(maxsize=6)  # those of one record: a check needs them two times
 def _gaussians(purpose: str, size: int) -> Tensor:
-    """Return fixed public N(0, 1) numbers, shape (size, _COUNT), float64."""
+    """Return fixed public N(0, 1) numbers, shape (size, _COUNT), float64; not to be changed."""
     seed = hashlib.sha256(f"timm-encmixer/v1/sketch/{purpose}".encode()).digest()
     return torch.from_numpy(KeyStream(seed).gaussians(size * _COUNT)).reshape(size, _COUNT)
 

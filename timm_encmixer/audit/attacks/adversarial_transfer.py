@@ -33,6 +33,7 @@ class AdversarialTransfer(Attack):
         HOLDS: "Does not fool the keyed pipeline with what fools the plain model.",
     }
     advice = "Do not count on the key against adversarial examples: use a robust model."
+    work = 3.5
 
     def attack(self, held: Held, effort: Effort) -> AdversarialImages:
         """Make them."""

@@ -57,8 +57,16 @@ class BlindJigsaw(Attack):
         blocks = split(held.scrambled.double(), patch)
         grid = (blocks.shape[1], blocks.shape[2])
         nearness, links = _nearness(grid), _balanced(_links(blocks.flatten(1, 2)))
-        starts, rng = self.starts or effort.pick(8, 32), effort.rng
-        found = assign(nearness, links, moves=True, signed=False, starts=starts, iterations=3000, rng=rng)
+        found = assign(
+            nearness,
+            links,
+            moves=True,
+            signed=False,
+            starts=self.starts or effort.pick(8, 32),
+            iterations=3000,
+            rng=effort.rng,
+            track=effort.track,
+        )
         return RecoveredOrder(torch.from_numpy(found.order))
 
 

@@ -37,6 +37,7 @@ class CiphertextOnlyOrthogonal(Attack):
         HOLDS: "Does not get the matrix from this many ciphertexts.",
     }
     advice = "Treat ciphertext images as readable: send them over TLS and store them as you would plain ones."
+    work = 2.3
 
     def attack(self, held: Held, effort: Effort) -> RecoveredKey:
         """Whiten in part, align, and let the light decide the sign."""
@@ -48,6 +49,7 @@ class CiphertextOnlyOrthogonal(Attack):
             starts=self.starts or effort.pick(12, 32),
             iterations=200,
             generator=effort.generator,
+            track=effort.track,
         )
         upside_down = float((matrix.T @ seen.light) @ held.public_statistics.light) < 0
         return RecoveredKey(-matrix if upside_down else matrix)

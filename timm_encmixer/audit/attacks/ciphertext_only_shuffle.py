@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -49,6 +50,7 @@ class CiphertextOnlyShuffle(Attack):
         HOLDS: "Does not get the key from this many ciphertexts.",
     }
     advice = "Treat ciphertext images as readable: send them over TLS and store them as you would plain ones."
+    work = 2.8
 
     def attack(self, held: Held, effort: Effort) -> RecoveredKey:
         """Match, then decide among what that leaves open."""
@@ -62,9 +64,17 @@ class CiphertextOnlyShuffle(Attack):
             starts=self.starts or effort.pick(4, 16),
             iterations=1000,
             rng=effort.rng,
+            track=functools.partial(effort.track, share=0.5),
         )
         target, reference = (whitened(covariances, RIDGE) for covariances in common(seen, held.public_statistics))
-        turned = align(target, reference, starts=effort.pick(12, 32), iterations=200, generator=effort.generator)
+        turned = align(
+            target,
+            reference,
+            starts=effort.pick(12, 32),
+            iterations=200,
+            generator=effort.generator,
+            track=functools.partial(effort.track, share=0.5),
+        )
         found = [
             signed_permutation(torch.from_numpy(order.order), torch.from_numpy(order.sign)),
             settle(turned, target, reference, moves=moves, signed=signed),

@@ -39,6 +39,7 @@ class InverseNetwork(Attack):
         HOLDS: "Does not learn to read images from this many pairs.",
     }
     advice = "Never let an image be seen both plain and encrypted; where it has been, rotate the key."
+    work = 2.0
 
     def attack(self, held: Held, effort: Effort) -> RecoveredImages:
         """Train on random blocks of the pairs."""
@@ -53,7 +54,7 @@ class InverseNetwork(Attack):
         steps = self.steps or effort.pick(600, 3000)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=steps)
         generator = effort.generator
-        for _ in range(steps):
+        for _ in effort.track(range(steps)):
             chosen = torch.randint(len(plain), (16,), generator=generator)
             loss = nn.functional.mse_loss(network(encrypted[chosen].float() - 0.5), plain[chosen] - 0.5)
             optimizer.zero_grad()

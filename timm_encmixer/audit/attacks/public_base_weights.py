@@ -50,6 +50,7 @@ class FinetunedBaseWeights(PublicBaseWeights):
     attacker = "somebody who has the encrypted model and the public weights that it was fine-tuned from"
     material = ("encrypted_model", "base_model", "labelled")
     curve = Curve("epochs", "epochs of fine-tuning by the owner", (0, 2), (0, 5, 20), False)
+    work = 1.9
 
 
 def match_rows(plain: Tensor, encrypted: Tensor, scheme: Scheme) -> Tensor:

@@ -27,6 +27,7 @@ class RandomKey(Attack):
         HOLDS: "Cannot use the model: even the best of these keys is not far from guessing.",
     }
     advice = "Prefer a cipher that changes the mean of a block: shuffle+negpos."
+    work = 1.9
 
     def attack(self, held: Held, effort: Effort) -> GuessedKeys:
         """Try public wrong keys, the same each time."""
@@ -57,6 +58,7 @@ class NearbyKey(Attack):
         HOLDS: "Cannot use the model: a key that is right in part is worth little.",
     }
     advice = "Count a key that is known in part as known, and rotate it."
+    work = 1.0
 
     def attack(self, held: Held, effort: Effort) -> GuessedMatrices:
         """Fill in the rest at random, a few times."""

@@ -40,6 +40,7 @@ class ServerView(Attack):
         HOLDS: "Does not get images from the stem's outputs.",
     }
     advice = "Run the model only where its input images may be seen."
+    work = 3.9
 
     def attack(self, held: Held, effort: Effort) -> RecoveredImages:
         """Whiten, align, and undo the public photos' whitening."""
@@ -60,7 +61,12 @@ class ServerView(Attack):
         else:
             back = torch.linalg.inv(root)
         turn = align(
-            targets[1:], whitened[1:], starts=self.starts or effort.pick(12, 48), iterations=300, generator=effort.generator
+            targets[1:],
+            whitened[1:],
+            starts=self.starts or effort.pick(12, 48),
+            iterations=300,
+            generator=effort.generator,
+            track=effort.track,
         )
         unmix = back @ turn.T
         if float((unmix @ seen.light) @ public.light) < 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -43,21 +44,23 @@ class StolenModelFinetune(Attack):
     advice = (
         "Compare with training from scratch: what lies above it is what the encrypted model gives away. Limit who can have it."
     )
+    work = 23.0
 
     def attack(self, held: Held, effort: Effort) -> RecoveredModels:
         """Train three models."""
         images, labels = held.labelled
         inputs = normalise(images)
         epochs = self.epochs or max(4, min(40, effort.pick(1500, 12000) // len(images)))
+        track = functools.partial(effort.track, share=1 / 3)
         classifiers: dict[str, Callable[[Tensor], Tensor]] = {}
         for name, rate in (("stem only", 1e-2), ("whole model", 3e-3)):
             model, stem = _stolen(held)
             chosen = list(stem.parameters()) if name == "stem only" else list(model.parameters())
-            fit(model, chosen, inputs, labels, epochs=epochs, learning_rate=rate, seed=effort.seed)
+            fit(model, chosen, inputs, labels, epochs=epochs, learning_rate=rate, seed=effort.seed, track=track)
             classifiers[f"accuracy, {name}"] = _classifier(model)
         model, _ = _stolen(held)
         model.apply(_reset)
-        fit(model, list(model.parameters()), inputs, labels, epochs=epochs, learning_rate=5e-3, seed=effort.seed)
+        fit(model, list(model.parameters()), inputs, labels, epochs=epochs, learning_rate=5e-3, seed=effort.seed, track=track)
         return RecoveredModels(classifiers, {"accuracy, from scratch": _classifier(model)})
 
 

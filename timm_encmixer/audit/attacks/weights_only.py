@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -18,6 +19,7 @@ from timm_encmixer.audit.pipeline import classify, stem_rows
 from timm_encmixer.audit.recovery import RecoveredKey
 
 POWERS = (0.35, 0.5)
+_SEARCH = 0.3  # of a run; the rest is the choice among what that leaves open
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +47,7 @@ class WeightsOnly(Attack):
         HOLDS: "Does not get the key from the encrypted weights.",
     }
     advice = "Do not count on private weights alone; a stem that photos did not shape gives this attack nothing."
+    work = 35.0
 
     def attack(self, held: Held, effort: Effort) -> RecoveredKey:
         """Match, then let the model's confidence choose."""
@@ -66,12 +69,13 @@ class WeightsOnly(Attack):
                 starts=self.starts or effort.pick(24, 96),
                 iterations=2500,
                 rng=effort.rng,
+                track=functools.partial(effort.track, share=_SEARCH / len(POWERS)),
             )
             found.append(signed_permutation(torch.from_numpy(order.order), torch.from_numpy(order.sign)))
         global_signs = (1,) if held.scheme.cipher == "shuffle" else (1, -1)
         variants = [sign * matrix @ turn for matrix in found for turn in symmetries(held.scheme) for sign in global_signs]
         different = {(matrix + 0.0).numpy().tobytes(): matrix for matrix in variants}  # + 0.0: no negative zeros
-        return RecoveredKey(surest(held, list(different.values())))
+        return RecoveredKey(surest(held, list(different.values()), effort))
 
 
 def smooth_filters(covariance: Tensor, power: float) -> Tensor:
@@ -89,12 +93,13 @@ def smooth_filters(covariance: Tensor, power: float) -> Tensor:
     return prior
 
 
-def surest(held: Held, variants: Sequence[Tensor]) -> Tensor:
+def surest(held: Held, variants: Sequence[Tensor], effort: Effort) -> Tensor:
     """Return the key under which public photos look to the model most like what it was trained on; in three rounds."""
     remaining = list(variants)
-    for photos, keep in ((12, 96), (48, 12), (96, 1)):
+    for photos, keep, share in ((12, 96, 0.45), (48, 12, 0.45), (96, 1, 0.1)):
         shown = held.photos[:: max(1, len(held.photos) // photos)]
-        likeness = [_likeness(held, matrix, shown) for matrix in remaining]
+        tried = effort.track(remaining, share=(1 - _SEARCH) * share)
+        likeness = [_likeness(held, matrix, shown) for matrix in tried]
         order = sorted(range(len(remaining)), key=lambda index: -likeness[index])
         remaining = [remaining[index] for index in order[:keep]]
     return remaining[0]
@@ -111,7 +116,9 @@ def _likeness(held: Held, matrix: Tensor, photos: Tensor) -> float:
     def compare(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         mean, variance = module.get_buffer("running_mean"), module.get_buffer("running_var") + module.eps  # type: ignore[operator]
         seen = inputs[0].transpose(0, 1).flatten(1)
-        gaps.append(((seen.mean(dim=1) - mean).square() / variance + (seen.var(dim=1) / variance).log().square()).mean())
+        centre = seen.mean(dim=1, keepdim=True)
+        spread = (seen - centre).square().sum(dim=1) / (seen.shape[1] - 1)  # `var` takes half of the attack's time
+        gaps.append(((centre.squeeze(1) - mean).square() / variance + (spread / variance).log().square()).mean())
 
     layers = [m for m in held.encrypted_model.modules() if isinstance(m, nn.BatchNorm2d) and m.track_running_stats]
     hooks = [layer.register_forward_pre_hook(compare) for layer in layers[: (len(layers) + 1) // 2]]

@@ -11,8 +11,7 @@ linear assignment on the gradient is the step of the fast approximate method (Vo
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from scipy.optimize import linear_sum_assignment
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from timm_encmixer.audit.methods.assignment import best_signs
 from timm_encmixer.audit.methods.block_map import signed_permutation
+from timm_encmixer.evaluation.threads import one_thread
 
 _ROUNDS = 50
 
@@ -82,14 +82,22 @@ def settle(found: Tensor, target: Tensor, reference: Tensor, *, moves: bool, sig
     return best[1]
 
 
-def align(target: Tensor, reference: Tensor, *, starts: int, iterations: int, generator: torch.Generator) -> Tensor:
+def align(
+    target: Tensor,
+    reference: Tensor,
+    *,
+    starts: int,
+    iterations: int,
+    generator: torch.Generator,
+    track: Callable[[Sequence[int]], Iterable[int]] = iter,
+) -> Tensor:
     """Return the orthogonal A, shape (D, D), for which target[k] is nearest to A reference[k] A^T; both (K, D, D).
 
-    A is determined up to its sign at best.
+    A is determined up to its sign at best. `track` yields the numbers of the starts, and may show how far they are.
     """
     best: tuple[float, Tensor] | None = None
-    with _one_thread():
-        for start in range(starts):
+    with one_thread():
+        for start in track(range(starts)):
             weights = torch.rand(len(target), generator=generator, dtype=torch.float64) * 2 - 0.5
             if start == 0:
                 weights = torch.zeros(len(target), dtype=torch.float64)
@@ -100,17 +108,6 @@ def align(target: Tensor, reference: Tensor, *, starts: int, iterations: int, ge
                 best = score, found
     assert best is not None  # there is a first start
     return best[1]
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Threads cost more than they give on matrices of this size, above all beside other work."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _start(target: Tensor, reference: Tensor, weights: Tensor) -> Tensor:

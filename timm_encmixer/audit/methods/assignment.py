@@ -13,6 +13,7 @@ search for the quadratic assignment problem (Parallel Computing 1991), here with
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,7 +33,15 @@ class Assignment:
 
 
 def assign(
-    target: Matrix, reference: Matrix, *, moves: bool, signed: bool, starts: int, iterations: int, rng: np.random.Generator
+    target: Matrix,
+    reference: Matrix,
+    *,
+    moves: bool,
+    signed: bool,
+    starts: int,
+    iterations: int,
+    rng: np.random.Generator,
+    track: Callable[[Sequence[int]], Iterable[int]] = iter,
 ) -> Assignment:
     """Match two symmetric matrices of shape (n, n); their diagonals do not count.
 
@@ -44,6 +53,7 @@ def assign(
         starts: Starting points of the tabu search, the first of them scipy's solution.
         iterations: Moves of the tabu search from each.
         rng: For the starting points and the search.
+        track: Yields the numbers of the starts, and may show how far they are.
     """
     target, reference = (matrix - np.diag(np.diag(matrix)) for matrix in (target, reference))
     n = len(target)
@@ -51,7 +61,7 @@ def assign(
         order = np.arange(n)
         return _finish(target, reference, order, best_signs(target * reference) if signed else np.ones(n, np.int64))
     best: Assignment | None = None
-    for start in range(starts):
+    for start in track(range(starts)):
         order = _scipy_order(target, reference) if start == 0 else rng.permutation(n)
         sign = best_signs(target * reference[np.ix_(order, order)]) if signed else np.ones(n, np.int64)
         found = _tabu(target, reference, order, sign, signed, iterations, rng)

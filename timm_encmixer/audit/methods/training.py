@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 
 import torch
@@ -21,6 +21,7 @@ def fit(
     seed: int,
     batch_size: int = 50,
     mirror: bool = True,
+    track: Callable[[Sequence[int]], Iterable[int]] = iter,
 ) -> None:
     """Train some of a model's parameters in place: AdamW, one cycle, cross entropy; leaves it in evaluation mode.
 
@@ -34,6 +35,7 @@ def fit(
         seed: For the order of the images.
         batch_size: Images at a time.
         mirror: Show half of the images mirrored.
+        track: Yields the numbers of the steps, and may show how far they are; in another thread.
     """
     before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     trained = {id(parameter) for parameter in parameters}
@@ -41,7 +43,9 @@ def fit(
         parameter.requires_grad_(id(parameter) in trained)
     model.to(memory_format=torch.channels_last).train()
     batches = _batches(inputs, targets, epochs, batch_size, torch.Generator().manual_seed(seed), mirror=mirror)
-    _without_denormals(_steps(model, parameters, batches, epochs * -(-len(inputs) // batch_size), learning_rate))
+    count = epochs * -(-len(inputs) // batch_size)
+    steps = _steps(model, parameters, batches, count, learning_rate)
+    _without_denormals(step for _, step in zip(track(range(count)), steps, strict=False))
     model.eval()
     for parameter, flag in before:
         parameter.requires_grad_(flag)
