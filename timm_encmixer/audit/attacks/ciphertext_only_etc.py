@@ -45,6 +45,7 @@ class CiphertextOnlyEtc(Attack):
         HOLDS: "Does not put the squares of this many ciphertexts together.",
     }
     advice = "Count this cipher as a compression format, not as protection."
+    work = 2.0
 
     def attack(self, held: Held, effort: Effort) -> RecoveredKey:
         """Put the squares together, then choose channels and sign."""
