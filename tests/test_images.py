@@ -533,3 +533,22 @@ def test_text_chunks_of_a_png_do_not_survive(tmp_path, photos, encrypted_folder,
     buffer = io.BytesIO()
     te.create_transform(encrypted_folder, key=key, output="image")(open_plain(path)).save(buffer, "PNG")
     assert ARTIST.encode() not in buffer.getvalue()
+
+
+def test_a_plain_image_among_failures_is_still_warned_of(photos, encrypted_folder, key, tmp_path):
+    (tmp_path / "sent").mkdir()
+    photos[0].save(tmp_path / "sent" / "plain.png")
+    photos[1].save(tmp_path / "sent" / "other.bmp")
+    with (
+        pytest.warns(UserWarning, match="plain.png: this ciphertext carries no record"),
+        pytest.raises(
+            ImageError,
+            match=r"1 that failed, the first because: expected a ciphertext PNG, got BMP; .* the rest is done \(1 written\)",
+        ),
+    ):
+        te.decrypt_images(tmp_path / "sent", tmp_path / "back", key, encrypted_folder)
+    (tmp_path / "bad").mkdir()
+    for name in ("x.png", "y.png"):
+        (tmp_path / "bad" / name).write_bytes(b"no image")
+    with pytest.raises(ImageError, match=r"2 that failed, .* the rest is done \(0 written; failed too: .*y\.png\)"):
+        te.encrypt_images(tmp_path / "bad", tmp_path / "out", key, encrypted_folder)
