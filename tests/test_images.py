@@ -14,6 +14,7 @@ from conftest import assert_no_secret
 from PIL import Image, ImageOps, PngImagePlugin
 
 import timm_encmixer as te
+from timm_encmixer.datasets import describe_dataset
 from timm_encmixer.errors import FileAccessError, ImageError, SchemeError, SourceError, TargetExistsError
 from timm_encmixer.images.image_record import ImageRecord, png_info
 from timm_encmixer.images.reading import open_ciphertext, open_plain, to_channels
@@ -552,3 +553,13 @@ def test_a_plain_image_among_failures_is_still_warned_of(photos, encrypted_folde
         (tmp_path / "bad" / name).write_bytes(b"no image")
     with pytest.raises(ImageError, match=r"2 that failed, .* the rest is done \(0 written; failed too: .*y\.png\)"):
         te.encrypt_images(tmp_path / "bad", tmp_path / "out", key, encrypted_folder)
+
+
+def test_a_folder_of_ciphertext_says_that_it_is_encrypted(album, encrypted_folder, key, tmp_path):
+    te.encrypt_images(album, tmp_path / "sent", key, encrypted_folder)
+    found = describe_dataset(str(tmp_path / "sent"))
+    assert found["encrypted"]
+    assert found["image_record"]["fingerprint"] == key.fingerprint
+    plain = describe_dataset(str(album))
+    assert not plain["encrypted"]
+    assert "image_record" not in plain
