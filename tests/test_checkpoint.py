@@ -479,3 +479,9 @@ def test_an_architecture_is_followed_without_a_copy_of_it(encrypted_folder, key,
 
     monkeypatch.setattr(image_trace, "_shadow", copied)
     assert te.encrypt_checkpoint(tmp_path / "plain", tmp_path / "again", key).stem == "stem.0"
+
+
+def test_a_folder_does_not_get_the_name_of_a_file(encrypted_folder, key, tmp_path):
+    with pytest.raises(SourceError, match="a folder as target of a folder, got the name of a file"):
+        te.decrypt_checkpoint(encrypted_folder, tmp_path / "plain.safetensors", key)
+    assert not (tmp_path / "plain.safetensors").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import venv
@@ -100,7 +101,40 @@ def test_what_needs_torch_says_so_in_one_line(client, album):
     for words in (("model", "verify", "encrypted", "encrypted", "--images", "album", *with_key), ("demo",)):
         done = run(client, album, "-m", "timm_encmixer", *words)
         assert done.returncode == 2
-        assert re.fullmatch(r"encmixer: error: (torch|timm): .*pip install \.\n", done.stderr), done.stderr
+        assert re.fullmatch(r"encmixer: error: .*the package (torch|timm)\b.*pip install \.\n", done.stderr), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("code", "needs"),
+    [
+        ("te.encrypt_model", "torch"),
+        ("te.BlockCipher", "torch"),
+        ("te.save_model", "(torch|timm)"),
+        ("te.create_transform('encrypted', key='owner.key')", "torch"),
+    ],
+)
+def test_python_says_what_is_missing(client, album, code, needs):
+    done = run(client, album, "-c", f"import timm_encmixer as te; {code}")
+    last = done.stderr.splitlines()[-1]
+    assert re.search(rf"MissingExtraError: .*the package {needs}, got a client's installation.*pip install \.$", last), last
+
+
+@pytest.fixture(scope="module")
+def without_hub(client, tmp_path_factory) -> Path:
+    """The same without huggingface-hub."""
+    root = tmp_path_factory.mktemp("offline") / "venv"
+    shutil.copytree(client.parents[1], root, symlinks=True)
+    next(root.glob("lib/python*/site-packages/huggingface_hub")).unlink()
+    return root / "bin" / "python"
+
+
+def test_without_the_hubs_library(without_hub, album):
+    for words in (("dataset", "info", "album"), ("model", "info", "encrypted")):
+        done = run(without_hub, album, "-m", "timm_encmixer", *words)
+        assert done.returncode == 0, done.stderr
+    done = run(without_hub, album, "-m", "timm_encmixer", "model", "info", "hf-hub:me/model")
+    assert done.returncode == 2
+    assert re.fullmatch(r"encmixer: error: .*huggingface_hub.*pip install huggingface-hub\n", done.stderr), done.stderr
 
 
 PYTHON = """

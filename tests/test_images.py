@@ -14,6 +14,7 @@ from conftest import assert_no_secret
 from PIL import Image, ImageOps, PngImagePlugin
 
 import timm_encmixer as te
+from timm_encmixer.datasets import describe_dataset
 from timm_encmixer.errors import FileAccessError, ImageError, SchemeError, SourceError, TargetExistsError
 from timm_encmixer.images.image_record import ImageRecord, png_info
 from timm_encmixer.images.reading import open_ciphertext, open_plain, to_channels
@@ -533,3 +534,32 @@ def test_text_chunks_of_a_png_do_not_survive(tmp_path, photos, encrypted_folder,
     buffer = io.BytesIO()
     te.create_transform(encrypted_folder, key=key, output="image")(open_plain(path)).save(buffer, "PNG")
     assert ARTIST.encode() not in buffer.getvalue()
+
+
+def test_a_plain_image_among_failures_is_still_warned_of(photos, encrypted_folder, key, tmp_path):
+    (tmp_path / "sent").mkdir()
+    photos[0].save(tmp_path / "sent" / "plain.png")
+    photos[1].save(tmp_path / "sent" / "other.bmp")
+    with (
+        pytest.warns(UserWarning, match="plain.png: this ciphertext carries no record"),
+        pytest.raises(
+            ImageError,
+            match=r"1 that failed, the first because: expected a ciphertext PNG, got BMP; .* the rest is done \(1 written\)",
+        ),
+    ):
+        te.decrypt_images(tmp_path / "sent", tmp_path / "back", key, encrypted_folder)
+    (tmp_path / "bad").mkdir()
+    for name in ("x.png", "y.png"):
+        (tmp_path / "bad" / name).write_bytes(b"no image")
+    with pytest.raises(ImageError, match=r"2 that failed, .* the rest is done \(0 written; failed too: .*y\.png\)"):
+        te.encrypt_images(tmp_path / "bad", tmp_path / "out", key, encrypted_folder)
+
+
+def test_a_folder_of_ciphertext_says_that_it_is_encrypted(album, encrypted_folder, key, tmp_path):
+    te.encrypt_images(album, tmp_path / "sent", key, encrypted_folder)
+    found = describe_dataset(str(tmp_path / "sent"))
+    assert found["encrypted"]
+    assert found["image_record"]["fingerprint"] == key.fingerprint
+    plain = describe_dataset(str(album))
+    assert not plain["encrypted"]
+    assert "image_record" not in plain

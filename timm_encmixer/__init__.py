@@ -5,11 +5,20 @@ when they are first needed (docs/adr/0001), so that the command line answers at 
 `__init__.pyi`.
 """
 
+from typing import Any
+
 import lazy_loader
 
+from timm_encmixer.errors import of_full_installation
 from timm_encmixer.timm_plugin.registration import register_with_timm
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+_load, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    with of_full_installation(f"timm_encmixer.{name}"):
+        return _load(name)
+
 
 register_with_timm()

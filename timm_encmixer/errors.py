@@ -5,11 +5,12 @@ Every message says where, what was expected, what was got and what to do. It nev
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib.util
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 _INNER = ("timm_encmixer", "timm")  # packages whose lines a warning does not point at
 
@@ -130,6 +131,13 @@ class TargetExistsError(EncMixerError, FileExistsError):
     """An output is there already and was not to be replaced."""
 
 
+_FULL = "in a checkout of timm-encmixer run: pip install ."
+_NOT_A_CLIENTS = {
+    **dict.fromkeys(("torch", "timm", "torchvision", "accelerate"), _FULL),
+    "huggingface_hub": "run: pip install huggingface-hub",
+}
+
+
 class MissingExtraError(EncMixerError, ImportError):
     """An optional dependency is not installed."""
 
@@ -149,6 +157,26 @@ def require_packages(where: str, extra: str, *packages: str) -> None:
     for package in packages:
         if importlib.util.find_spec(package) is None:
             raise missing_extra(where, package, extra)
+
+
+@contextlib.contextmanager
+def of_full_installation(where: str) -> Iterator[None]:
+    """Say of what a client's installation lacks (docs/client.md) that it does, and how to get it.
+
+    Args:
+        where: What needs it.
+
+    Raises:
+        MissingExtraError: An import failed, of a library that clients do without.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        remedy = _NOT_A_CLIENTS.get((error.name or "").partition(".")[0])
+        if remedy is None or isinstance(error, MissingExtraError):
+            raise
+        got = "a client's installation without it"
+        raise MissingExtraError(where, f"the package {error.name}", got, remedy) from error
 
 
 def did_you_mean(word: str, known: Iterable[str], *, otherwise: str = "", likeness: float = 0.6) -> str:

@@ -118,6 +118,9 @@ class Checkpoint(CheckpointHeader):
             with replacing_file(dst, overwrite=force, kind=SAFETENSORS) as temporary:
                 self.weights.write_with(temporary, tensors, metadata)
             return
+        if dst.suffix == ".safetensors":
+            remedy = "give the name of a folder: config.json goes with the weights"
+            raise SourceError(str(dst), "a folder as target of a folder", "the name of a file", remedy)
         refuse_existing(dst, overwrite=force)
         with replacing_folder(dst, overwrite=force, owned=OWNED_NAMES) as folder:
             self.weights.write_with(folder / WEIGHTS_NAME, tensors, metadata)

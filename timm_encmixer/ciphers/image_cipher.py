@@ -23,7 +23,8 @@ class ImageCipher:
     """Encrypts and decrypts PIL images and arrays with one key under one scheme. Immutable.
 
     `encrypt` and `decrypt` take PIL images and HWC uint8 arrays, and return the same type; they round-trip bit for bit. For
-    tensors there is `BlockCipher`, which gives the same ciphertext. It refuses to be pickled.
+    tensors there is `BlockCipher`, which gives the same ciphertext. It takes pixels as they are: it looks for no record in
+    `image.info`, and writes none. It refuses to be pickled.
 
     What it does not do: hide an image from anyone who has many ciphertexts, one image both plain and encrypted, or the plain
     weights (docs/security.md).

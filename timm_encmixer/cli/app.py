@@ -23,7 +23,7 @@ from timm_encmixer.cli.models import models
 from timm_encmixer.cli.options import BAD_INPUT, NOBODY_READS
 from timm_encmixer.cli.signals import catch_signals, end_interrupted
 from timm_encmixer.cli.words import Commands
-from timm_encmixer.errors import EncMixerError, MissingKeyError
+from timm_encmixer.errors import EncMixerError, MissingKeyError, of_full_installation
 from timm_encmixer.files import file_error
 from timm_encmixer.keys import KEY_VARIABLE
 from timm_encmixer.limits import LIMITS
@@ -40,8 +40,6 @@ zsh (~/.zshrc)    eval "$(_ENCMIXER_COMPLETE=zsh_source encmixer)"
 fish (~/.config/fish/completions/encmixer.fish)
                   _ENCMIXER_COMPLETE=fish_source encmixer | source
 """
-
-_NOT_A_CLIENTS = ("torch", "timm", "torchvision", "accelerate")  # docs/client.md
 
 
 @contextlib.contextmanager
@@ -95,7 +93,8 @@ def main() -> None:
     catch_signals()
     start_logging()
     try:
-        sys.exit(cli.main(prog_name="encmixer", standalone_mode=False) or 0)
+        with of_full_installation("this command"):
+            sys.exit(cli.main(prog_name="encmixer", standalone_mode=False) or 0)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
     except click.ClickException as error:
@@ -113,12 +112,6 @@ def main() -> None:
         _fail(str(error))
     except KeyboardInterrupt:
         end_interrupted()
-    except ModuleNotFoundError as error:
-        library = (error.name or "").partition(".")[0]
-        if library not in _NOT_A_CLIENTS:
-            raise
-        remedy = "in a checkout of timm-encmixer run: pip install ."
-        _fail(f"{library}: expected it to be installed, got a client's installation; {remedy}")
     except OSError as error:
         _fail(str(file_error(error.filename or "output", "a file to use", error)))
 

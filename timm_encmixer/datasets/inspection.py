@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import msgspec
+from PIL import Image
 from tqdm import tqdm
 
 from timm_encmixer.checkpoints.record import RECORD_NAME
@@ -21,6 +22,8 @@ from timm_encmixer.datasets.sources import DatasetSource, LocalFolder, open_sour
 from timm_encmixer.errors import DataError, FileAccessError, SourceError
 from timm_encmixer.files import sha256_of
 from timm_encmixer.hub.snapshot import Token
+from timm_encmixer.images.image_record import ImageRecord
+from timm_encmixer.images.reading import image_suffixes
 
 
 @dataclass(frozen=True)
@@ -62,8 +65,26 @@ def describe_dataset(src: str, *, token: Token = None) -> dict[str, Any]:
     layout = read_layout(source)
     size = sum(shard.size for shard in layout.shards)
     left_out = {name: list(value) for name, value in layout.left_out.items()}
-    more = {"passed_over": list(layout.passed_over), "left_out": left_out} if layout.passed_over else {}
-    return {"source": src, "kind": layout.kind, "encrypted": False, "shards": len(layout.shards), "bytes": size, **more}
+    more: dict[str, Any] = {"passed_over": list(layout.passed_over), "left_out": left_out} if layout.passed_over else {}
+    record = _record_of_first(source) if layout.kind == IMAGES else None
+    if record is not None:  # what `encmixer images encrypt` made
+        more["image_record"] = msgspec.to_builtins(record)
+    encrypted = record is not None
+    return {"source": src, "kind": layout.kind, "encrypted": encrypted, "shards": len(layout.shards), "bytes": size, **more}
+
+
+def _record_of_first(source: DatasetSource) -> ImageRecord | None:
+    """Return the record that the first image of a folder on this machine carries."""
+    suffixes = image_suffixes()
+    names = (file.name for file in source.files() if not isinstance(file, tuple))
+    first = next((name for name in names if PurePosixPath(name).suffix.lower() in suffixes), None)
+    if first is None or not isinstance(source, LocalFolder):
+        return None
+    try:
+        with Image.open(source.root / first) as image:
+            return ImageRecord.found_in(image, where=first)
+    except (OSError, ValueError, SyntaxError):  # Pillow's, of what is no image; whether it is one is not asked here
+        return None
 
 
 def verify_dataset(src: str, *, progress: bool = True) -> Verified:

@@ -6,13 +6,14 @@ import copy
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
-
-from huggingface_hub import DatasetCard
+from typing import TYPE_CHECKING, Any
 
 from timm_encmixer.datasets.sources import DatasetSource
 from timm_encmixer.errors import SourceError
 from timm_encmixer.hub.card_section import CARD_NAME, read_card
+
+if TYPE_CHECKING:
+    from huggingface_hub import DatasetCard
 
 METADATA = (".csv", ".jsonl", ".parquet")  # kinds of tables that name image files
 _METADATA_NAMES = frozenset(f"metadata{suffix}" for suffix in METADATA)  # where no configuration says otherwise
@@ -35,6 +36,8 @@ def source_card(source: DatasetSource) -> DatasetCard | None:
         raise SourceError(where, "text in UTF-8", f"other bytes at {error.start}", "save it as UTF-8") from error
     if not text.lstrip().startswith("---"):  # no metadata, which huggingface_hub would warn of
         text = f"---\n{{}}\n---\n{text}"
+    from huggingface_hub import DatasetCard
+
     card = read_card(DatasetCard, text, where=where)
     configs = getattr(card.data, "configs", None)
     if configs is not None and not (isinstance(configs, list) and all(isinstance(config, dict) for config in configs)):

@@ -32,6 +32,7 @@ from timm_encmixer.temporaries import remove_leftovers
 if TYPE_CHECKING:
     from torch import nn
 
+_NAMED = 4  # files that failed, in one line
 _ANOTHER = "another image, or one that was made with another key, model or option"
 
 
@@ -122,11 +123,12 @@ def decrypt_images(
     """
     unmarked: list[str] = []
     cipher = ImageCipher(find_key(key), find_scheme(model))
-    counts = convert_all(
-        src, dst, make_codec(DECRYPT, cipher, strict=strict, unmarked=unmarked.append), force=force, label="decrypting"
-    )
-    if unmarked:
-        warn_caller(f"{min(unmarked)}: {UNMARKED}; there are {len(unmarked)}")
+    codec = make_codec(DECRYPT, cipher, strict=strict, unmarked=unmarked.append)
+    try:
+        counts = convert_all(src, dst, codec, force=force, label="decrypting")
+    finally:  # also where some others have failed
+        if unmarked:
+            warn_caller(f"{min(unmarked)}: {UNMARKED}; there are {len(unmarked)}")
     return ImageCounts(**counts, unmarked=len(unmarked))
 
 
@@ -168,7 +170,7 @@ def convert_all(src: PathLike, dst: PathLike, codec: ImageCodec, *, force: bool,
         pool.shutdown(cancel_futures=True)
         bar.close()
     if failures:
-        raise _summary(failures, source, len(plan.pairs) + len(plan.collisions))
+        raise _summary(failures, source, len(plan.pairs) + len(plan.collisions), written)
     return {"written": written, "kept": len(plan.pairs) - written, "left_out": plan.left_out}
 
 
@@ -224,14 +226,18 @@ def _keep(target: Path, content: bytes, written: FileFormat) -> bool:
     return False
 
 
-def _summary(failures: list[EncMixerError], src: Path, images: int) -> EncMixerError:
+def _summary(failures: list[EncMixerError], src: Path, images: int, written: int) -> EncMixerError:
     """Return one error for all that failed: the first by name, and how many there are."""
     first = min(failures, key=lambda error: error.where)
     if images == 1:
         return first
+    names = ", ".join(sorted(error.where for error in failures)[1:_NAMED])
+    more = f"; failed too: {names}{', ...' if len(failures) > _NAMED else ''}" if names else ""
     got = f"{len(failures)} that failed, the first because: expected {first.expected}, got {first.got}"
     kind = type(first) if isinstance(first, TargetExistsError) else ImageError
-    remedy = f"{first.remedy}; the rest is done, run again when it is corrected"
+    kept = images - len(failures) - written
+    done = f"{written} written{f', {kept} kept' if kept else ''}{more}"
+    remedy = f"{first.remedy}; the rest is done ({done}), run again when it is corrected"
     return kind(first.where, f"{images} usable images in {src}", got, remedy)
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 from timm_encmixer.checkpoints.schemes import find_scheme
 from timm_encmixer.checkpoints.sources import SourceLike
 from timm_encmixer.ciphers.image_cipher import ImageCipher
-from timm_encmixer.errors import ImageError, SchemeError, SchemeMismatchError
+from timm_encmixer.errors import ImageError, SchemeError, SchemeMismatchError, of_full_installation
 from timm_encmixer.images.image_record import attach_record, refuse_ciphertext
 from timm_encmixer.images.preprocessing import resize_and_crop
 from timm_encmixer.images.reading import to_channels
@@ -73,6 +73,9 @@ class ClientTransform:
             )
         if scheme.plain is None:
             raise SchemeError("scheme", "the plain model's preprocessing", "none", "use model.encmixer")
+        if output != "image":
+            with of_full_installation(f"output={output!r}"):
+                import timm_encmixer.images.tensors  # noqa: F401  # now, not with the first image
         _, height, width = scheme.plain.input_size
         if resize and (height % scheme.patch_size or width % scheme.patch_size):
             raise SchemeMismatchError(
