@@ -4,7 +4,8 @@ A block is cut into sub-blocks of 8 x 8 px, the blocks of JPEG's transform. Whol
 sign, so each stays as smooth as it was, and JPEG compresses it as it compresses the plain one.
 
 Source: Chuman, Sirichotedumrong, Kiya, Encryption-then-compression systems using grayscale-based image encryption for JPEG
-images, IEEE TIFS 14(6), 2019; with all channels of a sub-block turned alike, as in their colour-based scheme.
+images, IEEE TIFS 14(6), 2019; with all channels of a sub-block turned alike, as in their colour-based scheme. Within the blocks
+of a transformer's patch embedding: Lin, Imaizumi, Kiya (arXiv 2605.05692).
 """
 
 from __future__ import annotations
