@@ -37,7 +37,7 @@ def answer(command: dict) -> dict:
             main()
         except SystemExit as end:
             code = end.code
-    loaded = [name for name in SLOW if sys.modules.get(name) is not None]
+        loaded = [name for name in SLOW if sys.modules.get(name) is not None]  # before the modules are as they were
     return {"code": code, "out": out.getvalue(), "err": err.getvalue(), "slept": sum(slept), "loaded": loaded}
 
 

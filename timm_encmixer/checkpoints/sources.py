@@ -15,7 +15,7 @@ from timm_encmixer.bundled import BUNDLED_FOLDER, BUNDLED_WEIGHTS
 from timm_encmixer.checkpoints.config_file import CONFIG_NAME, SEALED_NAME, WEIGHTS_NAME, path_in, read_config
 from timm_encmixer.checkpoints.header import CheckpointHeader
 from timm_encmixer.checkpoints.record import read_record
-from timm_encmixer.errors import EncMixerError, IntegrityError, SourceError
+from timm_encmixer.errors import EncMixerError, IntegrityError, SourceError, did_you_mean
 from timm_encmixer.files import path_text
 from timm_encmixer.hub.client import HUB_PREFIX, repository_in, split_revision
 from timm_encmixer.hub.snapshot import Snapshot, Token, is_public
@@ -172,11 +172,14 @@ def open_checkpoint(src: SourceLike) -> Checkpoint:
 
 def _timm_source(name: str, cache_dir: str | os.PathLike[str] | None, token: Token) -> Source:
     plain = plain_name(name)
-    if "/" in name or not is_model(plain):  # before timm is imported
+    if "/" in name or name != name.strip() or not is_model(plain):  # before timm is imported
         raise _no_source(name)
     import timm
 
-    cfg = timm.get_pretrained_cfg(plain)
+    try:
+        cfg = timm.get_pretrained_cfg(plain)
+    except RuntimeError as error:
+        raise _no_tag(name) from error
     if cfg is not None and cfg.file == str(BUNDLED_WEIGHTS):
         return Source(name, path=BUNDLED_FOLDER, timm_name=plain)
     if cfg is None or not cfg.hf_hub_id:
@@ -185,8 +188,21 @@ def _timm_source(name: str, cache_dir: str | os.PathLike[str] | None, token: Tok
     return Source(name, repo_id=repo_id, revision=revision, timm_name=plain, cache_dir=cache_dir, token=token)
 
 
+def _no_tag(name: str) -> SourceError:
+    """Say that an architecture has no weights of this tag, and which it has."""
+    import timm
+
+    architecture, _, tag = name.partition(".")
+    tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{plain_name(architecture)}.*")]
+    known = f"its tags are {', '.join(tags)}" if tags else "it has no pretrained weights: give a folder or a .safetensors file"
+    meant = did_you_mean(name, [f"{architecture}.{known}" for known in tags], otherwise=known)
+    return SourceError(name, "a tag of pretrained weights that timm has", repr(tag), meant)
+
+
 def _no_source(name: str) -> SourceError:
     """Say that a name means nothing, and what it may have meant."""
+    if name != name.strip():
+        return SourceError(name, _KINDS, "a name with a space before or after it", f"leave the space out: {name.strip()}")
     repo_id = _OTHERS_PREFIX.sub("", name)
     if _REPO_ID.fullmatch(repo_id):
         remedy = f"check the path; for a repository of the Hub write {HUB_PREFIX}{repo_id}"

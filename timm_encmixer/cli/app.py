@@ -15,7 +15,7 @@ from timm_encmixer.cli.dataset import dataset
 from timm_encmixer.cli.evaluation import demo, evaluate_command
 from timm_encmixer.cli.images import images
 from timm_encmixer.cli.key import key
-from timm_encmixer.cli.logs import start_logging, take_log_options
+from timm_encmixer.cli.logs import say, start_logging, take_log_options
 from timm_encmixer.cli.model import model
 from timm_encmixer.cli.model_hub import pull, push
 from timm_encmixer.cli.model_seal import open_, seal
@@ -25,7 +25,7 @@ from timm_encmixer.cli.signals import catch_signals, end_interrupted
 from timm_encmixer.cli.words import Commands
 from timm_encmixer.errors import EncMixerError, MissingKeyError
 from timm_encmixer.files import file_error
-from timm_encmixer.keys import KEY_VARIABLE
+from timm_encmixer.keys import KEY_VARIABLE, refuse_key_words
 from timm_encmixer.limits import LIMITS
 
 _GIVE_A_KEY = f"give --key FILE, or set {KEY_VARIABLE} to one; encmixer key new owner.key makes one"
@@ -95,6 +95,7 @@ def main() -> None:
     catch_signals()
     start_logging()
     try:
+        refuse_key_words(sys.argv[1:])
         sys.exit(cli.main(prog_name="encmixer", standalone_mode=False) or 0)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
@@ -124,5 +125,5 @@ def main() -> None:
 
 
 def _fail(message: str) -> None:
-    click.echo(f"encmixer: error: {message}", err=True)
+    say("error", message)
     sys.exit(BAD_INPUT)

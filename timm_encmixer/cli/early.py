@@ -5,6 +5,7 @@ Where the work is done everything is looked at again, and that look decides: som
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
 from collections.abc import Callable
@@ -124,6 +125,21 @@ def many_processes(context: click.Context, parameter: click.Parameter, value: in
         launch = f"accelerate launch --multi_gpu --num_processes {value} --num_machines 1 -m timm_encmixer"
         words = context.command_path.partition(" ")[2]
         raise click.BadParameter(f"one process uses one core; for {value} of them run: {launch} {words} ...")
+
+
+def reach(repo_id: str, *, token: str | None) -> None:
+    """Find out whether the Hub answers about a repository, which may be yet to be made.
+
+    Raises:
+        SourceError: No repository can be called so.
+        HubError: The Hub refused or could not be reached.
+    """
+    from timm_encmixer.hub.client import split_revision
+    from timm_encmixer.hub.snapshot import Snapshot, refuse_bad_id
+
+    refuse_bad_id(split_revision(repo_id)[0], where=repo_id)
+    with contextlib.suppress(SourceError):
+        Snapshot.open(repo_id, token=token)
 
 
 def look_up(name: str, *, token: str | None = None, sealed: bool = False) -> Source:
