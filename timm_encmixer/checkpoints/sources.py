@@ -15,11 +15,11 @@ from timm_encmixer.bundled import BUNDLED_FOLDER, BUNDLED_WEIGHTS
 from timm_encmixer.checkpoints.config_file import CONFIG_NAME, SEALED_NAME, WEIGHTS_NAME, path_in, read_config
 from timm_encmixer.checkpoints.header import CheckpointHeader
 from timm_encmixer.checkpoints.record import read_record
-from timm_encmixer.errors import EncMixerError, IntegrityError, SourceError, did_you_mean
+from timm_encmixer.errors import EncMixerError, IntegrityError, SourceError
 from timm_encmixer.files import path_text
 from timm_encmixer.hub.client import HUB_PREFIX, repository_in, split_revision
 from timm_encmixer.hub.snapshot import Snapshot, Token, is_public
-from timm_encmixer.models.listing import is_model, plain_name, similar_names
+from timm_encmixer.models.listing import is_model, plain_name, similar_names, timm_cfg
 from timm_encmixer.models.provenance import Provenance
 from timm_encmixer.scheme import Scheme
 
@@ -174,29 +174,13 @@ def _timm_source(name: str, cache_dir: str | os.PathLike[str] | None, token: Tok
     plain = plain_name(name)
     if "/" in name or name != name.strip() or not is_model(plain):  # before timm is imported
         raise _no_source(name)
-    import timm
-
-    try:
-        cfg = timm.get_pretrained_cfg(plain)
-    except RuntimeError as error:
-        raise _no_tag(name) from error
+    cfg = timm_cfg(plain, given=name)
     if cfg is not None and cfg.file == str(BUNDLED_WEIGHTS):
         return Source(name, path=BUNDLED_FOLDER, timm_name=plain)
     if cfg is None or not cfg.hf_hub_id:
         return Source(name, timm_name=plain)
     repo_id, revision = split_revision(cfg.hf_hub_id)
     return Source(name, repo_id=repo_id, revision=revision, timm_name=plain, cache_dir=cache_dir, token=token)
-
-
-def _no_tag(name: str) -> SourceError:
-    """Say that an architecture has no weights of this tag, and which it has."""
-    import timm
-
-    architecture, _, tag = name.partition(".")
-    tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{plain_name(architecture)}.*")]
-    known = f"its tags are {', '.join(tags)}" if tags else "it has no pretrained weights: give a folder or a .safetensors file"
-    meant = did_you_mean(name, [f"{architecture}.{known}" for known in tags], otherwise=known)
-    return SourceError(name, "a tag of pretrained weights that timm has", repr(tag), meant)
 
 
 def _no_source(name: str) -> SourceError:
