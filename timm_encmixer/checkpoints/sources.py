@@ -16,7 +16,7 @@ from timm_encmixer.checkpoints.config_file import CONFIG_NAME, SEALED_NAME, WEIG
 from timm_encmixer.checkpoints.header import CheckpointHeader
 from timm_encmixer.checkpoints.record import read_record
 from timm_encmixer.errors import EncMixerError, IntegrityError, SourceError
-from timm_encmixer.files import path_text
+from timm_encmixer.files import path_text, similar_paths
 from timm_encmixer.hub.client import HUB_PREFIX, repository_in, split_revision
 from timm_encmixer.hub.snapshot import Snapshot, Token, is_public
 from timm_encmixer.models.listing import is_model, plain_name, similar_names, timm_cfg
@@ -189,11 +189,12 @@ def _no_source(name: str) -> SourceError:
         return SourceError(name, _KINDS, "a name with a space before or after it", f"leave the space out: {name.strip()}")
     repo_id = _OTHERS_PREFIX.sub("", name)
     if _REPO_ID.fullmatch(repo_id):
-        remedy = f"check the path; for a repository of the Hub write {HUB_PREFIX}{repo_id}"
+        remedy = similar_paths(name, otherwise=f"check the path; for a repository of the Hub write {HUB_PREFIX}{repo_id}")
         return SourceError(name, _KINDS, "no such path", remedy)
     if "/" in name or "\\" in name or name.endswith(".safetensors"):
-        return SourceError(name, _KINDS, "no such path", "check the path")
-    remedy = similar_names(name, otherwise="check the path; encmixer models lists the names that timm has")
+        return SourceError(name, _KINDS, "no such path", similar_paths(name))
+    lists = "check the path; encmixer models lists the names that timm has"
+    remedy = similar_paths(name, otherwise=similar_names(name, otherwise=lists))
     return SourceError(name, _KINDS, "nothing of that name", remedy)
 
 

@@ -22,8 +22,8 @@ from timm_encmixer.cli.model_seal import open_, seal
 from timm_encmixer.cli.models import models
 from timm_encmixer.cli.options import BAD_INPUT, NOBODY_READS
 from timm_encmixer.cli.signals import catch_signals, end_interrupted
-from timm_encmixer.cli.words import Commands
-from timm_encmixer.errors import EncMixerError, MissingKeyError
+from timm_encmixer.cli.words import Commands, dashes_meant, option_meant
+from timm_encmixer.errors import RESIZE_REMEDY, EncMixerError, MissingKeyError
 from timm_encmixer.files import file_error
 from timm_encmixer.keys import KEY_VARIABLE, refuse_key_words
 from timm_encmixer.limits import LIMITS
@@ -101,17 +101,18 @@ def main() -> None:
         click.echo(error.format_message())
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
+        if isinstance(error, click.NoSuchOption):
+            error = option_meant(error)
         hint = f"; see {context.command_path} --help" if context is not None else ""
         _fail(" ".join(error.format_message().split()).rstrip(".") + hint)
     except EncMixerError as error:
+        told = _in_options(error)
         if error.shared:  # by the processes of a distributed run: the main one says it
             from timm_encmixer.distributed import exit_on_error
 
             with exit_on_error():
-                raise
-        if isinstance(error, MissingKeyError):  # the remedy is Python's
-            error = MissingKeyError(error.where, error.expected, error.got, _GIVE_A_KEY)
-        _fail(str(error))
+                raise told from error
+        _fail(str(told))
     except KeyboardInterrupt:
         end_interrupted()
     except ModuleNotFoundError as error:
@@ -124,6 +125,17 @@ def main() -> None:
         _fail(str(file_error(error.filename or "output", "a file to use", error)))
 
 
+def _in_options(error: EncMixerError) -> EncMixerError:
+    """Return an error whose remedy is of the command line where it was Python's."""
+    remedy = _GIVE_A_KEY if isinstance(error, MissingKeyError) else error.remedy
+    if "--no-resize" in sys.argv:
+        remedy = remedy.replace(RESIZE_REMEDY, "leave out --no-resize, or resize or crop it first")
+    told = type(error)(error.where, error.expected, error.got, remedy)
+    told.shared = error.shared
+    return told
+
+
 def _fail(message: str) -> None:
-    say("error", message)
+    meant = dashes_meant(cli, sys.argv[1:])
+    say("error", f"{message}; did you mean {' or '.join(meant)}?" if meant else message)
     sys.exit(BAD_INPUT)

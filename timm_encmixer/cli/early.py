@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from timm_encmixer.errors import FileAccessError, KeyFormatError, KeyPermissionWarning, SourceError, TargetExistsError
-from timm_encmixer.files import refuse_existing
+from timm_encmixer.files import refuse_existing, similar_paths
 from timm_encmixer.keys import KeyLike, SecretKey, find_key
 
 if TYPE_CHECKING:
@@ -69,17 +69,23 @@ def free_target(context: click.Context, parameter: click.Parameter, value: Path 
     return value
 
 
-def free_target_in_folder(context: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:
-    """Refuse a target that exists, unless --force was given, or whose folder does not."""
+def in_folder(context: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:
+    """Refuse a target whose folder does not exist."""
     if value is not None and not context.resilient_parsing and not value.parent.exists():
         raise FileAccessError(str(value), "a folder to write into", "no such folder", f"make it first: mkdir -p {value.parent}")
-    return free_target(context, parameter, value)
+    return value
+
+
+def free_target_in_folder(context: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:
+    """Refuse a target that exists, unless --force was given, or whose folder does not."""
+    return free_target(context, parameter, in_folder(context, parameter, value))
 
 
 def existing_images(context: click.Context, parameter: click.Parameter, value: Path) -> Path:
     """Refuse a path of images that does not exist."""
     if not context.resilient_parsing and not os.path.lexists(value):
-        raise FileAccessError(str(value), "an image or a folder of images", "no such path", "check the path")
+        remedy = similar_paths(value)
+        raise FileAccessError(str(value), "an image or a folder of images", "no such path", remedy)
     return value
 
 
@@ -95,7 +101,7 @@ def existing_file(what: str) -> Callable[[click.Context, click.Parameter, str | 
 
     def look(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
         if value is not None and not context.resilient_parsing and not os.path.lexists(value):
-            raise FileAccessError(value, what, "no such path", "check the path")
+            raise FileAccessError(value, what, "no such path", similar_paths(value))
         return value
 
     return look
@@ -156,5 +162,5 @@ def look_up(name: str, *, token: str | None = None, sealed: bool = False) -> Sou
     if source.repo_id is not None:
         _ = source.snapshot
     elif source.path is not None and not os.path.lexists(source.path):
-        raise FileAccessError(name, "a sealed model: a file or hf-hub:ID", "no such path", "check the path")
+        raise FileAccessError(name, "a sealed model: a file or hf-hub:ID", "no such path", similar_paths(name))
     return source
