@@ -10,7 +10,7 @@ import click
 
 from timm_encmixer.audit.extra import require_extra
 from timm_encmixer.audit.names import ATTACK_NAMES, check_names
-from timm_encmixer.cli.early import free_target, look_up
+from timm_encmixer.cli.early import free_target, look_up, refuse_other_key
 from timm_encmixer.cli.options import (
     CHECK_FAILED,
     cipher_option,
@@ -120,6 +120,7 @@ def audit_command(
     source, plain = look_up(model or BUNDLED_MODEL), None if base is None else look_up(base)
     if key is None and source.timm_name is None and source.record is not None:
         raise MissingKeyError(source.name, "the key of the encrypted model", "none", "pass --key")
+    refuse_other_key(source, key)
     from timm_encmixer.audit import run
     from timm_encmixer.audit.report import above, refuse_target, report_table
 

@@ -14,12 +14,22 @@ from typing import TYPE_CHECKING
 
 import click
 
-from timm_encmixer.errors import FileAccessError, KeyFormatError, KeyPermissionWarning, SourceError, TargetExistsError
+from timm_encmixer.errors import (
+    AlreadyEncryptedError,
+    FileAccessError,
+    KeyFormatError,
+    KeyMismatchError,
+    KeyPermissionWarning,
+    NotEncryptedError,
+    SourceError,
+    TargetExistsError,
+)
 from timm_encmixer.files import refuse_existing, similar_paths
 from timm_encmixer.keys import KeyLike, SecretKey, find_key
 
 if TYPE_CHECKING:
     from timm_encmixer.checkpoints.sources import Source
+    from timm_encmixer.scheme import Scheme
 
 _RANKS = ("RANK", "LOCAL_RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")  # set by what starts many processes
 
@@ -164,3 +174,57 @@ def look_up(name: str, *, token: str | None = None, sealed: bool = False) -> Sou
     elif source.path is not None and not os.path.lexists(source.path):
         raise FileAccessError(name, "a sealed model: a file or hf-hub:ID", "no such path", similar_paths(name))
     return source
+
+
+def refuse_encrypted(source: Source, *, remedy: str) -> None:
+    """Refuse an encrypted model where a plain one is needed.
+
+    Raises:
+        AlreadyEncryptedError: It is encrypted.
+    """
+    if _record(source) is not None:
+        raise AlreadyEncryptedError(source.name, "a plain model", "an encrypted one", remedy)
+
+
+def refuse_plain(source: Source, *, remedy: str) -> None:
+    """Refuse a plain model where an encrypted one is needed.
+
+    Raises:
+        NotEncryptedError: It is plain.
+    """
+    if source.timm_name is not None or (_is_readable(source) and source.record is None):
+        raise NotEncryptedError(source.name, "an encrypted model with its record", "a plain model", remedy)
+
+
+def refuse_other_key(source: Source, key: SecretKey | None) -> None:
+    """Refuse a key that is not the one that an encrypted model's record names.
+
+    Raises:
+        KeyMismatchError: It is another one.
+    """
+    record = _record(source)
+    if key is not None and record is not None and record.fingerprint not in (None, key.fingerprint):
+        expected, got = f"the key with fingerprint {record.fingerprint}", f"one with fingerprint {key.fingerprint}"
+        raise KeyMismatchError("--key", expected, got, f"give the key that {source.name} was encrypted with")
+
+
+def refuse_same_key(key: SecretKey, new_key: SecretKey) -> None:
+    """Refuse a new key that is the old one.
+
+    Raises:
+        KeyMismatchError: It is.
+    """
+    if key == new_key:
+        raise KeyMismatchError("--new-key", "another key than the old one", "the same", "make one: encmixer key new PATH")
+
+
+def _record(source: Source) -> Scheme | None:
+    """Return the record of a model, None where it is plain or where only its weights would show one."""
+    return source.record if source.timm_name is None and _is_readable(source) else None
+
+
+def _is_readable(source: Source) -> bool:
+    """Whether a record can be read without the weights: of a repository that has a config, and of what is on this machine."""
+    from timm_encmixer.checkpoints.config_file import CONFIG_NAME
+
+    return source.repo_id is None or CONFIG_NAME in source.snapshot.files

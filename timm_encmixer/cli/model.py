@@ -8,7 +8,17 @@ from typing import Any
 
 import click
 
-from timm_encmixer.cli.early import architecture, existing_images, free_target_in_folder, key_file, look_up
+from timm_encmixer.cli.early import (
+    architecture,
+    existing_images,
+    free_target_in_folder,
+    key_file,
+    look_up,
+    refuse_encrypted,
+    refuse_other_key,
+    refuse_plain,
+    refuse_same_key,
+)
 from timm_encmixer.cli.model_hub import report_commit
 from timm_encmixer.cli.options import (
     CHECK_FAILED,
@@ -31,6 +41,8 @@ from timm_encmixer.cli.options import (
 from timm_encmixer.cli.words import PATH, PATH_TEXT, SOURCE, TIMM_NAME, Choice, Commands
 from timm_encmixer.keys import SecretKey
 
+_GIVE_ENCRYPTED = "give what encmixer model encrypt wrote"
+_PLAIN_FIRST = "give the plain model first, the encrypted one second"
 _DST_OR_PUSH = "give either DST, or hf-hub:ID with --push (and --create-pr or --super-squash)"
 OLD_REVISION_STAYS = "the revision under the old key stays in the repository's history; --super-squash removes it for good"
 
@@ -73,6 +85,7 @@ def model_encrypt(src: str, dst: Path, key: SecretKey, as_json: bool, **options:
     Example: encmixer model encrypt encmixer_256_8_ks5_p4.cifar10 encrypted --key owner.key
     """
     source = look_up(src)
+    refuse_encrypted(source, remedy="decrypt or rotate it instead")
     from timm_encmixer.checkpoints.encryption import encrypt_checkpoint
     from timm_encmixer.models.families import check_name
 
@@ -113,6 +126,8 @@ def model_decrypt(src: str, dst: Path, key: SecretKey, force: bool, as_json: boo
     Example: encmixer model decrypt encrypted plain --key owner.key
     """
     source = look_up(src)
+    refuse_plain(source, remedy=_GIVE_ENCRYPTED)
+    refuse_other_key(source, key)
     from timm_encmixer.checkpoints.encryption import decrypt_checkpoint
 
     scheme = decrypt_checkpoint(source, dst, key, force=force)
@@ -154,7 +169,10 @@ def model_rotate(
     """
     if push != (dst is None) or ((create_pr or super_squash) and not push):
         raise click.UsageError(_DST_OR_PUSH)
+    refuse_same_key(key, new_key)
     source = look_up(src, token=token)
+    refuse_plain(source, remedy=_GIVE_ENCRYPTED)
+    refuse_other_key(source, key)
     if dst is None:
         _rotate_on_hub(
             src, (key, new_key), create_pr=create_pr, super_squash=super_squash, token=token, force=force, as_json=as_json
@@ -211,6 +229,9 @@ def model_verify(
     Example: encmixer model verify plain encrypted --key owner.key --images photos
     """
     sources = look_up(plain), look_up(encrypted)
+    refuse_encrypted(sources[0], remedy=_PLAIN_FIRST)
+    refuse_plain(sources[1], remedy=_PLAIN_FIRST)
+    refuse_other_key(sources[1], key)
     from timm_encmixer.checkpoints.loading import load_model
     from timm_encmixer.evaluation.exactness import verification_table, verify
     from timm_encmixer.images.encryption import open_folder

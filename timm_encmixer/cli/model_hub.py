@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from timm_encmixer.cli.early import existing_file, look_up, reach
+from timm_encmixer.cli.early import existing_file, look_up, reach, refuse_other_key
 from timm_encmixer.cli.options import (
     arch_option,
     cipher_option,
@@ -83,6 +83,7 @@ def push(
     source = look_up(src, token=options["token"])
     if key is None and (source.timm_name is not None or source.record is None):
         raise MissingKeyError(source.name, "a key to encrypt the plain weights with", "none", "pass --key")
+    refuse_other_key(source, key)
     from timm_encmixer.hub.client import repository_in
     from timm_encmixer.publishing.options import PushOptions
     from timm_encmixer.publishing.statements import ask_first

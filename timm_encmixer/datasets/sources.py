@@ -222,12 +222,8 @@ def open_source(src: str, *, commit: str | None = None, token: Token = None) -> 
     if Path(src).exists():
         raise SourceError(src, "a folder, a Hub data set or a URL", "a file", "give the folder that it lies in")
     if not _REPO_ID.fullmatch(repo_id):
-        raise SourceError(
-            src,
-            "a folder, a Hub data set (owner/name) or a URL",
-            "nothing of that name",
-            similar_paths(src, otherwise="check the path or the name"),
-        )
+        remedy = similar_paths(src, otherwise="check the path or the name")
+        raise SourceError(src, "a folder, a Hub data set (owner/name) or a URL", "nothing of that name", remedy)
     if is_offline():
         raise HubError(src, "a folder or a Hub data set", "no such folder, and offline mode", "unset HF_HUB_OFFLINE")
     return HubDataset(open_dataset(src, commit=commit, token=token))
