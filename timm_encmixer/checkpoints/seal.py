@@ -288,7 +288,7 @@ def _recipients(texts: Sequence[str]) -> list[Any]:
 
 
 def _recipient(line: str, *, where: str) -> Any:
-    """Parse one recipient. What is none is not repeated: it may be a secret."""
+    """Parse one recipient. What does not begin as one is not repeated: it may be a secret."""
     pyrage = _pyrage()
     kind = pyrage.ssh if line.startswith("ssh-") else pyrage.x25519
     try:
@@ -296,7 +296,8 @@ def _recipient(line: str, *, where: str) -> Any:
     except Exception as error:  # pyrage.RecipientError, and builtins for other malformed text
         expected = "an age public key (age1...), an ssh public key, or a file of such lines"
         secret = "SECRET" in line.upper() or is_key_text(line)
-        raise SealError(where, expected, "a secret key" if secret else "something else", "age-keygen makes one") from error
+        got = repr(line[:20]) if line.startswith(("age1", "ssh-")) else "a secret key" if secret else "something else"
+        raise SealError(where, expected, got, "age-keygen makes one") from error
 
 
 def _identities(identity: PathLike) -> list[Any]:

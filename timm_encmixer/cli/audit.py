@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from timm_encmixer.audit.extra import require_extra
 from timm_encmixer.audit.names import ATTACK_NAMES, check_names
@@ -46,6 +47,10 @@ class Threshold(click.ParamType):  # type: ignore[type-arg]  # generic in newer 
         if not attack or not 0 <= threshold <= 1:
             self.fail(f"{value!r} is not ATTACK=THRESHOLD with a threshold from 0 to 1", param, ctx)
         return attack, threshold
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Return the attacks whose names begin so; the number is the user's."""
+        return [CompletionItem(f"{name}=") for name in ATTACK_NAMES if name.startswith(incomplete)]
 
 
 @click.command("audit")

@@ -205,7 +205,7 @@ def refuse_other_key(source: Source, key: SecretKey | None) -> None:
     record = _record(source)
     if key is not None and record is not None and record.fingerprint not in (None, key.fingerprint):
         expected, got = f"the key with fingerprint {record.fingerprint}", f"one with fingerprint {key.fingerprint}"
-        raise KeyMismatchError("--key", expected, got, f"give the key that {source.name} was encrypted with")
+        raise KeyMismatchError("--key", expected, got, "ask the model's owner for its key")
 
 
 def refuse_same_key(key: SecretKey, new_key: SecretKey) -> None:

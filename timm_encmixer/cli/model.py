@@ -27,6 +27,7 @@ from timm_encmixer.cli.options import (
     create_pr_option,
     device_option,
     dst_argument,
+    encrypted_src_argument,
     force_option,
     json_option,
     key_option,
@@ -112,7 +113,7 @@ def _constant(scheme: Any) -> str:
 
 
 @model.command("decrypt")
-@src_argument
+@encrypted_src_argument
 @dst_argument
 @key_option
 @force_option
@@ -135,7 +136,7 @@ def model_decrypt(src: str, dst: Path, key: SecretKey, force: bool, as_json: boo
 
 
 @model.command("rotate")
-@src_argument
+@encrypted_src_argument
 @click.argument("dst", type=PATH, callback=free_target_in_folder, required=False)
 @key_option
 @click.option(
@@ -167,7 +168,10 @@ def model_rotate(
     Example: encmixer model rotate encrypted rotated --key owner.key --new-key next.key
     Example: encmixer model rotate hf-hub:me/encmixer-cifar10 --key owner.key --new-key next.key --push
     """
-    if push != (dst is None) or ((create_pr or super_squash) and not push):
+    from timm_encmixer.hub.client import repository_in
+
+    repository = repository_in(src)
+    if push != (dst is None) or ((create_pr or super_squash) and not push) or (push and repository is None):
         raise click.UsageError(_DST_OR_PUSH)
     refuse_same_key(key, new_key)
     source = look_up(src, token=token)
@@ -175,7 +179,13 @@ def model_rotate(
     refuse_other_key(source, key)
     if dst is None:
         _rotate_on_hub(
-            src, (key, new_key), create_pr=create_pr, super_squash=super_squash, token=token, force=force, as_json=as_json
+            str(repository),
+            (key, new_key),
+            create_pr=create_pr,
+            super_squash=super_squash,
+            token=token,
+            force=force,
+            as_json=as_json,
         )
         return
     from timm_encmixer.checkpoints.encryption import rotate_checkpoint
@@ -186,14 +196,10 @@ def model_rotate(
     )
 
 
-def _rotate_on_hub(src: str, keys: tuple[Any, Any], *, super_squash: bool, as_json: bool, **options: Any) -> None:
+def _rotate_on_hub(repository: str, keys: tuple[Any, Any], *, super_squash: bool, as_json: bool, **options: Any) -> None:
     """Rotate a repository's model and report the commit."""
-    from timm_encmixer.hub.client import repository_in
     from timm_encmixer.publishing.rotation import rotate_on_hub
 
-    repository = repository_in(src)
-    if repository is None:
-        raise click.UsageError(_DST_OR_PUSH)
     commit = rotate_on_hub(repository, *keys, super_squash=super_squash, **options)
     if not super_squash:
         logger.warning(OLD_REVISION_STAYS)
@@ -202,7 +208,7 @@ def _rotate_on_hub(src: str, keys: tuple[Any, Any], *, super_squash: bool, as_js
 
 @model.command("verify")
 @click.argument("plain", type=SOURCE)
-@click.argument("encrypted", type=SOURCE)
+@click.argument("encrypted", type=PATH_TEXT)
 @key_option
 @click.option("--images", required=True, type=PATH, callback=existing_images, metavar="DIR", help="Folder of plain images.")
 @limit_option

@@ -116,12 +116,12 @@ class Commands(click.Group):
         return super().resolve_command(ctx, args)
 
 
-def option_meant(error: click.NoSuchOption) -> click.NoSuchOption:
-    """Let the error of an unknown option suggest the one that others call so, where the command has it."""
+def option_meant(error: click.NoSuchOption) -> click.UsageError:
+    """Return the error of an unknown option, with the one that others call so, where the command has it."""
     meant = _OPTION_SYNONYMS.get(error.option_name)
-    if error.ctx is not None and any(meant in parameter.opts for parameter in error.ctx.command.params):
-        error.possibilities = [str(meant)]
-    return error
+    if meant is None or error.ctx is None or not any(meant in parameter.opts for parameter in error.ctx.command.params):
+        return error
+    return click.UsageError(f"No such option '{error.option_name}'; did you mean {meant}?", error.ctx)
 
 
 def dashes_meant(top: click.Group, words: Sequence[str]) -> list[str]:
@@ -170,14 +170,20 @@ def _paths(group: click.Group, path: Sequence[str] = ()) -> Iterator[list[str]]:
             yield from _paths(command, [*path, name])
 
 
-def _model_names() -> list[str]:
-    """Return the names of the models that can be encrypted."""
-    from timm_encmixer.models.support import Table
+def _sources() -> list[str]:
+    from timm_encmixer.models.listing import source_names
 
-    return [support.name for support in Table.read().listed().values() if support.supported]
+    return source_names()
+
+
+def _architectures(*, supported: bool) -> list[str]:
+    from timm_encmixer.models.listing import listed_names
+
+    return listed_names(supported=supported)
 
 
 PATH = _PathType()
-PATH_TEXT = Text()  # a path, or a URL, an id or a recipient in its place
-SOURCE = Text(_model_names)
-TIMM_NAME = Text(_model_names, paths=False)
+PATH_TEXT = Text()  # a path, or a URL, an id or a recipient in its place; an encrypted model, which no name of timm's means
+SOURCE = Text(_sources)
+TIMM_NAME = Text(lambda: _architectures(supported=True), paths=False)
+PATTERN = Text(lambda: _architectures(supported=False), paths=False)

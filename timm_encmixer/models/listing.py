@@ -53,6 +53,19 @@ def is_model(name: str) -> bool:
     return bool(timm.is_model(name))
 
 
+def listed_names(*, supported: bool) -> list[str]:
+    """Return the names of the table's architectures: all, or those that can be encrypted."""
+    return [name for name, support in Table.read().listed().items() if support.supported or not supported]
+
+
+def source_names() -> list[str]:
+    """Return the names of models that can be encrypted; of what this package encrypts as `encmixer_X` also these names."""
+    from timm_encmixer.bundled import BUNDLED_MODEL
+
+    names = [*listed_names(supported=True), BUNDLED_MODEL]
+    return names + [_OURS + name.removeprefix(_PLAIN) for name in names if name.startswith(_PLAIN)]
+
+
 def timm_cfg(name: str, *, given: str = "") -> Any:
     """Return timm's PretrainedCfg of an architecture with or without a tag, None where timm has none of it.
 
