@@ -503,5 +503,5 @@ def test_a_mistyped_tag_of_a_single_files_architecture(tmp_path):
     save_file({"stem.0.weight": torch.zeros(4, 3, 4, 4)}, path)
     encrypt = functools.partial(te.encrypt_checkpoint, path, tmp_path / "new.safetensors", te.SecretKey(bytes(32)), arch=name)
     for call in (encrypt, functools.partial(load_model, path, arch=name)):
-        with pytest.raises(SourceError, match="did you mean convmixer_256_8_ks5_p4[.]cifar10"):
+        with pytest.raises(SourceError, match=r"did you mean convmixer_256_8_ks5_p4\.cifar10"):
             call()
