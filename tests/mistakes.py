@@ -23,13 +23,14 @@ def answer(command: dict) -> dict:
     from timm_encmixer.cli.app import main
 
     out, err, slept = io.StringIO(), io.StringIO(), []
-    absent = dict.fromkeys(command.get("missing", ()))
     nobody = {"side_effect": socket.gaierror(-2, "Name or service not known")} if command.get("nowhere") else {}
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.redirect_stdout(out))
         stack.enter_context(contextlib.redirect_stderr(err))
         stack.enter_context(patch.object(sys, "argv", ["encmixer", *command["words"]]))
-        stack.enter_context(patch.dict(sys.modules, absent))
+        for name in command.get("missing", ()):
+            sys.modules[name] = None
+            stack.callback(sys.modules.pop, name)
         stack.enter_context(patch.object(time, "sleep", slept.append))
         stack.enter_context(patch.object(socket, "getaddrinfo", wraps=socket.getaddrinfo, **nobody))
         code = None

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import os
 import re
@@ -22,6 +23,7 @@ import timm_encmixer as te
 from timm_encmixer.bundled import BUNDLED_FOLDER, BUNDLED_WEIGHTS
 from timm_encmixer.checkpoints.loading import load_model
 from timm_encmixer.checkpoints.schemes import find_scheme
+from timm_encmixer.checkpoints.sources import find_source
 from timm_encmixer.checkpoints.tensor_file import TensorFile
 from timm_encmixer.errors import (
     AlreadyEncryptedError,
@@ -485,3 +487,27 @@ def test_a_folder_does_not_get_the_name_of_a_file(encrypted_folder, key, tmp_pat
     with pytest.raises(SourceError, match="a folder as target of a folder, got the name of a file"):
         te.decrypt_checkpoint(encrypted_folder, tmp_path / "plain.safetensors", key)
     assert not (tmp_path / "plain.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    {
+        "encmixer_256_8_ks5_p4.cifar1": "did you mean encmixer_256_8_ks5_p4.cifar10?",
+        "convmixer_256_8_ks5_p4.cifar1": "did you mean convmixer_256_8_ks5_p4.cifar10?",
+        "vit_base_patch16_224.augreg": "vit_base_patch16_224.augreg_in1k",
+        "vit_tiny_patch16_224.nonsense": "did you mean vit_tiny_patch16_224.augreg_in21k or",
+        "vit_tiny_patch16_224 ": "leave the space out: vit_tiny_patch16_224",
+    }.items(),
+)
+def test_a_mistyped_tag_is_one_error_that_says_what_was_meant(name, meant):
+    with pytest.raises(SourceError, match=re.escape(meant)):
+        find_source(name)
+
+
+def test_a_mistyped_tag_of_a_single_files_architecture(tmp_path):
+    path, name = tmp_path / "m.safetensors", "convmixer_256_8_ks5_p4.cifar1"
+    save_file({"stem.0.weight": torch.zeros(4, 3, 4, 4)}, path)
+    encrypt = functools.partial(te.encrypt_checkpoint, path, tmp_path / "new.safetensors", te.SecretKey(bytes(32)), arch=name)
+    for call in (encrypt, functools.partial(load_model, path, arch=name)):
+        with pytest.raises(SourceError, match=r"did you mean convmixer_256_8_ks5_p4\.cifar10"):
+            call()

@@ -422,13 +422,13 @@ def cipher_unknown(folder, key):
     return "model", "encrypt", NAME, "out", "--key", "owner.key", "--cipher", "rot13"
 
 
-@bad("a plain checkpoint, got an encrypted one")
+@bad("a plain model, got an encrypted one")
 def encrypted_twice(folder, key):
     encrypted_model(folder, key)
     return "model", "encrypt", "enc", "out", "--key", "owner.key"
 
 
-@bad("an encrypted checkpoint with its record, got a plain one")
+@bad("an encrypted model with its record, got a plain model")
 def decrypted_though_plain(folder, key):
     return "model", "decrypt", BUNDLED_FOLDER, "out", "--key", "owner.key"
 
@@ -490,7 +490,7 @@ def key_overwritten(folder, key):
     return "key", "new", "owner.key"
 
 
-@bad("No such file")
+@bad("make it first: mkdir -p none")
 def key_into_no_folder(folder, key):
     return "key", "new", "none/owner.key"
 
@@ -514,7 +514,7 @@ def image_random(folder, key):
     return image_command("encrypt", "x.png", "out.png")
 
 
-@bad("multiples of 4 px, got 30 x 32 px")
+@bad("multiples of 4 px, got 30 x 32 px; leave out --no-resize, or resize or crop it first$")
 def image_of_an_odd_size(folder, key):
     encrypted_model(folder, key)
     Image.new("RGB", (32, 30)).save(folder / "x.png")
@@ -657,7 +657,7 @@ def push_of_a_folder_as_another_architecture(folder, key):
     return "model", "push", "model", "me/x", "--key", "owner.key", "--arch", "convmixer_768_32"
 
 
-@bad("first model: expected a plain model, got an encrypted one; give the plain model first")
+@bad("enc: expected a plain model, got an encrypted one; give the plain model first")
 def verification_of_an_encrypted_model_with_itself(folder, key):
     encrypted_model(folder, key)
     (folder / "data").mkdir()

@@ -98,7 +98,7 @@ def test_the_commands_of_a_client(client, album, key):
 
 def test_what_needs_torch_says_so_in_one_line(client, album):
     with_key = ("--key", "owner.key")
-    for words in (("model", "verify", "encrypted", "encrypted", "--images", "album", *with_key), ("demo",)):
+    for words in (("model", "decrypt", "encrypted", "plain", *with_key), ("demo",)):
         done = run(client, album, "-m", "timm_encmixer", *words)
         assert done.returncode == 2
         assert re.fullmatch(r"encmixer: error: .*the package (torch|timm)\b.*pip install \.\n", done.stderr), done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -19,11 +20,13 @@ from PIL import Image
 import timm_encmixer as te
 from timm_encmixer.bundled import BUNDLED_FOLDER
 from timm_encmixer.cli import early
-from timm_encmixer.cli.app import cli
+from timm_encmixer.cli.app import cli, main
+from timm_encmixer.cli.logs import say
 
-KEY = ("-k", "owner.key")
+KEY, OTHER = ("-k", "owner.key"), ("-k", "other.key")
 MODEL = ("-m", "model")
 ARCH = ("model", "encrypt", "model/model.safetensors", "new.safetensors", *KEY, "--arch", "vit_tinny_patch16_224")
+KEY_FIRST = ("--key", "owner.key")
 RESULTS = ("--eval-results", "eval.jsn")
 
 
@@ -102,6 +105,12 @@ MISTAKES = {
     "nonsense": in_words("No such command 'nonsense'; see encmixer --help", "nonsense"),
     "cipher": in_words("did you mean shuffle", "model", "encrypt", "model", "new", *KEY, "--cipher", "shufle"),
     "attack": in_words("did you mean thumbnail", "audit", "--only", "thumbnial"),
+    "one dash": in_words("ey: expected a key file .*; did you mean --key\\?", "model", "encrypt", "model", "new", "-key", "k"),
+    "option before": in_words("options go after the command: encmixer COMMAND ... --key", *KEY_FIRST, "images", "encrypt"),
+    "option before the verb": in_words("after the command: encmixer model COMMAND ... --key", "model", *KEY_FIRST, "encrypt"),
+    "attack's option": in_words("Did you mean '?--only", "audit", "--attack", "thumbnail"),
+    "help": in_words("did you mean encmixer --help\\?", "help"),
+    "help of a group": in_words("did you mean encmixer model --help\\?", "model", "help"),
     "option": in_words("did you mean '?--images", "eval", *MODEL, *KEY, "--imges", "photos"),
     # models
     "model": in_words("did you mean vit_tiny_patch16_224", "model", "encrypt", "vit_tinny_patch16_224", "new", *KEY),
@@ -115,10 +124,31 @@ MISTAKES = {
     "pattern": in_words("did you mean vit_tiny_patch16_224", "models", "vit_tinny_patch16_224"),
     "part of a name": in_words("'\\*vit\\*' finds the names that contain it", "models", "vit"),
     "arch": in_words("--arch: expected a timm model name, got 'vit_tinny_patch16_224'; did you mean vit_tiny", *ARCH),
+    "model's folder": in_words("enkrypted: .*; did you mean encrypted\\?", "model", "info", "enkrypted"),
+    "model's path": in_words(r"did you mean table/test.parquet\?", "model", "info", "table/tets.parquet"),
+    "space": in_words("a name with a space before or after it; .* vit_tiny", "model", "info", "vit_tiny_patch16_224 "),
+    "folder of a key": in_words("make it first: mkdir -p nodir", "key", "new", "nodir/a.key"),
+    # what the record says: the key and the order
+    "encrypt again": in_words("full: expected a plain model, got an encrypted", "model", "encrypt", "full", "new", *KEY),
+    "decrypt a plain one": in_words("model: expected an encrypted model", "model", "decrypt", "model", "new", *KEY),
+    "decrypt": in_words("expected the key with fingerprint", "model", "decrypt", "full", "new", *OTHER),
+    "rotate a plain one": in_words("expected an encrypted", "model", "rotate", "model", "new", *KEY, "--new-key", "other.key"),
+    "rotate with one key": in_words("got the same", "model", "rotate", "full", "new", *KEY, "--new-key", "owner.key"),
+    "rotate": in_words("the key with", "model", "rotate", "full", "new", *OTHER, "--new-key", "owner.key"),
+    "verify": in_words("the key with fingerprint", "model", "verify", "model", "full", *OTHER, "--images", "photos"),
+    "verify in another order": in_words("give the plain", "model", "verify", "full", "model", *KEY, "--images", "photos"),
+    "verify plain ones": in_words("give the plain", "model", "verify", "model", "model", *KEY, "--images", "photos"),
+    "eval": in_words("the key with fingerprint", "eval", "-m", "full", *OTHER, "--images", "classes"),
+    "audit's key": in_words("the key with fingerprint", "audit", "-m", "full", *OTHER),
+    "push": in_words("the key with fingerprint", "model", "push", "full", "me/m", *OTHER),
     # images and data sets
     "images": in_words(
         "fotos: expected an image or a folder of images, got no such path", "images", "encrypt", "fotos", "c", *KEY, *MODEL
     ),
+    "images beside": in_words("phtos: .*; did you mean photos\\?", "images", "encrypt", "phtos", "c", *KEY, *MODEL),
+    "data beside": in_words("did you mean photos\\?", "eval", *MODEL, *KEY, "--images", "phtos"),
+    "data set beside": in_words("did you mean photos\\?", "dataset", "encrypt", "phtos", "new", *KEY, *MODEL),
+    "URL": in_words("got https://a.b/c; URLs are not fetched", "images", "encrypt", "https://a.b/c", "new", *KEY, *MODEL),
     "images of verify": in_words("fotos: expected", "model", "verify", "model", "model", *KEY, "--images", "fotos"),
     "data": in_words(
         "fotos: expected a folder or a Hub data set, got no such folder", "eval", *MODEL, *KEY, "--images", "fotos"
@@ -133,6 +163,7 @@ MISTAKES = {
     # no network
     "no network": in_words(NO_NETWORK, "model", "encrypt", "hf-hub:me/m", "new", *KEY),
     "no network for a pull": in_words(NO_NETWORK, "model", "pull", "me/m", "new"),
+    "no network for a push": in_words(NO_NETWORK, "model", "push", "full", "me/m", *KEY),
     "no network for an audit": in_words(NO_NETWORK, "audit", "--model", "hf-hub:me/m"),
     "no network for images": in_words(NO_NETWORK, "images", "encrypt", "photos", "new", *KEY, "-m", "hf-hub:me/m"),
     "no network, or mistyped": in_words(
@@ -176,6 +207,7 @@ def answers(tmp_path_factory) -> dict[str, dict]:
     """The answers to all commands of this page, by name."""
     folder = tmp_path_factory.mktemp("mistakes")
     te.SecretKey(bytes(range(32))).save(folder / "owner.key")
+    te.SecretKey(bytes(range(1, 33))).save(folder / "other.key")
     (folder / "model").symlink_to(BUNDLED_FOLDER)
     te.encrypt_checkpoint(BUNDLED_FOLDER, folder / "full", folder / "owner.key")
     for name in ("photos", "classes/a", "classes/b", "table", "plain", "encrypted", EXISTING):
@@ -216,6 +248,67 @@ def test_a_mistake_is_one_line_before_anything_slow_is_imported(name, answers):
     assert "docs/" not in answer["err"]
     assert not answer["loaded"]
     assert answer["slept"] <= 1
+
+
+# ---- a key's own text, typed for anything
+
+
+def with_a_key(text: str):
+    """Yield commands with a key's text in place of any one word, and of an extra one."""
+    for path, command in commands():
+        words = typed(path, command, **({"key": "owner.key"} if any(p.name == "key" for p in command.params) else {}))
+        for place in range(len(words) + 1):
+            yield [*words[:place], text, *words[place:][1:]]
+        for parameter in command.params:
+            if isinstance(parameter, click.Option) and not parameter.is_flag:
+                yield [*words, parameter.opts[0], text]
+                yield [*words, f"{parameter.opts[0]}={text}"]
+
+
+SECRET = te.SecretKey(bytes(range(100, 132)))
+LINE = SECRET._file_text().decode().strip()
+LINES = [words for text in (LINE, f"hf-hub:{LINE}", f"me/{LINE}") for words in with_a_key(text)]
+BARE = [  # these look like a path or a word until it is known that they are none
+    [*before, text]
+    for text in (SECRET.reveal().hex(), base64.urlsafe_b64encode(SECRET.reveal()).decode(), LINE.partition(":")[2])
+    for before in (
+        [],
+        ["models"],
+        ["model", "info"],
+        ["dataset", "info"],
+        ["audit", "--only"],
+        ["eval", *KEY, *MODEL, "--data"],
+    )
+]
+
+
+def parts(text: str) -> set[str]:
+    return {text[start : start + 8] for start in range(len(text) - 7)}
+
+
+@pytest.mark.parametrize("group", [LINES, BARE], ids=["line", "bare"])
+def test_a_keys_text_that_was_typed_is_never_printed(group, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    SECRET.save(tmp_path / "owner.key")
+    secret = parts(LINE.partition(":")[2]) | parts(SECRET.reveal().hex()) | parts(BARE[8][-1])
+    for words in group:
+        monkeypatch.setattr(sys, "argv", ["encmixer", *words])
+        with pytest.raises(SystemExit) as end:
+            main()
+        out, err = capsys.readouterr()
+        assert end.value.code == 2, words
+        assert len(err.splitlines()) == 1, words
+        assert "it may be in your shell's history: rotate to a new key" in err, words
+        assert not {part for part in secret if part in out + err}, words
+    assert [path.name for path in tmp_path.iterdir()] == ["owner.key"]
+
+
+def test_a_warning_and_a_message_of_ours_name_no_key(monkeypatch, capsys):
+    say("warning", f"look at {LINE} again")
+    assert capsys.readouterr().err.startswith("encmixer: warning: look at ENCMIXER-KEY-... again; a key's own text was typed")
+    digest = "ab" * 32  # not typed: a digest
+    say("error", f"expected one line that starts with ENCMIXER-KEY-1: and {digest}")
+    assert capsys.readouterr().err == f"encmixer: error: expected one line that starts with ENCMIXER-KEY-1: and {digest}\n"
 
 
 def test_every_command_that_needs_a_key_or_writes_a_target_is_among_them():
@@ -299,5 +392,10 @@ def test_names_are_completed(tmp_path, monkeypatch):
     names = completed(["model", "encrypt"], "vit_tiny_")
     assert {("plain", "vit_tiny_of_mine"), ("plain", "vit_tiny_patch16_224")} <= set(names)
     assert ("plain", "vit_tiny_patch16_224") in completed(["model", "encrypt", "a", "b", "--arch"], "vit_tiny_")
+    assert ("plain", "encmixer_256_8_ks5_p4.cifar10") in completed(["model", "encrypt"], "encmixer_2")
+    assert ("plain", "convmixer_768_32") in completed(["models"], "convm")
+    assert completed(["audit", "--fail-on"], "wei") == [("plain", "weights_only=")]
+    assert completed(["images", "encrypt", "a", "b", "--model"], "vit_") == [("file", "vit_")]
+    assert completed(["dataset", "decrypt", "a", "b", "--model"], "vit_") == [("file", "vit_")]
     assert completed([], "mode") == [("plain", "model"), ("plain", "models")]
     assert completed(["nothing"], "mode") == completed([], "mode")  # an unknown word is no error while others are typed

@@ -340,3 +340,22 @@ def test_the_command_line(encmixer, encrypted_folder, identity, recipient, tmp_p
     assert wrong.stderr.startswith("encmixer: error: p.age: expected a whole file that was sealed to this")
     assert len(wrong.stderr.splitlines()) == 1
     assert encmixer("model", "seal", encrypted_folder, "q.age").returncode == 2
+
+
+def test_what_is_no_recipient_is_not_repeated(small, key, key_file, tmp_path):
+    """A key file given by mistake for a file of recipients."""
+    text = key_file.read_text().strip()
+    other = tmp_path / "other"
+    other.write_text("a diary: nobody should read it")
+    for recipients, where, got in (
+        (str(key_file), str(key_file), "a secret key"),
+        (text, "recipient", "a secret key"),
+        (key.reveal().hex(), "recipient", "a secret key"),
+        (str(other), str(other), "something else"),
+    ):
+        with pytest.raises(SealError, match=f"got {got}") as caught:
+            te.seal_model(small, tmp_path / "m.age", recipients=[recipients])
+        assert caught.value.where == where
+        for start in range(len(text) - 7):
+            assert text[start : start + 8] not in str(caught.value).replace(str(key_file), "").replace(text[:15], "")
+        assert "diary" not in str(caught.value)

@@ -87,6 +87,9 @@ class ImageError(EncMixerError, ValueError):
     """An image cannot be encrypted, decrypted or read as asked."""
 
 
+RESIZE_REMEDY = "resize or crop it first: create_transform does"  # the command line has other words for it
+
+
 class ImageTypeError(EncMixerError, TypeError):
     """An object is of no image type that the package knows."""
 

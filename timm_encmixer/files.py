@@ -15,6 +15,7 @@ Links are unlinked, never followed.
 from __future__ import annotations
 
 import contextlib
+import difflib
 import errno
 import hashlib
 import os
@@ -49,6 +50,17 @@ def file_error(path: Path | str, action: str, error: OSError) -> FileAccessError
     reason = error.strerror or str(error) or type(error).__name__
     remedy = next((remedy for numbers, remedy in _REMEDIES.items() if error.errno in numbers), "check the path")
     return FileAccessError(str(path), action, reason, remedy)
+
+
+def similar_paths(path: PathLike, *, otherwise: str = "check the path") -> str:
+    """Return the remedy for a path that does not exist: what is spelt like it in its folder; else `otherwise`."""
+    path = Path(path)
+    try:
+        names = [known.name for known in path.parent.iterdir()]
+    except (OSError, ValueError):
+        return otherwise
+    found = difflib.get_close_matches(path.name, names, cutoff=0.75)
+    return f"did you mean {' or '.join(str(path.with_name(name)) for name in found)}?" if found else otherwise
 
 
 def as_path(path: PathLike, *, where: str) -> Path:

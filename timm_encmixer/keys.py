@@ -13,6 +13,7 @@ import os
 import re
 import secrets
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -26,7 +27,10 @@ KEY_BYTES = 32
 KEY_VARIABLE = "TIMM_ENCMIXER_KEY"
 KEY_FILE_PREFIX = "ENCMIXER-KEY-1:"
 _CHECKSUM_BYTES = 4
-_KEY_TEXT = re.compile(r"ENCMIXER-KEY-\d+:|^[0-9a-f]{64}$|^[\w+-]{43}=?$|^[\w+-]{48}$", re.IGNORECASE)
+_KEY_LINE = r"ENCMIXER-KEY-\d+(:|%3A)"  # also as an address has it
+_KEY_TEXT = re.compile(rf"{_KEY_LINE}|^[0-9a-f]{{64}}$|^[\w+-]{{43}}=?$|^[\w+-]{{48}}$", re.IGNORECASE)
+_WHOLE_LINE = re.compile(rf"{_KEY_LINE}[\w+/=%-]{{8,}}", re.IGNORECASE)
+_TYPED = "it may be in your shell's history: rotate to a new key"
 _LONGEST_FILE_BYTES = 4096
 
 
@@ -177,8 +181,40 @@ def _refuse_key_text(path: str | os.PathLike[str], where: str) -> None:
         KeyFormatError: It is a key file's line, or what a key looks like in hexadecimal or base64.
     """
     text = os.fspath(path) if isinstance(path, os.PathLike) else path
-    if isinstance(text, str) and _KEY_TEXT.search(text) and not Path(text).is_file():
-        raise KeyFormatError(where, "the path of a key file", "a key's own text", "give the path, and rotate to a new key")
+    if isinstance(text, str) and is_key_text(text) and not Path(text).is_file():
+        raise KeyFormatError(where, "the path of a key file", "a key's own text", f"give the path; {_TYPED}")
+
+
+def is_key_text(text: str) -> bool:
+    """Whether a text holds a key file's line, or is what a key looks like in hexadecimal or base64."""
+    return _KEY_TEXT.search(text) is not None
+
+
+def refuse_key_words(words: Sequence[str]) -> None:
+    """Refuse a command that has a key file's line in any of its words: nothing of it is to be written or sent anywhere.
+
+    Raises:
+        KeyFormatError: One has.
+    """
+    for before, word in zip(("", *words), words, strict=False):
+        if re.search(_KEY_LINE, word, re.IGNORECASE):
+            option = word.partition("=")[0] if word.startswith("--") and "=" in word else before
+            _refuse_key_text(word, option if re.fullmatch("--?[a-z-]+", option) else "command line")
+
+
+def without_key_text(message: str, words: Sequence[str]) -> str:
+    """Return a message without a key file's line, and without words that look like a key in hexadecimal or base64.
+
+    Args:
+        message: The message.
+        words: What the user typed. Only these are taken for bare keys, unless there is such a path: messages name digests too.
+    """
+    values = [value for word in words for value in (word, word.partition("=")[2])]
+    bare = [value for value in values if is_key_text(value) and not Path(value).exists()]
+    masked = _WHOLE_LINE.sub("ENCMIXER-KEY-...", message)
+    for value in bare:
+        masked = masked.replace(value, "...")
+    return masked if masked == message else f"{masked}; a key's own text was typed: {_TYPED}"
 
 
 KeyLike = SecretKey | str | os.PathLike[str]  # a key, or the path of its file

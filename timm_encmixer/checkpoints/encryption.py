@@ -30,6 +30,7 @@ from timm_encmixer.keys import KeyLike, SecretKey, find_key
 from timm_encmixer.models.bare import bare_model
 from timm_encmixer.models.edits import ConstantFold
 from timm_encmixer.models.encryption import planned, rotated_scheme
+from timm_encmixer.models.listing import timm_cfg
 from timm_encmixer.models.patch_stem import find_stem
 from timm_encmixer.models.plan import EncryptionPlan, plan_encryption
 from timm_encmixer.models.pretrained_cfg import cfg_dict, per_channel, preprocessing_of
@@ -174,7 +175,7 @@ def _described(
         architecture, cfg = str(source.config["architecture"]), source.config["pretrained_cfg"]
     elif arch is not None:
         architecture = arch.partition(".")[0]
-        known = timm.get_pretrained_cfg(arch) if timm.is_model(architecture) else None
+        known = timm_cfg(arch) if timm.is_model(architecture) else None
         cfg = cfg_dict(known) if known is not None else {}
     elif mean is not None and stem_stride is not None:
         return _Described(None, {}, first_conv or _stem_by_shape(source.weights, len(per_channel("mean", mean))), None)

@@ -16,6 +16,7 @@ from timm_encmixer.checkpoints.config_file import CONFIG_NAME, LOCAL_PREFIX
 from timm_encmixer.checkpoints.sources import SourceLike, find_source
 from timm_encmixer.errors import CheckpointError, EncMixerError, SourceError, warn_caller
 from timm_encmixer.models.bare import bare_model
+from timm_encmixer.models.listing import timm_cfg
 from timm_encmixer.models.record import attach_scheme, check_stem, scheme_of
 
 ModelLike = nn.Module | SourceLike
@@ -93,7 +94,7 @@ def _load_single_file(checkpoint: Checkpoint, arch: str | None) -> nn.Module:
     name = arch or (scheme.base_architecture if scheme is not None else None)
     if name is None or not timm.is_model(name):
         raise SourceError(where, "the architecture of a single file", repr(name), "pass --arch NAME")
-    cfg = timm.get_pretrained_cfg(name)
+    cfg = timm_cfg(name)
     classifier = f"{cfg.classifier}.weight" if cfg is not None else ""
     weights = checkpoint.weights
     classes: dict[str, Any] = {"num_classes": weights.shape(classifier)[0]} if classifier in weights.entries else {}

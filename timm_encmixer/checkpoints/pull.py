@@ -41,16 +41,17 @@ def pull_from_hub(
         CheckpointError, SchemeError: The files are malformed or do not belong together.
     """
     repo_id, named = split_revision(repo_id)
-    snapshot = Snapshot.open(repo_id, revision=revision or named, cache_dir=cache_dir, token=token)
+    return _pulled(Snapshot.open(repo_id, revision=revision or named, cache_dir=cache_dir, token=token))
+
+
+def _pulled(snapshot: Snapshot) -> Path:
     checkpoint = Checkpoint.open(fetch_files(snapshot, CONFIG_NAME, WEIGHTS_NAME))
     assert checkpoint.config is not None  # it is a folder
     check_weights(checkpoint.weights, checkpoint.config, where=snapshot.where)
     return checkpoint.path
 
 
-def pull_to_folder(
-    repo_id: str, dst: str | os.PathLike[str], *, revision: str | None = None, token: Token = None, force: bool = False
-) -> Path:
+def pull_to_folder(snapshot: Snapshot, dst: str | os.PathLike[str], *, force: bool = False) -> Path:
     """Fetch a model as `pull_from_hub` does and copy it to a folder of one's own, at every moment absent, old or whole.
 
     Raises:
@@ -59,7 +60,7 @@ def pull_to_folder(
     """
     dst = as_path(dst, where="dst")
     refuse_existing(dst, overwrite=force)
-    source = pull_from_hub(repo_id, revision=revision, token=token)
+    source = _pulled(snapshot)
     with replacing_folder(dst, overwrite=force, owned=OWNED_NAMES) as folder:
         for name in sorted(OWNED_NAMES):
             shutil.copyfile(source / name, folder / name)

@@ -31,6 +31,7 @@ from timm_encmixer.files import (
     replacing_folder,
     scratch_folder,
 )
+from timm_encmixer.keys import is_key_text
 
 _BLOCK_BYTES = 512  # of a tar file
 _BUFFER_BYTES = 1 << 20
@@ -282,19 +283,21 @@ def _recipients(texts: Sequence[str]) -> list[Any]:
             raise SealError(text, "a file of recipients to read", type(error).__name__, "age-keygen makes one") from error
         for line in (line.strip() for line in lines):
             if line and not line.startswith("#"):
-                keys.append(_recipient(line))
+                keys.append(_recipient(line, where=text if is_file else "recipient"))
     return keys
 
 
-def _recipient(line: str) -> Any:
+def _recipient(line: str, *, where: str) -> Any:
+    """Parse one recipient. What does not begin as one is not repeated: it may be a secret."""
     pyrage = _pyrage()
     kind = pyrage.ssh if line.startswith("ssh-") else pyrage.x25519
     try:
         return kind.Recipient.from_str(line)
     except Exception as error:  # pyrage.RecipientError, and builtins for other malformed text
         expected = "an age public key (age1...), an ssh public key, or a file of such lines"
-        got = "a secret key" if "SECRET" in line.upper() else repr(line[:20])
-        raise SealError("recipient", expected, got, "age-keygen makes one") from error
+        secret = "SECRET" in line.upper() or is_key_text(line)
+        got = repr(line[:20]) if line.startswith(("age1", "ssh-")) else "a secret key" if secret else "something else"
+        raise SealError(where, expected, got, "age-keygen makes one") from error
 
 
 def _identities(identity: PathLike) -> list[Any]:

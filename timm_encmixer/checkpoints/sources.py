@@ -16,10 +16,10 @@ from timm_encmixer.checkpoints.config_file import CONFIG_NAME, SEALED_NAME, WEIG
 from timm_encmixer.checkpoints.header import CheckpointHeader
 from timm_encmixer.checkpoints.record import read_record
 from timm_encmixer.errors import EncMixerError, IntegrityError, SourceError
-from timm_encmixer.files import path_text
+from timm_encmixer.files import path_text, similar_paths
 from timm_encmixer.hub.client import HUB_PREFIX, repository_in, split_revision
 from timm_encmixer.hub.snapshot import Snapshot, Token, is_public
-from timm_encmixer.models.listing import is_model, plain_name, similar_names
+from timm_encmixer.models.listing import is_model, plain_name, similar_names, timm_cfg
 from timm_encmixer.models.provenance import Provenance
 from timm_encmixer.scheme import Scheme
 
@@ -172,11 +172,9 @@ def open_checkpoint(src: SourceLike) -> Checkpoint:
 
 def _timm_source(name: str, cache_dir: str | os.PathLike[str] | None, token: Token) -> Source:
     plain = plain_name(name)
-    if "/" in name or not is_model(plain):  # before timm is imported
+    if "/" in name or name != name.strip() or not is_model(plain):  # before timm is imported
         raise _no_source(name)
-    import timm
-
-    cfg = timm.get_pretrained_cfg(plain)
+    cfg = timm_cfg(plain, given=name)
     if cfg is not None and cfg.file == str(BUNDLED_WEIGHTS):
         return Source(name, path=BUNDLED_FOLDER, timm_name=plain)
     if cfg is None or not cfg.hf_hub_id:
@@ -187,13 +185,16 @@ def _timm_source(name: str, cache_dir: str | os.PathLike[str] | None, token: Tok
 
 def _no_source(name: str) -> SourceError:
     """Say that a name means nothing, and what it may have meant."""
+    if name != name.strip():
+        return SourceError(name, _KINDS, "a name with a space before or after it", f"leave the space out: {name.strip()}")
     repo_id = _OTHERS_PREFIX.sub("", name)
     if _REPO_ID.fullmatch(repo_id):
-        remedy = f"check the path; for a repository of the Hub write {HUB_PREFIX}{repo_id}"
+        remedy = similar_paths(name, otherwise=f"check the path; for a repository of the Hub write {HUB_PREFIX}{repo_id}")
         return SourceError(name, _KINDS, "no such path", remedy)
     if "/" in name or "\\" in name or name.endswith(".safetensors"):
-        return SourceError(name, _KINDS, "no such path", "check the path")
-    remedy = similar_names(name, otherwise="check the path; encmixer models lists the names that timm has")
+        return SourceError(name, _KINDS, "no such path", similar_paths(name))
+    lists = "check the path; encmixer models lists the names that timm has"
+    remedy = similar_paths(name, otherwise=similar_names(name, otherwise=lists))
     return SourceError(name, _KINDS, "nothing of that name", remedy)
 
 

@@ -12,7 +12,7 @@ from timm_encmixer.ciphers.derivation import derive_map
 from timm_encmixer.ciphers.formats import as_array
 from timm_encmixer.ciphers.keyed_map import KeyedMap
 from timm_encmixer.ciphers.signed_permutation import SignedPermutation
-from timm_encmixer.errors import ImageError, KeyMismatchError, SchemeError, SecretLeakError
+from timm_encmixer.errors import RESIZE_REMEDY, ImageError, KeyMismatchError, SchemeError, SecretLeakError
 from timm_encmixer.keys import KeyLike, find_key
 from timm_encmixer.scheme import Scheme
 
@@ -165,11 +165,11 @@ def check_size(scheme: Scheme, height: int, width: int) -> None:
             "image",
             f"height and width that are multiples of {patch} px",
             f"{height} x {width} px",
-            "resize or crop it first: create_transform does",
+            RESIZE_REMEDY,
         )
     if scheme.grid not in (None, (height // patch, width // patch)):
         assert scheme.grid is not None  # or it would be among these
         rows, columns = scheme.grid
         expected = f"{rows * patch} x {columns * patch} px, the one size whose blocks the scheme permutes"
-        remedy = "resize or crop it first: create_transform does"
+        remedy = RESIZE_REMEDY
         raise ImageError("image", expected, f"{height} x {width} px", remedy)

@@ -15,17 +15,17 @@ from timm_encmixer.cli.dataset import dataset
 from timm_encmixer.cli.evaluation import demo, evaluate_command
 from timm_encmixer.cli.images import images
 from timm_encmixer.cli.key import key
-from timm_encmixer.cli.logs import start_logging, take_log_options
+from timm_encmixer.cli.logs import say, start_logging, take_log_options
 from timm_encmixer.cli.model import model
 from timm_encmixer.cli.model_hub import pull, push
 from timm_encmixer.cli.model_seal import open_, seal
 from timm_encmixer.cli.models import models
 from timm_encmixer.cli.options import BAD_INPUT, NOBODY_READS
 from timm_encmixer.cli.signals import catch_signals, end_interrupted
-from timm_encmixer.cli.words import Commands
-from timm_encmixer.errors import EncMixerError, MissingKeyError, of_full_installation
+from timm_encmixer.cli.words import Commands, dashes_meant, option_meant
+from timm_encmixer.errors import RESIZE_REMEDY, EncMixerError, MissingKeyError, of_full_installation
 from timm_encmixer.files import file_error
-from timm_encmixer.keys import KEY_VARIABLE
+from timm_encmixer.keys import KEY_VARIABLE, refuse_key_words
 from timm_encmixer.limits import LIMITS
 
 _GIVE_A_KEY = f"give --key FILE, or set {KEY_VARIABLE} to one; encmixer key new owner.key makes one"
@@ -93,29 +93,42 @@ def main() -> None:
     catch_signals()
     start_logging()
     try:
+        refuse_key_words(sys.argv[1:])
         with of_full_installation("this command"):
             sys.exit(cli.main(prog_name="encmixer", standalone_mode=False) or 0)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
+        if isinstance(error, click.NoSuchOption):
+            error = option_meant(error)
         hint = f"; see {context.command_path} --help" if context is not None else ""
         _fail(" ".join(error.format_message().split()).rstrip(".") + hint)
     except EncMixerError as error:
+        told = _in_options(error)
         if error.shared:  # by the processes of a distributed run: the main one says it
             from timm_encmixer.distributed import exit_on_error
 
             with exit_on_error():
-                raise
-        if isinstance(error, MissingKeyError):  # the remedy is Python's
-            error = MissingKeyError(error.where, error.expected, error.got, _GIVE_A_KEY)
-        _fail(str(error))
+                raise told from error
+        _fail(str(told))
     except KeyboardInterrupt:
         end_interrupted()
     except OSError as error:
         _fail(str(file_error(error.filename or "output", "a file to use", error)))
 
 
+def _in_options(error: EncMixerError) -> EncMixerError:
+    """Return an error whose remedy is of the command line where it was Python's."""
+    remedy = _GIVE_A_KEY if isinstance(error, MissingKeyError) else error.remedy
+    if "--no-resize" in sys.argv:
+        remedy = remedy.replace(RESIZE_REMEDY, "leave out --no-resize, or resize or crop it first")
+    told = type(error)(error.where, error.expected, error.got, remedy)
+    told.shared = error.shared
+    return told
+
+
 def _fail(message: str) -> None:
-    click.echo(f"encmixer: error: {message}", err=True)
+    meant = dashes_meant(cli, sys.argv[1:])
+    say("error", f"{message}; did you mean {' or '.join(meant)}?" if meant else message)
     sys.exit(BAD_INPUT)

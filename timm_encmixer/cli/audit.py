@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from timm_encmixer.audit.extra import require_extra
 from timm_encmixer.audit.names import ATTACK_NAMES, check_names
-from timm_encmixer.cli.early import free_target, look_up
+from timm_encmixer.cli.early import free_target, look_up, refuse_other_key
 from timm_encmixer.cli.options import (
     CHECK_FAILED,
     cipher_option,
@@ -46,6 +47,10 @@ class Threshold(click.ParamType):  # type: ignore[type-arg]  # generic in newer 
         if not attack or not 0 <= threshold <= 1:
             self.fail(f"{value!r} is not ATTACK=THRESHOLD with a threshold from 0 to 1", param, ctx)
         return attack, threshold
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Return the attacks whose names begin so; the number is the user's."""
+        return [CompletionItem(f"{name}=") for name in ATTACK_NAMES if name.startswith(incomplete)]
 
 
 @click.command("audit")
@@ -120,6 +125,7 @@ def audit_command(
     source, plain = look_up(model or BUNDLED_MODEL), None if base is None else look_up(base)
     if key is None and source.timm_name is None and source.record is not None:
         raise MissingKeyError(source.name, "the key of the encrypted model", "none", "pass --key")
+    refuse_other_key(source, key)
     from timm_encmixer.audit import run
     from timm_encmixer.audit.report import above, refuse_target, report_table
 

@@ -108,7 +108,7 @@ def dataset_encrypt(
 @click.argument("src", type=PATH_TEXT)
 @click.argument("dst", type=PATH, callback=folder_or_none)
 @key_if_alone_option
-@model_option("Whose record to use; default: the one in the data set's manifest.")
+@model_option("Whose record to use; default: the one in the data set's manifest.", encrypted=True)
 @strict_option
 @_shared
 def dataset_decrypt(src: str, dst: Path, key: KeyLike | None, model: str | None, as_json: bool, **options: Any) -> None:

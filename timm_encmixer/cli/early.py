@@ -5,6 +5,7 @@ Where the work is done everything is looked at again, and that look decides: som
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
 from collections.abc import Callable
@@ -13,12 +14,22 @@ from typing import TYPE_CHECKING
 
 import click
 
-from timm_encmixer.errors import FileAccessError, KeyFormatError, KeyPermissionWarning, SourceError, TargetExistsError
-from timm_encmixer.files import refuse_existing
+from timm_encmixer.errors import (
+    AlreadyEncryptedError,
+    FileAccessError,
+    KeyFormatError,
+    KeyMismatchError,
+    KeyPermissionWarning,
+    NotEncryptedError,
+    SourceError,
+    TargetExistsError,
+)
+from timm_encmixer.files import refuse_existing, similar_paths
 from timm_encmixer.keys import KeyLike, SecretKey, find_key
 
 if TYPE_CHECKING:
     from timm_encmixer.checkpoints.sources import Source
+    from timm_encmixer.scheme import Scheme
 
 _RANKS = ("RANK", "LOCAL_RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")  # set by what starts many processes
 
@@ -68,17 +79,23 @@ def free_target(context: click.Context, parameter: click.Parameter, value: Path 
     return value
 
 
-def free_target_in_folder(context: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:
-    """Refuse a target that exists, unless --force was given, or whose folder does not."""
+def in_folder(context: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:
+    """Refuse a target whose folder does not exist."""
     if value is not None and not context.resilient_parsing and not value.parent.exists():
         raise FileAccessError(str(value), "a folder to write into", "no such folder", f"make it first: mkdir -p {value.parent}")
-    return free_target(context, parameter, value)
+    return value
+
+
+def free_target_in_folder(context: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:
+    """Refuse a target that exists, unless --force was given, or whose folder does not."""
+    return free_target(context, parameter, in_folder(context, parameter, value))
 
 
 def existing_images(context: click.Context, parameter: click.Parameter, value: Path) -> Path:
     """Refuse a path of images that does not exist."""
     if not context.resilient_parsing and not os.path.lexists(value):
-        raise FileAccessError(str(value), "an image or a folder of images", "no such path", "check the path")
+        remedy = similar_paths(value)
+        raise FileAccessError(str(value), "an image or a folder of images", "no such path", remedy)
     return value
 
 
@@ -94,7 +111,7 @@ def existing_file(what: str) -> Callable[[click.Context, click.Parameter, str | 
 
     def look(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
         if value is not None and not context.resilient_parsing and not os.path.lexists(value):
-            raise FileAccessError(value, what, "no such path", "check the path")
+            raise FileAccessError(value, what, "no such path", similar_paths(value))
         return value
 
     return look
@@ -126,6 +143,21 @@ def many_processes(context: click.Context, parameter: click.Parameter, value: in
         raise click.BadParameter(f"one process uses one core; for {value} of them run: {launch} {words} ...")
 
 
+def reach(repo_id: str, *, token: str | None) -> None:
+    """Find out whether the Hub answers about a repository, which may be yet to be made.
+
+    Raises:
+        SourceError: No repository can be called so.
+        HubError: The Hub refused or could not be reached.
+    """
+    from timm_encmixer.hub.client import split_revision
+    from timm_encmixer.hub.snapshot import Snapshot, refuse_bad_id
+
+    refuse_bad_id(split_revision(repo_id)[0], where=repo_id)
+    with contextlib.suppress(SourceError):
+        Snapshot.open(repo_id, token=token)
+
+
 def look_up(name: str, *, token: str | None = None, sealed: bool = False) -> Source:
     """Find out what the name of a model means, and of a repository of the Hub that it is there and answers.
 
@@ -140,5 +172,59 @@ def look_up(name: str, *, token: str | None = None, sealed: bool = False) -> Sou
     if source.repo_id is not None:
         _ = source.snapshot
     elif source.path is not None and not os.path.lexists(source.path):
-        raise FileAccessError(name, "a sealed model: a file or hf-hub:ID", "no such path", "check the path")
+        raise FileAccessError(name, "a sealed model: a file or hf-hub:ID", "no such path", similar_paths(name))
     return source
+
+
+def refuse_encrypted(source: Source, *, remedy: str) -> None:
+    """Refuse an encrypted model where a plain one is needed.
+
+    Raises:
+        AlreadyEncryptedError: It is encrypted.
+    """
+    if _record(source) is not None:
+        raise AlreadyEncryptedError(source.name, "a plain model", "an encrypted one", remedy)
+
+
+def refuse_plain(source: Source, *, remedy: str) -> None:
+    """Refuse a plain model where an encrypted one is needed.
+
+    Raises:
+        NotEncryptedError: It is plain.
+    """
+    if source.timm_name is not None or (_is_readable(source) and source.record is None):
+        raise NotEncryptedError(source.name, "an encrypted model with its record", "a plain model", remedy)
+
+
+def refuse_other_key(source: Source, key: SecretKey | None) -> None:
+    """Refuse a key that is not the one that an encrypted model's record names.
+
+    Raises:
+        KeyMismatchError: It is another one.
+    """
+    record = _record(source)
+    if key is not None and record is not None and record.fingerprint not in (None, key.fingerprint):
+        expected, got = f"the key with fingerprint {record.fingerprint}", f"one with fingerprint {key.fingerprint}"
+        raise KeyMismatchError("--key", expected, got, "ask the model's owner for its key")
+
+
+def refuse_same_key(key: SecretKey, new_key: SecretKey) -> None:
+    """Refuse a new key that is the old one.
+
+    Raises:
+        KeyMismatchError: It is.
+    """
+    if key == new_key:
+        raise KeyMismatchError("--new-key", "another key than the old one", "the same", "make one: encmixer key new PATH")
+
+
+def _record(source: Source) -> Scheme | None:
+    """Return the record of a model, None where it is plain or where only its weights would show one."""
+    return source.record if source.timm_name is None and _is_readable(source) else None
+
+
+def _is_readable(source: Source) -> bool:
+    """Whether a record can be read without the weights: of a repository that has a config, and of what is on this machine."""
+    from timm_encmixer.checkpoints.config_file import CONFIG_NAME
+
+    return source.repo_id is None or CONFIG_NAME in source.snapshot.files

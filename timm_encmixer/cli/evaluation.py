@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from timm_encmixer.cli.early import folder_or_none, look_up
+from timm_encmixer.cli.early import folder_or_none, look_up, refuse_other_key
 from timm_encmixer.cli.options import (
     arch_option,
     cipher_option,
@@ -87,6 +87,7 @@ def evaluate_command(
 
     find_data(data)
     source = look_up(model)
+    refuse_other_key(source, key)
     from timm_encmixer.checkpoints.loading import load_model
     from timm_encmixer.evaluation.accuracy import evaluate, evaluation_table
     from timm_encmixer.images.labelled import open_labelled_images

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from timm_encmixer.cli.early import load_key
+from timm_encmixer.cli.early import in_folder, load_key
 from timm_encmixer.cli.options import json_option, report
 from timm_encmixer.cli.words import PATH, Commands
 
@@ -17,7 +17,7 @@ def key() -> None:
 
 
 @key.command("new")
-@click.argument("path", type=PATH)
+@click.argument("path", type=PATH, callback=in_folder)
 def key_new(path: Path) -> None:
     """Write a new key to PATH, readable by you alone.
 

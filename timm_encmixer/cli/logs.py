@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+from timm_encmixer.keys import without_key_text
+
 LEVELS = ("error", "warning", "info", "debug")
 _PACKAGE = logging.getLogger("timm_encmixer")
 
@@ -18,8 +20,12 @@ class _Lines(logging.Handler):
     """Writes log records as lines; to the stderr of the moment, which tests and progress bars replace."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        text = " ".join(record.getMessage().split())
-        click.echo(f"encmixer: {record.levelname.lower()}: {text}", err=True)
+        say(record.levelname.lower(), " ".join(record.getMessage().split()))
+
+
+def say(level: str, text: str) -> None:
+    """Write a line to stderr, without a key's own text that a user may have typed."""
+    click.echo(f"encmixer: {level}: {without_key_text(text, sys.argv[1:])}", err=True)
 
 
 def start_logging() -> None:

@@ -8,7 +8,17 @@ from typing import Any
 
 import click
 
-from timm_encmixer.cli.early import architecture, existing_images, free_target_in_folder, key_file, look_up
+from timm_encmixer.cli.early import (
+    architecture,
+    existing_images,
+    free_target_in_folder,
+    key_file,
+    look_up,
+    refuse_encrypted,
+    refuse_other_key,
+    refuse_plain,
+    refuse_same_key,
+)
 from timm_encmixer.cli.model_hub import report_commit
 from timm_encmixer.cli.options import (
     CHECK_FAILED,
@@ -17,6 +27,7 @@ from timm_encmixer.cli.options import (
     create_pr_option,
     device_option,
     dst_argument,
+    encrypted_src_argument,
     force_option,
     json_option,
     key_option,
@@ -31,6 +42,8 @@ from timm_encmixer.cli.options import (
 from timm_encmixer.cli.words import PATH, PATH_TEXT, SOURCE, TIMM_NAME, Choice, Commands
 from timm_encmixer.keys import SecretKey
 
+_GIVE_ENCRYPTED = "give what encmixer model encrypt wrote"
+_PLAIN_FIRST = "give the plain model first, the encrypted one second"
 _DST_OR_PUSH = "give either DST, or hf-hub:ID with --push (and --create-pr or --super-squash)"
 OLD_REVISION_STAYS = "the revision under the old key stays in the repository's history; --super-squash removes it for good"
 
@@ -73,6 +86,7 @@ def model_encrypt(src: str, dst: Path, key: SecretKey, as_json: bool, **options:
     Example: encmixer model encrypt encmixer_256_8_ks5_p4.cifar10 encrypted --key owner.key
     """
     source = look_up(src)
+    refuse_encrypted(source, remedy="decrypt or rotate it instead")
     from timm_encmixer.checkpoints.encryption import encrypt_checkpoint
     from timm_encmixer.models.families import check_name
 
@@ -103,7 +117,7 @@ def _constant(scheme: Any) -> str:
 
 
 @model.command("decrypt")
-@src_argument
+@encrypted_src_argument
 @dst_argument
 @key_option
 @force_option
@@ -117,6 +131,8 @@ def model_decrypt(src: str, dst: Path, key: SecretKey, force: bool, as_json: boo
     Example: encmixer model decrypt encrypted plain --key owner.key
     """
     source = look_up(src)
+    refuse_plain(source, remedy=_GIVE_ENCRYPTED)
+    refuse_other_key(source, key)
     from timm_encmixer.checkpoints.encryption import decrypt_checkpoint
 
     scheme = decrypt_checkpoint(source, dst, key, force=force)
@@ -124,7 +140,7 @@ def model_decrypt(src: str, dst: Path, key: SecretKey, force: bool, as_json: boo
 
 
 @model.command("rotate")
-@src_argument
+@encrypted_src_argument
 @click.argument("dst", type=PATH, callback=free_target_in_folder, required=False)
 @key_option
 @click.option(
@@ -156,12 +172,24 @@ def model_rotate(
     Example: encmixer model rotate encrypted rotated --key owner.key --new-key next.key
     Example: encmixer model rotate hf-hub:me/encmixer-cifar10 --key owner.key --new-key next.key --push
     """
-    if push != (dst is None) or ((create_pr or super_squash) and not push):
+    from timm_encmixer.hub.client import repository_in
+
+    repository = repository_in(src)
+    if push != (dst is None) or ((create_pr or super_squash) and not push) or (push and repository is None):
         raise click.UsageError(_DST_OR_PUSH)
+    refuse_same_key(key, new_key)
     source = look_up(src, token=token)
+    refuse_plain(source, remedy=_GIVE_ENCRYPTED)
+    refuse_other_key(source, key)
     if dst is None:
         _rotate_on_hub(
-            src, (key, new_key), create_pr=create_pr, super_squash=super_squash, token=token, force=force, as_json=as_json
+            str(repository),
+            (key, new_key),
+            create_pr=create_pr,
+            super_squash=super_squash,
+            token=token,
+            force=force,
+            as_json=as_json,
         )
         return
     from timm_encmixer.checkpoints.encryption import rotate_checkpoint
@@ -172,14 +200,10 @@ def model_rotate(
     )
 
 
-def _rotate_on_hub(src: str, keys: tuple[Any, Any], *, super_squash: bool, as_json: bool, **options: Any) -> None:
+def _rotate_on_hub(repository: str, keys: tuple[Any, Any], *, super_squash: bool, as_json: bool, **options: Any) -> None:
     """Rotate a repository's model and report the commit."""
-    from timm_encmixer.hub.client import repository_in
     from timm_encmixer.publishing.rotation import rotate_on_hub
 
-    repository = repository_in(src)
-    if repository is None:
-        raise click.UsageError(_DST_OR_PUSH)
     commit = rotate_on_hub(repository, *keys, super_squash=super_squash, **options)
     if not super_squash:
         logger.warning(OLD_REVISION_STAYS)
@@ -188,7 +212,7 @@ def _rotate_on_hub(src: str, keys: tuple[Any, Any], *, super_squash: bool, as_js
 
 @model.command("verify")
 @click.argument("plain", type=SOURCE)
-@click.argument("encrypted", type=SOURCE)
+@click.argument("encrypted", type=PATH_TEXT)
 @key_option
 @click.option("--images", required=True, type=PATH, callback=existing_images, metavar="DIR", help="Folder of plain images.")
 @limit_option
@@ -215,6 +239,9 @@ def model_verify(
     Example: encmixer model verify plain encrypted --key owner.key --images photos
     """
     sources = look_up(plain), look_up(encrypted)
+    refuse_encrypted(sources[0], remedy=_PLAIN_FIRST)
+    refuse_plain(sources[1], remedy=_PLAIN_FIRST)
+    refuse_other_key(sources[1], key)
     from timm_encmixer.checkpoints.loading import load_model
     from timm_encmixer.evaluation.exactness import verification_table, verify
     from timm_encmixer.images.encryption import open_folder

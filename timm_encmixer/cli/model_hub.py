@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from timm_encmixer.cli.early import existing_file, look_up
+from timm_encmixer.cli.early import existing_file, look_up, reach, refuse_other_key
 from timm_encmixer.cli.options import (
     arch_option,
     cipher_option,
@@ -83,11 +83,13 @@ def push(
     source = look_up(src, token=options["token"])
     if key is None and (source.timm_name is not None or source.record is None):
         raise MissingKeyError(source.name, "a key to encrypt the plain weights with", "none", "pass --key")
+    refuse_other_key(source, key)
     from timm_encmixer.hub.client import repository_in
     from timm_encmixer.publishing.options import PushOptions
     from timm_encmixer.publishing.statements import ask_first
 
     target = repository_in(repo_id) or repo_id
+    reach(target, token=options["token"])
     ask = _ask if sys.stdin.isatty() else None
     push_options = ask_first(source, target, PushOptions(private=not public, ask=ask, **options))
     from timm_encmixer.publishing.push import push_source
@@ -111,11 +113,14 @@ def pull(repo_id: str, dst: Path, revision: str | None, token: str | None, force
     \b
     Example: encmixer model pull me/encmixer-cifar10 served
     """
+    from timm_encmixer.hub.client import repository_in
+    from timm_encmixer.hub.snapshot import Snapshot
+
+    snapshot = Snapshot.open(repository_in(repo_id) or repo_id, revision=revision, token=token)
     from timm_encmixer.checkpoints.inspection import describe
     from timm_encmixer.checkpoints.pull import pull_to_folder
-    from timm_encmixer.hub.client import repository_in
 
-    pull_to_folder(repository_in(repo_id) or repo_id, dst, revision=revision, token=token, force=force)
+    pull_to_folder(snapshot, dst, force=force)
     info = describe(str(dst))
     record = f"encrypted with key {info['encmixer']['fingerprint']}" if info["encrypted"] else "plain"
     report(info, as_json, lambda: f"{dst}: {info['architecture']}, {record}")

@@ -7,12 +7,13 @@ from typing import Any
 import click
 
 from timm_encmixer.cli.options import json_option, plain_text, report
+from timm_encmixer.cli.words import PATTERN
 
 _COLUMNS = ("name", "class", "patch side", "constant", "scrambling")
 
 
 @click.command("models")
-@click.argument("pattern", default="*")
+@click.argument("pattern", default="*", type=PATTERN)
 @click.option("--search", default="", metavar="TEXT", help="Only rows that contain it: a class, pos_embed, 14 px, a reason.")
 @click.option("--scramble", is_flag=True, help="Only models whose blocks can be scrambled.")
 @click.option("--etc", is_flag=True, help="Only models whose ciphertext may travel as JPEG: blocks of 8, 16, 24 or 32 px.")

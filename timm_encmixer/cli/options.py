@@ -76,16 +76,21 @@ public_option = click.option(
     "--public/--private", default=False, help="Make a new repository public, or push to one that is; default: private."
 )
 create_pr_option = click.option("--create-pr", is_flag=True, help="Open a pull request instead of committing.")
-src_argument = click.argument("src", type=SOURCE)
+src_argument, encrypted_src_argument = click.argument("src", type=SOURCE), click.argument("src", type=PATH_TEXT)
 dst_argument = click.argument("dst", type=PATH, callback=free_target_in_folder)
 
 
-def model_option(help_text: str, *, required: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Return the option `--model`."""
-    return click.option("--model", "-m", metavar="MODEL", type=SOURCE, required=required, help=help_text)
+def model_option(
+    help_text: str, *, required: bool = False, encrypted: bool = False
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return the option `--model`; an encrypted model is a path or an id, and no name of timm's."""
+    kind = PATH_TEXT if encrypted else SOURCE
+    return click.option("--model", "-m", metavar="MODEL", type=kind, required=required, help=help_text)
 
 
-images_for_option = model_option("Encrypted model the images are for: folder, file or hf-hub:ID.", required=True)
+images_for_option = model_option(
+    "Encrypted model the images are for: folder, file or hf-hub:ID.", required=True, encrypted=True
+)
 
 
 def report(value: dict[str, Any] | list[dict[str, Any]], as_json: bool, text: Callable[[], str]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import glob
+import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ _SYNONYMS = {
     **dict.fromkeys(("unseal",), "open"),
     **dict.fromkeys(("attack",), "audit"),
 }
+_OPTION_SYNONYMS = {"--attack": "--only", "--attacks": "--only", "--output": "--out"}
 
 
 class _PathType(click.Path):
@@ -33,6 +36,8 @@ class _PathType(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path."""
+        if isinstance(value, str) and "://" in value and not os.path.lexists(value):
+            self.fail(f"expected a path on this machine, got {value}; URLs are not fetched: download it first", param, ctx)
         try:
             return as_path(value, where="path")
         except FileAccessError as error:
@@ -85,16 +90,57 @@ class Choice(click.Choice):  # type: ignore[type-arg]
 class Commands(click.Group):
     """A group that says what an unknown command may have meant, here or in another group."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse what stands before the command; say of an option of a command's that it goes after it."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if not any(error.option_name in parameter.opts for command in _below(self) for parameter in command.params):
+                raise
+            after = f"options go after the command: {ctx.command_path} COMMAND ... {error.option_name}"
+            raise click.UsageError(f"No such option '{error.option_name}' here; {after}", ctx) from error
+
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         """Return the command and what follows it."""
         name, *rest = args
         command = self.get_command(ctx, name)
         verbs = [] if isinstance(command, click.Group) else _verbs_like(self, name, rest[:1])
         if not ctx.resilient_parsing and (verbs or (command is None and not name.startswith("-"))):
-            meant = verbs or _commands_like(ctx, name)
+            meant = (
+                verbs
+                or _commands_like(ctx, name)
+                or ([" ".join([*ctx.command_path.split()[1:], "--help"])] if name == "help" else [])
+            )
             remedy = f"; did you mean {' or '.join(f'encmixer {words}' for words in meant)}?" if meant else ""
             raise click.UsageError(f"No such command '{' '.join([name, *rest[:1]] if verbs else [name])}'{remedy}", ctx)
         return super().resolve_command(ctx, args)
+
+
+def option_meant(error: click.NoSuchOption) -> click.UsageError:
+    """Return the error of an unknown option, with the one that others call so, where the command has it."""
+    meant = _OPTION_SYNONYMS.get(error.option_name)
+    if meant is None or error.ctx is None or not any(meant in parameter.opts for parameter in error.ctx.command.params):
+        return error
+    return click.UsageError(f"No such option '{error.option_name}'; did you mean {meant}?", error.ctx)
+
+
+def dashes_meant(top: click.Group, words: Sequence[str]) -> list[str]:
+    """Return the long options that were typed with one dash: click takes `-key` for `-k ey`."""
+    command: click.Command = top
+    for word in words:
+        if isinstance(command, click.Group):
+            command = command.commands.get(word, command)
+    known = {option for parameter in command.params for option in parameter.opts}
+    typed = [f"-{word.partition('=')[0]}" for word in words if re.match("-[a-z]", word)]
+    return [option for option in typed if option in known]
+
+
+def _below(group: click.Group) -> Iterator[click.Command]:
+    """Yield every command below a group."""
+    for command in group.commands.values():
+        yield command
+        if isinstance(command, click.Group):
+            yield from _below(command)
 
 
 def _verbs_like(group: click.Group, noun: str, verb: Sequence[str]) -> list[str]:
@@ -108,6 +154,8 @@ def _commands_like(ctx: click.Context, word: str) -> list[str]:
     top, here = ctx.find_root().command, ctx.command_path.split()[1:]
     assert isinstance(top, click.Group)
     below = [path for path in _paths(top) if path[: len(here)] == here and path != here]
+    if word == "help":
+        return [" ".join([*here, "--help"])]
     found = [path for path in below if path[-1] in (word, _SYNONYMS.get(word))]
     return [" ".join(path) for path in found] or [
         " ".join([*here, name]) for name in difflib.get_close_matches(word, {path[len(here)] for path in below})
@@ -122,14 +170,20 @@ def _paths(group: click.Group, path: Sequence[str] = ()) -> Iterator[list[str]]:
             yield from _paths(command, [*path, name])
 
 
-def _model_names() -> list[str]:
-    """Return the names of the models that can be encrypted."""
-    from timm_encmixer.models.support import Table
+def _sources() -> list[str]:
+    from timm_encmixer.models.listing import source_names
 
-    return [support.name for support in Table.read().listed().values() if support.supported]
+    return source_names()
+
+
+def _architectures(*, supported: bool) -> list[str]:
+    from timm_encmixer.models.listing import listed_names
+
+    return listed_names(supported=supported)
 
 
 PATH = _PathType()
-PATH_TEXT = Text()  # a path, or a URL, an id or a recipient in its place
-SOURCE = Text(_model_names)
-TIMM_NAME = Text(_model_names, paths=False)
+PATH_TEXT = Text()  # a path, or a URL, an id or a recipient in its place; an encrypted model, which no name of timm's means
+SOURCE = Text(_sources)
+TIMM_NAME = Text(lambda: _architectures(supported=True), paths=False)
+PATTERN = Text(lambda: _architectures(supported=False), paths=False)

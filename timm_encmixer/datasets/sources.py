@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from timm_encmixer.datasets.listing import FOLDER, SourceFile, same_times
 from timm_encmixer.errors import FileAccessError, HubError, IntegrityError, SourceError
-from timm_encmixer.files import file_error
+from timm_encmixer.files import file_error, similar_paths
 from timm_encmixer.hub.client import DATASET_PREFIX, HUB_PREFIX, is_offline
 from timm_encmixer.hub.snapshot import DATASET, Snapshot, Token, open_dataset
 from timm_encmixer.images.folders import HIDDEN, is_hidden, walk
@@ -222,9 +222,8 @@ def open_source(src: str, *, commit: str | None = None, token: Token = None) -> 
     if Path(src).exists():
         raise SourceError(src, "a folder, a Hub data set or a URL", "a file", "give the folder that it lies in")
     if not _REPO_ID.fullmatch(repo_id):
-        raise SourceError(
-            src, "a folder, a Hub data set (owner/name) or a URL", "nothing of that name", "check the path or the name"
-        )
+        remedy = similar_paths(src, otherwise="check the path or the name")
+        raise SourceError(src, "a folder, a Hub data set (owner/name) or a URL", "nothing of that name", remedy)
     if is_offline():
         raise HubError(src, "a folder or a Hub data set", "no such folder, and offline mode", "unset HF_HUB_OFFLINE")
     return HubDataset(open_dataset(src, commit=commit, token=token))

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from timm_encmixer.errors import DataError, HubError, SourceError, require_packages
+from timm_encmixer.files import similar_paths
 from timm_encmixer.hub.snapshot import open_dataset
 
 FOLDER, TABLE = "folder", "table"
@@ -30,7 +31,8 @@ def find_data(src: str) -> str:
         raise DataError(src, _EXPECTED, "a file", "give the folder that it lies in")
     on_hub = not path.is_dir()
     if on_hub and (not _HUB_ID.fullmatch(src) or src.startswith(".") or Path(path.parts[0]).is_dir()):
-        raise DataError(src, _EXPECTED, "no such folder", "check the path; a data set of the Hub is written owner/name")
+        remedy = similar_paths(src, otherwise="check the path; a data set of the Hub is written owner/name")
+        raise DataError(src, _EXPECTED, "no such folder", remedy)
     require_packages(src, "data", "datasets")
     if on_hub:
         try:

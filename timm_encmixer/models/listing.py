@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import re
 import sys
+from typing import Any
 
 from timm_encmixer.errors import SourceError, did_you_mean
 from timm_encmixer.models.support import Support, Table
@@ -50,6 +51,41 @@ def is_model(name: str) -> bool:
     import timm
 
     return bool(timm.is_model(name))
+
+
+def listed_names(*, supported: bool) -> list[str]:
+    """Return the names of the table's architectures: all, or those that can be encrypted."""
+    return [name for name, support in Table.read().listed().items() if support.supported or not supported]
+
+
+def source_names() -> list[str]:
+    """Return the names of models that can be encrypted; of what this package encrypts as `encmixer_X` also these names."""
+    from timm_encmixer.bundled import BUNDLED_MODEL
+
+    names = [*listed_names(supported=True), BUNDLED_MODEL]
+    return names + [_OURS + name.removeprefix(_PLAIN) for name in names if name.startswith(_PLAIN)]
+
+
+def timm_cfg(name: str, *, given: str = "") -> Any:
+    """Return timm's PretrainedCfg of an architecture with or without a tag, None where timm has none of it.
+
+    Args:
+        name: timm's name.
+        given: The name as the user wrote it, for messages, where that is another one.
+
+    Raises:
+        SourceError: timm has no weights of this tag.
+    """
+    import timm
+
+    try:
+        return timm.get_pretrained_cfg(name)
+    except RuntimeError as error:
+        tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{name.partition('.')[0]}.*")]
+        architecture, _, tag = (given or name).partition(".")
+        listed = f"its tags are {', '.join(tags)}" if tags else "it has none: leave the tag out"
+        remedy = did_you_mean(f"{architecture}.{tag}", [f"{architecture}.{known}" for known in tags], otherwise=listed)
+        raise SourceError(given or name, "a tag of pretrained weights that timm has", repr(tag), remedy) from error
 
 
 def similar_names(name: str, *, otherwise: str) -> str:
