@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
+import copy
+import importlib.util
 import io
 
 import numpy as np
 import pytest
 import timm
-from conftest import assert_no_secret
+import torch
+from conftest import ROOT, assert_no_secret
 from PIL import Image
 from skimage import data
 
@@ -163,3 +167,69 @@ def test_what_cannot_be_asked_for(album, key, tmp_path):
     ):
         with pytest.raises(SchemeError, match=message):
             te.encrypt_images(album, tmp_path / "sent", key, scheme, **options)
+
+
+@pytest.fixture(scope="module")
+def vit():
+    return timm.create_model("vit_tiny_patch16_224", depth=1, embed_dim=48, num_heads=2, img_size=64, num_classes=10).eval()
+
+
+@pytest.mark.parametrize("cipher", te.JPEG_CIPHERS)
+def test_models_are_exact_and_change_their_keys(cipher, vit, key, other_key):
+    pixels = torch.rand(4, 3, 64, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    model = copy.deepcopy(vit).double()
+    mean, std = (torch.tensor(model.pretrained_cfg[name]).double().reshape(-1, 1, 1) for name in ("mean", "std"))
+    encrypted = te.encrypt_model(model, key, cipher=cipher)
+    rotated = te.rotate_model(encrypted, key, other_key)
+    with torch.inference_mode():
+        want = model((pixels - mean) / std)
+        for one, its_key in ((encrypted, key), (rotated, other_key)):
+            got = one(2 * te.BlockCipher(its_key, one.encmixer).encrypt(pixels) - 1)
+            assert torch.allclose(got, want, rtol=0, atol=1e-10)
+    back = te.decrypt_model(rotated, other_key)
+    assert all(torch.allclose(a, b, atol=1e-12) for a, b in zip(back.parameters(), model.parameters(), strict=True))
+
+
+def test_the_command_line(encmixer, vit, album, key, key_file, tmp_path):
+    te.save_model(vit, tmp_path / "plain")
+    done = encmixer("model", "encrypt", "plain", "etc", "--key", key_file, "--cipher", "etc")
+    assert done.returncode == 0, done.stderr
+    assert "etc has 31 bits of key for a block of 16 px: alone it keeps out nobody who tries" in done.stderr
+    assert "etc has 31 bits of key" in encmixer("model", "info", "etc").stdout
+    how = ("--key", key_file, "--model", "etc", "--format", "jpeg", "--quality", "70")
+    for words in (("images", "encrypt", "album", "sent", *how), ("dataset", "encrypt", "album", "data", *how)):
+        done = encmixer(*words)
+        assert done.returncode == 0, done.stderr
+    for folder in ("sent", "data"):
+        assert {path.suffix for path in (tmp_path / folder).iterdir() if path.name[0] in "ab"} == {".jpg"}
+    assert encmixer("images", "decrypt", "sent", "back", *how[:4]).returncode == 0
+    assert encmixer("dataset", "decrypt", "data", "plain-data", *how[:2]).returncode == 0
+    refused = encmixer("images", "encrypt", "album", "other", *how[:4], "--quality", "70")
+    assert refused.returncode == 2
+    assert "quality: expected none for PNG" in refused.stderr
+
+
+def test_models_that_do_not_fit_are_named_with_those_that_do(encmixer, key_file):
+    refused = encmixer("model", "encrypt", "convmixer_768_32.in1k", "x", "--key", key_file, "--cipher", "etc")
+    assert refused.returncode == 2
+    assert "blocks are multiples of 8 px, got blocks of 7 px; encmixer models --etc lists those" in refused.stderr
+    listed = encmixer("models", "vit_*", "--etc").stdout
+    assert "vit_base_patch16_224" in listed
+    assert "patch14" not in listed
+
+
+def test_the_example_shows_the_claim():
+    """At a small size: ciphertext JPEG costs at most 1.15 times the bytes, and as much of the answer as plain JPEG does."""
+    spec = importlib.util.spec_from_file_location("jpeg_example", ROOT / "examples" / "jpeg.py")
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    torch.manual_seed(0)
+    model = timm.create_model("vit_tiny_patch16_224", depth=2, img_size=112).eval()
+    args = argparse.Namespace(photos=True, limit=6, qualities=[85], ciphers=["etc", "shuffle+negpos"])
+    table = example.rows(model, te.SecretKey(bytes(range(32))), args)
+    found = {(quality, way): (float(ratio), float(distance)) for quality, way, _, ratio, _, distance in table[1:]}
+    assert found["PNG", "etc"][1] < 1e-3
+    assert found["85", "etc"][0] <= 1.15
+    assert found["85", "etc"][1] <= 1.2 * found["85", "plain"][1]
+    assert found["85", "shuffle+negpos"][0] > 2
+    assert found["85", "shuffle+negpos"][1] > 2 * found["85", "plain"][1]
