@@ -53,7 +53,7 @@ def few_keys(scheme: Scheme) -> str:
     if scheme.scrambles:
         return f"{bits}, and the order of the blocks: whoever finds the order tries the rest"
     return (
-        f"{bits}: alone it keeps out nobody who tries, and outlines show; +{SCRAMBLE} hides outlines, for models that allow it"
+        f"{bits}: alone it keeps out nobody who tries, and outlines show; +{SCRAMBLE} moves the blocks too, for models that allow it"
     )
 
 
