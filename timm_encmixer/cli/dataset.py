@@ -26,7 +26,7 @@ from timm_encmixer.cli.options import (
     strict_option,
     token_option,
 )
-from timm_encmixer.cli.words import PATH, PATH_TEXT, Choice, Commands
+from timm_encmixer.cli.words import PATH_OR_URL, PATH_TEXT, Choice, Commands
 from timm_encmixer.keys import KeyLike
 
 
@@ -61,7 +61,7 @@ def dataset() -> None:
 
 @dataset.command("encrypt")
 @click.argument("src", type=PATH_TEXT)
-@click.argument("dst", type=PATH, callback=folder_or_none)
+@click.argument("dst", type=PATH_OR_URL, callback=folder_or_none)
 @key_if_alone_option
 @images_for_option
 @no_resize_option
@@ -106,7 +106,7 @@ def dataset_encrypt(
 
 @dataset.command("decrypt")
 @click.argument("src", type=PATH_TEXT)
-@click.argument("dst", type=PATH, callback=folder_or_none)
+@click.argument("dst", type=PATH_OR_URL, callback=folder_or_none)
 @key_if_alone_option
 @model_option("Whose record to use; default: the one in the data set's manifest.", encrypted=True)
 @strict_option

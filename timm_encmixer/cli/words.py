@@ -32,11 +32,19 @@ _OPTION_SYNONYMS = {"--attack": "--only", "--attacks": "--only", "--output": "--
 
 
 class _PathType(click.Path):
-    """A path; unlike click's own type it refuses the empty text, which pathlib takes for the current folder."""
+    """A path; unlike click's own type it refuses the empty text, which pathlib takes for the current folder, and URLs.
+
+    Args:
+        urls: Let URLs pass: what the path is for says what is wrong with them.
+    """
+
+    def __init__(self, *, urls: bool = False) -> None:
+        super().__init__()
+        self._urls = urls
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path."""
-        if isinstance(value, str) and "://" in value and not os.path.lexists(value):
+        if not self._urls and isinstance(value, str) and "://" in value and not os.path.lexists(value):
             self.fail(f"expected a path on this machine, got {value}; URLs are not fetched: download it first", param, ctx)
         try:
             return as_path(value, where="path")
@@ -182,7 +190,7 @@ def _architectures(*, supported: bool) -> list[str]:
     return listed_names(supported=supported)
 
 
-PATH = _PathType()
+PATH, PATH_OR_URL = _PathType(), _PathType(urls=True)
 PATH_TEXT = Text()  # a path, or a URL, an id or a recipient in its place; an encrypted model, which no name of timm's means
 SOURCE = Text(_sources)
 TIMM_NAME = Text(lambda: _architectures(supported=True), paths=False)

@@ -6,7 +6,7 @@ import logging
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,7 @@ class Snapshot:
     token: Token
     private: bool = False
     repo_type: str = MODEL
+    _verified: dict[str, Path] = field(default_factory=dict, repr=False, compare=False)  # by name: what `fetch` has given
 
     @classmethod
     def open(
@@ -104,7 +105,10 @@ class Snapshot:
         """
         if is_offline():
             return [self._cached(name) for name in names]
-        paths = [self._fetch(self.files[name]) if name in self.files else None for name in names]
+        for name in names:
+            if name in self.files and name not in self._verified:
+                self._verified[name] = self._fetch(self.files[name])
+        paths = [self._verified.get(name) for name in names]
         if any(path is not None for path in paths):
             self._remember_revision()
         return paths
