@@ -12,7 +12,7 @@ import pytest
 import timm
 import torch
 from conftest import ROOT, assert_no_secret
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from skimage import data
 
 import timm_encmixer as te
@@ -233,3 +233,39 @@ def test_the_example_shows_the_claim():
     assert found["85", "etc"][1] <= 1.2 * found["85", "plain"][1]
     assert found["85", "shuffle+negpos"][0] > 2
     assert found["85", "shuffle+negpos"][1] > 2 * found["85", "plain"][1]
+
+
+def test_a_side_that_jpeg_cannot_have_stops_no_other(key, tmp_path):
+    (tmp_path / "wide").mkdir()
+    Image.new("RGB", (65536, 16)).save(tmp_path / "wide" / "a.png")
+    photo().resize((32, 32)).save(tmp_path / "wide" / "b.png")
+    with pytest.raises(ImageError, match=r"a\.png.*at most 65500 px for JPEG.*the rest is done \(1 written\)"):
+        te.encrypt_images(tmp_path / "wide", tmp_path / "sent", key, scheme_of(), format="jpeg", resize=False)
+    assert [path.name for path in (tmp_path / "sent").iterdir()] == ["b.jpg"]
+
+
+def test_a_second_comment_hides_no_record(album, key, tmp_path):
+    te.encrypt_images(album / "a.jpg", tmp_path / "x.jpg", key, scheme_of(), format="jpeg")
+    content = (tmp_path / "x.jpg").read_bytes()
+    at = content.index(b"\xff\xdb")  # the tables come after the comments
+    (tmp_path / "two.jpg").write_bytes(content[:at] + b"\xff\xfe\x00\x06GIMP" + content[at:])
+    te.decrypt_images(tmp_path / "two.jpg", tmp_path / "y.png", key, scheme_of(), strict=True)
+    with pytest.raises(ImageError, match="a plain image, got a ciphertext of etc"):
+        te.encrypt_images(tmp_path / "two.jpg", tmp_path / "z.png", key, scheme_of())
+
+
+def test_a_png_needs_the_record_of_a_png(key, tmp_path):
+    ciphertext = te.create_transform(scheme_of(), key=key, output="image")(photo())
+    info = PngImagePlugin.PngInfo()
+    info.add_text(
+        "encmixer", ImageRecord.of(np.asarray(ciphertext), te.ImageCipher(key, scheme_of()), lossless=False).to_text()
+    )
+    Image.fromarray(255 - np.asarray(ciphertext)).save(tmp_path / "x.png", pnginfo=info)
+    with pytest.raises(ImageError, match="version 1 in PNG, got version 2"):
+        te.decrypt_images(tmp_path / "x.png", tmp_path / "y.png", key, scheme_of())
+
+
+def test_decrypted_images_are_png(album, key, tmp_path):
+    te.encrypt_images(album / "a.jpg", tmp_path / "x.jpg", key, scheme_of(), format="jpeg")
+    with pytest.raises(SourceError, match="a PNG target, got JPEG; decrypted images are written as PNG"):
+        te.decrypt_images(tmp_path / "x.jpg", tmp_path / "y.jpg", key, scheme_of())

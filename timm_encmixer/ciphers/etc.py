@@ -47,14 +47,12 @@ def few_keys(scheme: Scheme) -> str:
     """Return the sentence that says how few keys a cipher with `etc` has; empty for other ciphers."""
     if ETC not in scheme.parts:
         return ""
-    bits = (
-        f"{ETC} has {bits_per_block(scheme.in_chans, scheme.patch_size):.0f} bits of key for a block of {scheme.patch_size} px"
-    )
+    number = bits_per_block(scheme.in_chans, scheme.patch_size)
+    bits = f"{ETC} has {number:.0f} bits of key for a block of {scheme.patch_size} px"
     if scheme.scrambles:
         return f"{bits}, and the order of the blocks: whoever finds the order tries the rest"
-    return (
-        f"{bits}: alone it keeps out nobody who tries, and outlines show; +{SCRAMBLE} moves the blocks too, for models that allow it"
-    )
+    more = f"+{SCRAMBLE} moves the blocks too, for models that allow it"
+    return f"{bits}: alone it keeps out nobody who tries, and outlines show; {more}"
 
 
 def bits_per_block(channels: int, patch: int) -> float:

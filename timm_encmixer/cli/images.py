@@ -43,7 +43,7 @@ def images() -> None:
 def images_encrypt(
     src: Path, dst: Path, key: SecretKey, model: str, no_resize: bool, force: bool, as_json: bool, **written: Any
 ) -> None:
-    """Encrypt the image or folder SRC to PNG at DST.
+    """Encrypt the image or folder SRC to PNG or JPEG at DST.
 
     What is at DST already is kept if it is what this run would write, so an interrupted run can be taken up again; anything
     else there is an error. Metadata is dropped.
@@ -70,7 +70,7 @@ def images_encrypt(
 def images_decrypt(src: Path, dst: Path, key: SecretKey, model: str, force: bool, strict: bool, as_json: bool) -> None:
     """Decrypt the ciphertext or folder SRC to PNG at DST.
 
-    A ciphertext that was resized, recompressed, or made with another key or model is refused.
+    A ciphertext that was resized, or made with another key or model, is refused; so is a PNG whose pixels were changed.
 
     \b
     Example: encmixer images decrypt ciphertext plain --key owner.key --model encrypted

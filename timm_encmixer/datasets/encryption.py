@@ -77,6 +77,8 @@ def encrypt_dataset(
     scheme = from_main(lambda: _scheme_for_plain(path_text(src, where="src"), model, token))
     options: dict[str, Any] = {"resize": resize, "image_columns": image_columns, "include": include, "png_level": png_level}
     if from_main(lambda: find_format(format, scheme, quality)) is JPEG:
+        if png_level is not None:
+            raise SchemeError("png_level", "none for JPEG", f"{png_level}", "leave it out, or write PNG")
         options["jpeg_quality"] = DEFAULT_QUALITY if quality is None else quality
     return convert_dataset(ENCRYPT, src, dst, key, scheme, options=options, on_error=on_error, token=token, progress=progress)
 

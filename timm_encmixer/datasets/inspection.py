@@ -179,7 +179,9 @@ def _unreadable(root: Path, manifest: Manifest) -> list[str]:
 
 
 def _head(job: Job) -> dict[str, Any]:
-    record = {RECORD_NAME: job.record} if job.record is not None else {}
+    record: dict[str, Any] = {RECORD_NAME: job.record} if job.record is not None else {}
+    if job.options.jpeg_quality is not msgspec.UNSET:
+        record |= {"format": "jpeg", "quality": job.options.jpeg_quality}
     return {"source": job.source, "kind": job.kind, "encrypted": bool(record), **record}
 
 

@@ -12,7 +12,16 @@ from PIL import Image
 from timm_encmixer.ciphers.formats import MODES, pixels_of
 from timm_encmixer.ciphers.image_cipher import ImageCipher
 from timm_encmixer.errors import ImageError, SchemeError
-from timm_encmixer.images.file_format import DEFAULT_QUALITY, JPEG, PNG, FileFormat, Pixels, encode_jpeg, png_encoder
+from timm_encmixer.images.file_format import (
+    DEFAULT_QUALITY,
+    JPEG,
+    JPEG_REASON,
+    PNG,
+    FileFormat,
+    Pixels,
+    encode_jpeg,
+    png_encoder,
+)
 from timm_encmixer.images.image_record import ImageRecord, RecordWriter, check_ciphertext
 from timm_encmixer.images.reading import ImageSource, open_ciphertext, open_plain
 from timm_encmixer.images.transform import ClientTransform
@@ -34,12 +43,14 @@ class ImageCodec:
         transform: Batch of such arrays (N, H, W, C) to one of the same shape.
         encode: Array (H, W, C) to the bytes of a file.
         format: Of these files.
+        jpeg_reason: Why they are no JPEG, where they are PNG.
     """
 
     decode: Callable[[ImageSource, str], Pixels]
     transform: Callable[[Pixels], Pixels]
     encode: Callable[[Pixels], bytes]
     format: FileFormat = PNG
+    jpeg_reason: str = JPEG_REASON
 
     def __call__(self, images: Sequence[ImageSource], names: Sequence[str]) -> list[Result]:
         """Return a file for each image, or the error of one that cannot be converted.
@@ -74,7 +85,10 @@ class ImageCodec:
                 results[index] = ImageError(names[index], error.expected, error.got, error.remedy)
             return
         for (index, _), pixels in zip(group, converted, strict=True):
-            results[index] = self.encode(pixels)
+            try:
+                results[index] = self.encode(pixels)
+            except ImageError as error:
+                results[index] = ImageError(names[index], error.expected, error.got, error.remedy)
 
 
 def make_codec(
@@ -116,7 +130,8 @@ def make_codec(
                 unmarked(name)
             return pixels_of(image, scheme.in_chans)
 
-        return ImageCodec(ciphertext, cipher.decrypt_batch, png_encoder(PLAIN_LEVEL if level is None else level))
+        encode = png_encoder(PLAIN_LEVEL if level is None else level)
+        return ImageCodec(ciphertext, cipher.decrypt_batch, encode, jpeg_reason="decrypted images are written as PNG")
 
     transform = ClientTransform(cipher, output="image", resize=resize)
 

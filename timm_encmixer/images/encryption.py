@@ -21,7 +21,7 @@ from timm_encmixer.ciphers.image_cipher import ImageCipher
 from timm_encmixer.errors import EncMixerError, FileAccessError, ImageError, SourceError, TargetExistsError, warn_caller
 from timm_encmixer.files import PathLike, as_path, file_error, refuse_elsewhere, refuse_existing, replacing_file
 from timm_encmixer.images.codec import DECRYPT, ENCRYPT, ImageCodec, make_codec
-from timm_encmixer.images.file_format import JPEG, JPEG_REASON, FileFormat, find_format
+from timm_encmixer.images.file_format import JPEG, FileFormat, find_format
 from timm_encmixer.images.folders import SUFFIX, walk
 from timm_encmixer.images.image_record import UNMARKED, record_text
 from timm_encmixer.images.reading import image_suffixes, open_ciphertext, open_plain
@@ -69,9 +69,9 @@ def encrypt_images(
     format: str = "png",
     quality: int | None = None,
 ) -> ImageCounts:
-    """Encrypt an image file, or every image of a folder, to PNG, on all cores. Metadata (EXIF, comments) is dropped.
+    """Encrypt an image file, or every image of a folder, to PNG or JPEG, on all cores. Metadata (EXIF, comments) is dropped.
 
-    Each file carries a record of its own: cipher, key fingerprint, size, and a digest of its pixels (docs/format.md).
+    Each file carries a record of its own: cipher, key fingerprint, size, and in PNG a digest of its pixels (docs/format.md).
 
     Args:
         src: Image file or folder.
@@ -147,7 +147,7 @@ def open_folder(folder: PathLike, *, limit: int | None = None) -> list[tuple[str
 def convert_all(src: PathLike, dst: PathLike, codec: ImageCodec, *, force: bool, label: str) -> dict[str, Any]:
     """Convert all images of a source, on all cores; returns the fields of `ImageCounts`."""
     source, target = as_path(src, where="src"), as_path(dst, where="dst")
-    plan = _plan(source, target, codec.format)
+    plan = _plan(source, target, codec)
     failures: list[EncMixerError] = list(plan.collisions)
     work = functools.partial(_convert_one, codec=codec, root=plan.root, force=force)
     written = 0
@@ -258,12 +258,12 @@ class _Plan:
     left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-def _plan(src: Path, dst: Path, written: FileFormat) -> _Plan:
+def _plan(src: Path, dst: Path, codec: ImageCodec) -> _Plan:
     if not os.path.lexists(src):
         raise FileAccessError(str(src), "an image or a folder of images", "no such path", "check the path")
     if not src.is_dir():
-        target = dst / f"{src.stem}{written.suffix}" if dst.is_dir() else dst
-        _check_suffix(target, written)
+        target = dst / f"{src.stem}{codec.format.suffix}" if dst.is_dir() else dst
+        _check_suffix(target, codec)
         if src.exists() and target.exists() and target.samefile(src):
             raise SourceError(str(target), "a target other than the source", "the same file", "choose another name")
         return _Plan(target.parent, [(src, target)])
@@ -274,7 +274,7 @@ def _plan(src: Path, dst: Path, written: FileFormat) -> _Plan:
     files, left_out = _images(src)
     sources: dict[Path, list[Path]] = {}  # by target
     for file in files:
-        sources.setdefault((dst / file.relative_to(src)).with_suffix(written.suffix), []).append(file)
+        sources.setdefault((dst / file.relative_to(src)).with_suffix(codec.format.suffix), []).append(file)
     pairs = [(files[0], target) for target, files in sources.items() if len(files) == 1]
     collisions = [
         TargetExistsError(str(file), f"one image for {target}", f"{len(files)}: {_names(files)}", "rename all but one of them")
@@ -285,13 +285,13 @@ def _plan(src: Path, dst: Path, written: FileFormat) -> _Plan:
     return _Plan(dst, pairs, collisions, left_out)
 
 
-def _check_suffix(target: Path, written: FileFormat) -> None:
+def _check_suffix(target: Path, codec: ImageCodec) -> None:
     """Refuse a target whose suffix is not that of the format."""
-    suffix = target.suffix.lower()
+    written, suffix = codec.format, target.suffix.lower()
     if suffix in written.suffixes:
         return
     if suffix in JPEG.suffixes:
-        raise SourceError(str(target), "a PNG target", "JPEG", JPEG_REASON)
+        raise SourceError(str(target), "a PNG target", "JPEG", codec.jpeg_reason)
     raise SourceError(str(target), f"a target that ends in {written.suffix}", repr(target.suffix), f"{written.name} is written")
 
 

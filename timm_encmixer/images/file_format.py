@@ -22,6 +22,7 @@ JPEG_REASON = (
 )
 DEFAULT_QUALITY = 85
 QUALITIES = range(1, 101)
+_LONGEST_JPEG_PX = 65500  # libjpeg's limit
 Pixels = NDArray[np.uint8]
 
 
@@ -97,7 +98,14 @@ def png_encoder(level: int) -> Callable[[Pixels], bytes]:
 
 
 def encode_jpeg(pixels: Pixels, quality: int, comment: str) -> bytes:
-    """Return an array (H, W, C), C = 1 or 3, as baseline JPEG without subsampling of colours, and a comment."""
+    """Return an array (H, W, C), C = 1 or 3, as baseline JPEG without subsampling of colours, and a comment.
+
+    Raises:
+        ImageError: A side is longer than JPEG allows.
+    """
+    if max(pixels.shape[:2]) > _LONGEST_JPEG_PX:
+        got = f"{pixels.shape[0]} x {pixels.shape[1]} px"
+        raise ImageError("image", f"sides of at most {_LONGEST_JPEG_PX} px for JPEG", got, "write PNG, or crop it first")
     buffer = io.BytesIO()
     to_pil(pixels).save(buffer, format="JPEG", quality=quality, subsampling=0, progressive=False, comment=comment)
     return buffer.getvalue()

@@ -59,7 +59,7 @@ class ImageRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     def __post_init__(self) -> None:
         if (self.version == VERSION) != isinstance(self.digest, str):
-            raise ValueError(f"a digest belongs to version {VERSION} alone")
+            raise ValueError(f"version {VERSION} has a digest, version {LOSSY_VERSION} has none")
 
     @classmethod
     def of(cls, ciphertext: NDArray[np.uint8], cipher: KeyedCipher, *, lossless: bool = True) -> ImageRecord:
@@ -86,7 +86,13 @@ class ImageRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         if text is None:
             return None
         remedy = "upgrade timm-encmixer, or take another copy"
-        return read_as(cls, text, where=f"{where}: record", error=ImageError, remedy=remedy)
+        record = read_as(cls, text, where=f"{where}: record", error=ImageError, remedy=remedy)
+        expected = {"PNG": VERSION, "JPEG": LOSSY_VERSION}.get(image.format or "", record.version)
+        if record.version != expected:
+            raise ImageError(
+                f"{where}: record", f"version {expected} in {image.format}", f"version {record.version}", _ORIGINAL
+            )
+        return record
 
     def to_text(self) -> str:
         """Return the JSON text."""
@@ -179,7 +185,6 @@ def attach_record(image: Image.Image, cipher: KeyedCipher) -> None:
     image.encoderinfo = {"pnginfo": png_info(image)}
     if cipher.scheme.takes_jpeg:
         image.info["comment"] = ImageRecord.of(pixels, cipher, lossless=False).to_comment().encode()
-        image.encoderinfo |= {"subsampling": 0}
 
 
 def png_info(image: Image.Image) -> PngInfo:
@@ -193,11 +198,13 @@ def png_info(image: Image.Image) -> PngInfo:
 
 def record_text(image: Image.Image) -> str | None:
     """Return the text of the record that an image carries: a text chunk of PNG, or the comment of JPEG."""
-    text, comment = image.info.get(RECORD_NAME), image.info.get("comment")
+    text = image.info.get(RECORD_NAME)
     if isinstance(text, str):
         return str(text)
-    if isinstance(comment, bytes) and comment.startswith(_COMMENT.encode()):
-        return comment.removeprefix(_COMMENT.encode()).decode("utf-8", "replace")
+    others = (content for marker, content in getattr(image, "applist", ()) if marker == "COM")  # Pillow's info has the last one
+    for comment in (image.info.get("comment"), *others):
+        if isinstance(comment, bytes) and comment.startswith(_COMMENT.encode()):
+            return comment.removeprefix(_COMMENT.encode()).decode("utf-8", "replace")
     return None
 
 
