@@ -29,6 +29,7 @@ from timm_encmixer.scheme import DEFAULT_CIPHER, ETC
 
 KEY = te.SecretKey(bytes(range(32)))
 BOUND = 1e-9  # of a standard deviation; float64 rounds at 1e-16
+SCRAMBLING = f"{DEFAULT_CIPHER}+scramble"
 
 
 class _Float64(TorchFunctionMode):
