@@ -30,8 +30,12 @@ SETTINGS = {  # columns by setting: name in docs/figures and heading
     "p8": "private, blocks of 8 px",
     "frozen": "private, frozen stem",
     "scrambled": "private ViT, scrambled blocks",
+    "etc": "private, etc, blocks of 8 px",
 }
-CIPHERS = {"scrambled": "shuffle+negpos+scramble"}  # of settings, where it is not the default
+CIPHERS = {
+    "scrambled": "shuffle+negpos+scramble",
+    "etc": "etc",
+}  # of settings, where it is not the default
 COLUMNS = {"cipher": {cipher: cipher for cipher in te.CIPHERS}, "setting": SETTINGS}
 COLOURS = {"broken": "#f4b8b2", "partly broken": "#fbe3ac", "holds": "#bfe3ba", "not run": "#ececec"}
 NAME_PX, CELL_PX, ROW_PX, HEAD_PX, LINE_CHARS = 230, 142, 28, 50, 17

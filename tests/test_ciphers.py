@@ -21,6 +21,7 @@ from timm_encmixer.errors import ImageError, ImageTypeError, KeyMismatchError, S
 
 EXACT = [cipher for cipher in te.CIPHERS if cipher != "orthogonal"]
 ALL = [*te.CIPHERS, *te.SCRAMBLING_CIPHERS]
+SIGNED = [cipher for cipher in (*ALL, *te.JPEG_CIPHERS) if "orthogonal" not in cipher]
 VECTORS = json.loads((Path(__file__).parent / "vectors" / "format-1.json").read_text())
 KEY = te.SecretKey(bytes(range(32)))
 
@@ -71,7 +72,10 @@ def test_known_answers(case):
             if part == "scramble":
                 assert cipher.order.tolist() == vector[part]
                 continue
-            if part == "shuffle":
+            if part == "etc":
+                sources, negated = map(torch.tensor, zip(*vector[part], strict=True))
+                step = torch.eye(size, dtype=torch.float64)[sources] * (1 - 2 * negated)[:, None]
+            elif part == "shuffle":
                 step = torch.eye(size, dtype=torch.float64)[vector[part]]
             elif part == "negpos":
                 step = torch.eye(size, dtype=torch.float64)
@@ -90,7 +94,7 @@ def test_known_answers(case):
 
 @settings(deadline=None, max_examples=60)
 @given(
-    cipher=st.sampled_from([cipher for cipher in ALL if "orthogonal" not in cipher]),
+    cipher=st.sampled_from(SIGNED),
     channels=st.sampled_from([1, 2, 3, 4, 7]),
     patch=st.integers(2, 32),
     rows=st.integers(1, 3),
@@ -100,6 +104,7 @@ def test_known_answers(case):
     seed=st.integers(0, 2**32 - 1),
 )
 def test_uint8_round_trips_bit_for_bit(cipher, channels, patch, rows, columns, batch, channels_last, seed):
+    patch = 8 * (1 + patch // 9) if "etc" in cipher else patch
     block_cipher = cipher_of(cipher, patch, channels, grid=(rows, columns) if "scramble" in cipher else None)
     generator = torch.Generator().manual_seed(seed)
     images = torch.randint(0, 256, (batch, channels, rows * patch, columns * patch), dtype=torch.uint8, generator=generator)
@@ -375,3 +380,33 @@ def test_function_transforms_pass_through():
     assert torch.equal(torch.func.vmap(cipher.encrypt)(images[:, None])[:, 0], expected)
     with torch.inference_mode():
         assert torch.equal(cipher.encrypt(images), expected)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_etc_moves_whole_sub_blocks(channels):
+    """Neighbours in a square of 8 x 8 px of the ciphertext are neighbours in one square, and have one sign and one channel."""
+    mapping, _ = cipher_of("etc", 16, channels).for_images.maps
+    channel, row, column = np.unravel_index(mapping.source.reshape(channels, 16, 16), (channels, 16, 16))
+    negative = mapping.negative.reshape(channels, 16, 16)
+    seen = set()
+    for top, left in ((0, 0), (0, 8), (8, 0), (8, 8)):
+        square = np.s_[:, top : top + 8, left : left + 8]
+        assert len(np.unique(negative[square])) == 1
+        assert all(len(np.unique(one)) == 1 for one in channel[square])
+        (origin,) = {(int(r), int(c)) for r, c in zip(row[square].ravel() // 8, column[square].ravel() // 8, strict=True)}
+        seen.add(origin)
+        for axis in (1, 2):
+            steps = np.abs(np.diff(row[square], axis=axis)), np.abs(np.diff(column[square], axis=axis))
+            assert {(int(down), int(across)) for down, across in zip(*(s.flat for s in steps), strict=True)} in (
+                {(0, 1)},
+                {(1, 0)},
+            )
+    assert len(seen) == 4
+
+
+def test_etc_needs_blocks_of_jpegs_transform():
+    with pytest.raises(
+        te.errors.SchemeError, match=r"multiple of 8 px for the cipher etc, .* got 4 px; .*encmixer models --etc"
+    ):
+        te.Scheme(cipher="etc", patch_size=4)
+    assert te.Scheme(cipher="etc", patch_size=8).version == 4

@@ -38,6 +38,7 @@ from .models.encryption import rotate_model as rotate_model
 from .models.record import scheme_of as scheme_of
 from .publishing.push import push_to_hub as push_to_hub
 from .scheme import CIPHERS as CIPHERS
+from .scheme import JPEG_CIPHERS as JPEG_CIPHERS
 from .scheme import SCRAMBLING_CIPHERS as SCRAMBLING_CIPHERS
 from .scheme import Scheme as Scheme
 

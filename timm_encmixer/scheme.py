@@ -1,6 +1,6 @@
 """The public record of an encryption: everything about it but the key, as JSON in configs and checkpoint headers.
 
-Source: docs/format.md, record versions 1 to 3.
+Source: docs/format.md, record versions 1 to 4.
 """
 
 from __future__ import annotations
@@ -21,12 +21,17 @@ from timm_encmixer.schema import check_fields
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-RECORD_VERSIONS = (1, 2, 3)
+RECORD_VERSIONS = (1, 2, 3, 4)
 NOTE_PREFIX = "encmixer:"  # of the note in `pretrained_cfg["notes"]` in which a record rides (docs/adr/0003)
 _SINCE = {"constant": 2, "grid": 3, "positions": 3}  # fields that readers of earlier versions do not know
 CIPHERS = ("shuffle", "negpos", "shuffle+negpos", "orthogonal")  # of one block
 SCRAMBLE = "scramble"  # of the blocks among each other
 SCRAMBLING_CIPHERS = (SCRAMBLE, *(f"{cipher}+{SCRAMBLE}" for cipher in CIPHERS))
+ETC = "etc"  # of sub-blocks of a block
+JPEG_CIPHERS = (ETC, f"{ETC}+{SCRAMBLE}")  # whose ciphertext may travel as JPEG; blocks are multiples of `SUB_BLOCK_PX`
+ALL_CIPHERS = (*CIPHERS, *SCRAMBLING_CIPHERS, *JPEG_CIPHERS)
+SUB_BLOCK_PX = 8  # side of a block of JPEG's transform
+_ETC_SINCE = 4  # version of the record
 DEFAULT_CIPHER = "shuffle+negpos"
 PATCH_PX = range(2, 33)
 LARGEST_NORMALISATION = 1_000_000  # of a mean or a std
@@ -44,7 +49,7 @@ def parts_of(cipher: str) -> tuple[str, ...]:
         SchemeError: This is no name.
     """
     if not isinstance(cipher, str):
-        expected = f"one of {', '.join((*CIPHERS, *SCRAMBLING_CIPHERS))}"
+        expected = f"one of {', '.join(ALL_CIPHERS)}"
         raise SchemeError("cipher", expected, repr(cipher), "choose one of these")
     return tuple(cipher.split("+"))
 
@@ -117,7 +122,8 @@ class Scheme:
     """The public parameters of an encryption: enough to encrypt images for a model, given the key.
 
     Args:
-        cipher: One of `CIPHERS` or, for models that can take it, `SCRAMBLING_CIPHERS`.
+        cipher: One of `CIPHERS` or, for models that can take it, `SCRAMBLING_CIPHERS`. One of `JPEG_CIPHERS` where blocks are
+            multiples of 8 px. Records of these are of version 4.
         patch_size: Side of a block and of the stem's kernel, in pixels, 2 to 32.
         in_chans: Channels of an image, 1 or more.
         fingerprint: The key's public fingerprint, 16 hex digits; None allows any key (experiments).
@@ -152,12 +158,17 @@ class Scheme:
     def __post_init__(self) -> None:
         check_fields(self, where="record: ", error=SchemeError, remedy=_REMEDY)
         needed = max((since for name, since in _SINCE.items() if getattr(self, name) is not None), default=1)
+        needed = _ETC_SINCE if isinstance(self.cipher, str) and ETC in parts_of(self.cipher) else needed
         if self.version not in (None, needed):
             raise SchemeError("record: version", f"{needed}, as its fields need", repr(self.version), "upgrade timm-encmixer")
         object.__setattr__(self, "version", needed)
-        if self.cipher not in (*CIPHERS, *SCRAMBLING_CIPHERS):
-            expected = f"one of {', '.join((*CIPHERS, *SCRAMBLING_CIPHERS))}"
+        if self.cipher not in ALL_CIPHERS:
+            expected = f"one of {', '.join(ALL_CIPHERS)}"
             raise SchemeError("record: cipher", expected, repr(self.cipher)[:100], "choose one of these")
+        if ETC in self.parts and self.patch_size % SUB_BLOCK_PX:
+            expected = f"a multiple of {SUB_BLOCK_PX} px for the cipher {self.cipher}, which moves blocks of JPEG's transform"
+            remedy = "choose another cipher, or a model that `encmixer models --etc` lists"
+            raise SchemeError("record: patch_size", expected, f"{self.patch_size} px", remedy)
         self._check_grid()
         largest = _LARGEST_BLOCK if self.exact else _LARGEST_MATRIX
         if self.block_size > largest:  # anybody's record may ask for anything
@@ -192,6 +203,21 @@ class Scheme:
     def block_size(self) -> int:
         """Numbers in a block, D = C * P * P."""
         return self.in_chans * self.patch_size**2
+
+    @property
+    def moves(self) -> bool:
+        """Whether the numbers of a block change their places."""
+        return not {"shuffle", ETC}.isdisjoint(self.parts)
+
+    @property
+    def inverts(self) -> bool:
+        """Whether some numbers of a block are reflected about mid-grey."""
+        return not {"negpos", ETC}.isdisjoint(self.parts)
+
+    @property
+    def takes_jpeg(self) -> bool:
+        """Whether ciphertext may be compressed as JPEG: with the loss that the plain image would have."""
+        return ETC in self.parts
 
     @property
     def exact(self) -> bool:

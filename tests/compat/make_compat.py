@@ -11,7 +11,7 @@ import torch
 import timm_encmixer as te
 
 FOLDER = Path(__file__).parent
-SMALL_VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 1, "num_heads": 2}
+SMALL_VIT = {"img_size": 32, "embed_dim": 16, "depth": 1, "num_heads": 2}
 
 
 def main() -> None:
@@ -32,8 +32,8 @@ def main() -> None:
             FOLDER / "plain", FOLDER / f"encrypted-{te.Scheme(patch_size=4).version}-{cipher}", key, cipher=cipher
         )
     (FOLDER / "record-1.json").write_text(json.dumps(scheme.to_dict(), indent=2) + "\n")
-    for version, cipher in ((2, "shuffle+negpos"), (3, "shuffle+negpos+scramble")):
-        clip = timm.create_model("vit_base_patch32_clip_224", num_classes=3, **SMALL_VIT)
+    for version, cipher, patch in ((2, "shuffle+negpos", 8), (3, "shuffle+negpos+scramble", 8), (4, "etc+scramble", 16)):
+        clip = timm.create_model("vit_base_patch32_clip_224", num_classes=3, patch_size=patch, **SMALL_VIT)
         te.save_model(clip, FOLDER / f"plain-{version}")
         scheme = te.encrypt_checkpoint(
             FOLDER / f"plain-{version}", FOLDER / f"encrypted-{version}-{cipher}", key, cipher=cipher

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import itertools
 import json
 import math
 import struct
+from collections.abc import Iterator
 
 
 def hkdf(key: bytes, info: bytes, length: int, salt: bytes = b"") -> bytes:
@@ -45,17 +47,47 @@ def chacha20(key: bytes, length: int, counter: int = 0, nonce: bytes = bytes(12)
     return stream[:length]
 
 
-def permutation(seed: bytes, size: int) -> list[int]:
-    words = iter(struct.unpack(f"<{64 * size}I", chacha20(seed, 256 * size)))
+def words_of(seed: bytes, count: int) -> Iterator[int]:
+    return iter(struct.unpack(f"<{count}I", chacha20(seed, 4 * count)))
+
+
+def below(bound: int, words: Iterator[int]) -> int:
+    word = next(words)
+    while word >= 2**32 - 2**32 % bound:
+        word = next(words)
+    return word % bound
+
+
+def permuted(size: int, words: Iterator[int]) -> list[int]:
     order = list(range(size))
     for last in range(size - 1, 0, -1):
-        bound = last + 1
-        word = next(words)
-        while word >= 2**32 - 2**32 % bound:
-            word = next(words)
-        chosen = word % bound
+        chosen = below(last + 1, words)
         order[last], order[chosen] = order[chosen], order[last]
     return order
+
+
+def permutation(seed: bytes, size: int) -> list[int]:
+    return permuted(size, words_of(seed, 64 * size))
+
+
+def etc(seed: bytes, channels: int, patch: int) -> list[list[int]]:
+    """For each position of a block the one that it reads, and whether it is negated: [source, 0 or 1]."""
+    words, side = words_of(seed, 4096), patch // 8
+    result: dict[tuple[int, int, int], tuple[int, int, int, int]] = {}
+    for target, origin in enumerate(permuted(side * side, words)):
+        turn = below(8, words)
+        sign = below(2, words)
+        colour = permuted(3, words) if channels == 3 else list(range(channels))
+        for channel in range(channels):
+            for row in range(8):
+                for column in range(8):
+                    r, c = (7 - row if turn & 2 else row), (7 - column if turn & 1 else column)
+                    if turn & 4:
+                        r, c = c, r
+                    here = (channel, target // side * 8 + row, target % side * 8 + column)
+                    result[here] = (colour[channel], origin // side * 8 + r, origin % side * 8 + c, sign)
+    found = [result[place] for place in itertools.product(range(channels), range(patch), range(patch))]
+    return [[(channel * patch + row) * patch + column, sign] for channel, row, column, sign in found]
 
 
 def negated(seed: bytes, size: int) -> list[int]:
@@ -91,7 +123,7 @@ def parts(key: bytes, cipher: str, channels: int, patch: int, grid: tuple[int, i
             assert grid is not None
             info, size = f"{info}/grid={grid[0]}x{grid[1]}", grid[0] * grid[1]
         seed = hkdf(key, info.encode(), 32)
-        made[part] = MAKERS[part](seed, size)
+        made[part] = etc(seed, channels, patch) if part == "etc" else MAKERS[part](seed, size)
     return made
 
 
@@ -128,6 +160,11 @@ def main() -> None:
             ciphers.append(
                 {"cipher": cipher, "C": channels, "P": patch, "grid": grid, **parts(key, cipher, channels, patch, grid)}
             )
+        for channels, patch in ((3, 8), (1, 16), (3, 16)):
+            ciphers.append({"cipher": "etc", "C": channels, "P": patch, **parts(key, "etc", channels, patch)})
+        grid = (2, 3)
+        scrambled = parts(key, "etc+scramble", 3, 8, grid)
+        ciphers.append({"cipher": "etc+scramble", "C": 3, "P": 8, "grid": grid, **scrambled})
         checksum = hashlib.sha256(b"timm-encmixer/key-file/v1/" + key).digest()[:4]
         cases.append(
             {

@@ -10,6 +10,7 @@ ATTACK_NAMES = (
     "weights_only",
     "ciphertext_only_shuffle",
     "ciphertext_only_orthogonal",
+    "ciphertext_only_etc",
     "public_base_weights",
     "finetuned_base_weights",
     "known_plaintext",

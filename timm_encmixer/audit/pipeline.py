@@ -53,11 +53,11 @@ def near_key(matrix: Tensor, scheme: Scheme, agreement: float, generator: torch.
         near[wrong] = torch.linalg.qr(gaussian)[0] @ near[wrong]
         return near
     order, sign = torch.arange(count), torch.ones(count)
-    if "shuffle" in parts:
+    if scheme.moves:
         order = order.roll(1)  # no row stays where it is
     if parts == ("negpos",):
         sign = -sign  # only the other sign is wrong
-    elif "negpos" in parts:
+    elif scheme.inverts:
         sign = torch.where(torch.rand(count, generator=generator) < 0.5, -1, 1)
     near[wrong] = signed_permutation(order, sign) @ near[wrong]
     return near

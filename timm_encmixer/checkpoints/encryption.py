@@ -58,7 +58,7 @@ def encrypt_checkpoint(
         src: A folder with config.json and model.safetensors, a .safetensors file, or what `find_source` found.
         dst: Folder or .safetensors file to write, as `src` is; at every moment absent, old or whole.
         key: The secret key or its file.
-        cipher: One of `timm_encmixer.CIPHERS`.
+        cipher: One of `timm_encmixer.CIPHERS`, `SCRAMBLING_CIPHERS` or `JPEG_CIPHERS`, as for `encrypt_model`.
         arch: timm name whose normalisation and stem a single file has. A folder's is in its config, and no other is taken.
         mean: Per-channel normalisation of the plain model; to override what `arch` or the config says, or with `stem_stride`.
         std: Likewise.

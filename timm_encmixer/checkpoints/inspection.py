@@ -12,6 +12,7 @@ from timm_encmixer.checkpoints.header import CheckpointHeader
 from timm_encmixer.checkpoints.record import read_record
 from timm_encmixer.checkpoints.sources import Source, SourceLike, find_source
 from timm_encmixer.checkpoints.tensor_file import read_header
+from timm_encmixer.ciphers.etc import few_keys
 from timm_encmixer.errors import CheckpointError, SourceError
 from timm_encmixer.hub.client import is_offline
 from timm_encmixer.hub.snapshot import Snapshot
@@ -89,4 +90,5 @@ def _facts(architecture: str | None, scheme: Scheme | None, tensors: int | None,
         "encrypted": scheme is not None,
         **{name: value for name, value in counts.items() if value is not None},
         **({"encmixer": scheme.to_dict()} if scheme is not None else {}),
+        **({"few_keys": few_keys(scheme)} if scheme is not None and scheme.takes_jpeg else {}),
     }

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from timm_encmixer.ciphers.derive import KeyStream
+from timm_encmixer.ciphers.etc import etc
 from timm_encmixer.ciphers.keyed_map import KeyedMap
 from timm_encmixer.ciphers.negpos import negpos
 from timm_encmixer.ciphers.orthogonal import orthogonal
@@ -15,7 +16,7 @@ from timm_encmixer.ciphers.signed_permutation import SignedPermutation
 from timm_encmixer.keys import SecretKey
 from timm_encmixer.scheme import SCRAMBLE, Scheme
 
-PARTS = {"shuffle": shuffle, "negpos": negpos, "orthogonal": orthogonal}
+PARTS = {"shuffle": shuffle, "negpos": negpos, "orthogonal": orthogonal, "etc": etc}
 
 
 def derive_map(key: SecretKey, scheme: Scheme) -> KeyedMap:
@@ -29,6 +30,6 @@ def derive_map(key: SecretKey, scheme: Scheme) -> KeyedMap:
             order = KeyStream(key.derive(f"{purpose}/grid={rows}x{columns}")).permutation(rows * columns)
             whole = (whole or SignedPermutation.identity(scheme.block_size)).permuted(np.array(order))
             continue
-        mapping = PARTS[part](KeyStream(key.derive(purpose)), scheme.block_size)
+        mapping = PARTS[part](KeyStream(key.derive(purpose)), scheme.in_chans, scheme.patch_size)
         whole = mapping if whole is None else whole.then(mapping)
     return whole  # type: ignore[no-any-return]

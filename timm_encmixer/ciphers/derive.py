@@ -28,14 +28,14 @@ class KeyStream:
         """Return the next `count` bytes."""
         return self._encryptor.update(bytes(count))
 
+    def words(self) -> Iterator[int]:
+        """Return the stream's 32-bit words, without end; what one iterator has read ahead no other one sees."""
+        while True:
+            yield from (word for (word,) in struct.iter_unpack("<I", self.read(_CHUNK_BYTES)))
+
     def permutation(self, size: int) -> list[int]:
         """Return a uniformly random permutation of 0 .. size - 1."""
-        words = self._words()
-        order = list(range(size))
-        for last in range(size - 1, 0, -1):
-            chosen = _below(last + 1, words)
-            order[last], order[chosen] = order[chosen], order[last]
-        return order
+        return permuted(size, self.words())
 
     def gaussians(self, count: int) -> NDArray[np.float64]:
         """Return `count` independent N(0, 1) numbers, float64, by Box and Muller's method; `count` is even."""
@@ -45,12 +45,17 @@ class KeyStream:
         angle = 2.0 * math.pi * uniform[1::2]
         return np.stack((radius * np.cos(angle), radius * np.sin(angle)), axis=1).reshape(-1)
 
-    def _words(self) -> Iterator[int]:
-        while True:
-            yield from (word for (word,) in struct.iter_unpack("<I", self.read(_CHUNK_BYTES)))
+
+def permuted(size: int, words: Iterator[int]) -> list[int]:
+    """Return a uniformly random permutation of 0 .. size - 1."""
+    order = list(range(size))
+    for last in range(size - 1, 0, -1):
+        chosen = below(last + 1, words)
+        order[last], order[chosen] = order[chosen], order[last]
+    return order
 
 
-def _below(bound: int, words: Iterator[int]) -> int:
+def below(bound: int, words: Iterator[int]) -> int:
     """Return a uniform number below `bound`: words past the last whole multiple are thrown away, so there is no bias."""
     limit = _WORDS - _WORDS % bound
     while True:

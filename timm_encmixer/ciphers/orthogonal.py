@@ -11,8 +11,9 @@ from timm_encmixer.ciphers.derive import KeyStream
 from timm_encmixer.ciphers.orthogonal_map import OrthogonalMap
 
 
-def orthogonal(stream: KeyStream, block_size: int) -> OrthogonalMap:
+def orthogonal(stream: KeyStream, channels: int, patch: int) -> OrthogonalMap:
     """Return u = 1/2 + A (v - 1/2), with A = Q sign(diag R) of the QR decomposition of a Gaussian matrix."""
+    block_size = channels * patch**2
     count = block_size * block_size
     gaussian = stream.gaussians(count + count % 2)[:count].reshape(block_size, block_size)
     q, r = np.linalg.qr(gaussian)

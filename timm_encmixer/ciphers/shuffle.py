@@ -8,6 +8,7 @@ from timm_encmixer.ciphers.derive import KeyStream
 from timm_encmixer.ciphers.signed_permutation import SignedPermutation
 
 
-def shuffle(stream: KeyStream, block_size: int) -> SignedPermutation:
-    """Return u[i] = v[p[i]] for a uniformly random permutation p of the `block_size` positions."""
+def shuffle(stream: KeyStream, channels: int, patch: int) -> SignedPermutation:
+    """Return u[i] = v[p[i]] for a uniformly random permutation p of a block's positions."""
+    block_size = channels * patch**2
     return SignedPermutation(np.array(stream.permutation(block_size)), np.zeros(block_size, dtype=bool))

@@ -13,6 +13,7 @@ import click
 from timm_encmixer.cli.early import folder_or_none, is_alone, load_key, look_up, many_processes
 from timm_encmixer.cli.options import (
     CHECK_FAILED,
+    format_option,
     images_for_option,
     json_option,
     key_if_alone_option,
@@ -20,6 +21,7 @@ from timm_encmixer.cli.options import (
     no_resize_option,
     plain_text,
     public_option,
+    quality_option,
     report,
     strict_option,
     token_option,
@@ -63,6 +65,8 @@ def dataset() -> None:
 @key_if_alone_option
 @images_for_option
 @no_resize_option
+@format_option
+@quality_option
 @click.option("--push", metavar="REPO_ID", help="Push the result to the Hub as this data set; private unless --public.")
 @public_option
 @_shared
@@ -79,7 +83,7 @@ def dataset_encrypt(
 ) -> None:
     """Encrypt the data set SRC to DST.
 
-    DST has the kind, columns, labels, splits and shards of SRC; its images are ciphertext PNGs. SRC is a Hub data set
+    DST has the kind, columns, labels, splits and shards of SRC; its images are ciphertext. SRC is a Hub data set
     (owner/name), a folder (parquet, save_to_disk, images or WebDataset tars) or a URL that fsspec reads. Run it again after
     an interruption and it goes on. accelerate runs it on several processes: accelerate launch --multi_gpu --num_processes N
     --num_machines 1 -m timm_encmixer dataset encrypt ...

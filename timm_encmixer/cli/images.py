@@ -10,10 +10,12 @@ import click
 from timm_encmixer.cli.early import existing_images, look_up
 from timm_encmixer.cli.options import (
     force_option,
+    format_option,
     images_for_option,
     json_option,
     key_option,
     no_resize_option,
+    quality_option,
     report,
     strict_option,
     workers_option,
@@ -33,11 +35,15 @@ def images() -> None:
 @key_option
 @images_for_option
 @no_resize_option
+@format_option
+@quality_option
 @workers_option
 @force_option
 @json_option
-def images_encrypt(src: Path, dst: Path, key: SecretKey, model: str, no_resize: bool, force: bool, as_json: bool) -> None:
-    """Encrypt the image or folder SRC to PNG at DST.
+def images_encrypt(
+    src: Path, dst: Path, key: SecretKey, model: str, no_resize: bool, force: bool, as_json: bool, **written: Any
+) -> None:
+    """Encrypt the image or folder SRC to PNG or JPEG at DST.
 
     What is at DST already is kept if it is what this run would write, so an interrupted run can be taken up again; anything
     else there is an error. Metadata is dropped.
@@ -48,7 +54,7 @@ def images_encrypt(src: Path, dst: Path, key: SecretKey, model: str, no_resize: 
     source = look_up(model)
     from timm_encmixer.images.encryption import encrypt_images
 
-    counts = encrypt_images(src, dst, key, source, resize=not no_resize, force=force)
+    counts = encrypt_images(src, dst, key, source, resize=not no_resize, force=force, **written)
     _report_counts(counts, as_json)
 
 
@@ -62,9 +68,9 @@ def images_encrypt(src: Path, dst: Path, key: SecretKey, model: str, no_resize: 
 @strict_option
 @json_option
 def images_decrypt(src: Path, dst: Path, key: SecretKey, model: str, force: bool, strict: bool, as_json: bool) -> None:
-    """Decrypt the ciphertext PNG or folder SRC to PNG at DST.
+    """Decrypt the ciphertext or folder SRC to PNG at DST.
 
-    A ciphertext that was resized, recompressed, or made with another key or model is refused.
+    A ciphertext that was resized, or made with another key or model, is refused; so is a PNG whose pixels were changed.
 
     \b
     Example: encmixer images decrypt ciphertext plain --key owner.key --model encrypted

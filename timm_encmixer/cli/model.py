@@ -94,6 +94,10 @@ def model_encrypt(src: str, dst: Path, key: SecretKey, as_json: bool, **options:
         check_name(source.timm_name, options["cipher"])  # before its weights are fetched
     scheme = encrypt_checkpoint(source, dst, key, **options)
     logger.warning(source.provenance.warning)
+    if scheme.takes_jpeg:
+        from timm_encmixer.ciphers.etc import few_keys
+
+        logger.warning(few_keys(scheme))
     report(
         {"target": str(dst), "encmixer": scheme.to_dict()},
         as_json,

@@ -16,9 +16,10 @@ _COLUMNS = ("name", "class", "patch side", "constant", "scrambling")
 @click.argument("pattern", default="*", type=PATTERN)
 @click.option("--search", default="", metavar="TEXT", help="Only rows that contain it: a class, pos_embed, 14 px, a reason.")
 @click.option("--scramble", is_flag=True, help="Only models whose blocks can be scrambled.")
+@click.option("--etc", is_flag=True, help="Only models whose ciphertext may travel as JPEG: blocks of 8, 16, 24 or 32 px.")
 @click.option("--refused", is_flag=True, help="The models that cannot be encrypted, and why.")
 @json_option
-def models(pattern: str, search: str, scramble: bool, refused: bool, as_json: bool) -> None:
+def models(pattern: str, search: str, scramble: bool, etc: bool, refused: bool, as_json: bool) -> None:
     """List which of timm's models can be encrypted.
 
     PATTERN is as for timm.list_models: 'vit_*'. Of each model: class, patch side, where the constant of the normalisation
@@ -30,10 +31,11 @@ def models(pattern: str, search: str, scramble: bool, refused: bool, as_json: bo
     from timm_encmixer.evaluation.columns import text_table
     from timm_encmixer.models.listing import find
 
-    if scramble and refused:
-        raise click.UsageError("give either --scramble or --refused")
+    if (scramble or etc) and refused:
+        raise click.UsageError(f"give either --{'scramble' if scramble else 'etc'} or --refused")
     found = [support for support in find(pattern, search=search) if support.supported != refused]
     found = [support for support in found if not (scramble and support.unscrambled)]
+    found = [support for support in found if support.takes_jpeg or not etc]
     rows = [_row(support) for support in found]
     last = f"{len(found)} {'refused' if refused else 'can be encrypted'}"
     if not found and not refused and find(pattern, search=search):

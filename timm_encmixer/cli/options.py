@@ -12,7 +12,7 @@ import click
 from timm_encmixer.cli.early import architecture, few_cores, free_target_in_folder, key_file, key_file_if_alone, key_file_if_any
 from timm_encmixer.cli.words import PATH, PATH_TEXT, SOURCE, TIMM_NAME, Choice
 from timm_encmixer.keys import KEY_VARIABLE
-from timm_encmixer.scheme import CIPHERS, DEFAULT_CIPHER, SCRAMBLING_CIPHERS
+from timm_encmixer.scheme import ALL_CIPHERS, DEFAULT_CIPHER
 
 CHECK_FAILED, BAD_INPUT, NOBODY_READS = 1, 2, 141  # 128 + SIGPIPE, as shells have it
 _CIPHER_HELP = """\b
@@ -21,7 +21,9 @@ negpos          Invert some of them: v becomes 255 - v.
 shuffle+negpos  Both. The default.
 orthogonal      Rotate each block; the result is not for PNG.
 scramble        Permute the blocks of models that allow it.
-CIPHER+scramble One of the above, then the blocks."""
+CIPHER+scramble One of the above, then the blocks.
+etc             Move and turn squares of 8 px; may be JPEG.
+etc+scramble    Both."""
 logger = logging.getLogger("timm_encmixer.cli")
 
 
@@ -40,9 +42,7 @@ def _key_option(callback: Callable[..., Any]) -> Callable[[Callable[..., Any]], 
 
 key_option, key_if_any_option = _key_option(key_file), _key_option(key_file_if_any)
 key_if_alone_option = _key_option(key_file_if_alone)
-cipher_option = click.option(
-    "--cipher", type=Choice((*CIPHERS, *SCRAMBLING_CIPHERS)), metavar="NAME", default=DEFAULT_CIPHER, help=_CIPHER_HELP
-)
+cipher_option = click.option("--cipher", type=Choice(ALL_CIPHERS), metavar="NAME", default=DEFAULT_CIPHER, help=_CIPHER_HELP)
 force_option = click.option("--force", is_flag=True, is_eager=True, help="Replace what is there already.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 label_column_option = click.option(
@@ -68,6 +68,10 @@ workers_option = click.option(
     "--workers", type=click.IntRange(min=1), metavar="N", expose_value=False, callback=few_cores, help="Use at most N cores."
 )
 no_resize_option = click.option("--no-resize", is_flag=True, help="Keep sizes that are multiples of the block.")
+format_option = click.option(
+    "--format", type=Choice(("png", "jpeg")), default="png", show_default=True, help="Of the ciphertext; jpeg for --cipher etc."
+)
+quality_option = click.option("--quality", type=click.IntRange(1, 100), metavar="Q", help="Of JPEG, 1 to 100; default: 85.")
 public_option = click.option(
     "--public/--private", default=False, help="Make a new repository public, or push to one that is; default: private."
 )

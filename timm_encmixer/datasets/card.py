@@ -45,6 +45,12 @@ def write_card(source: DatasetSource, ledger: Ledger, manifest: Manifest, config
         new.write_text(str(card), encoding="utf-8")
 
 
+def _keep(scheme: Scheme) -> str:
+    if scheme.takes_jpeg:
+        return "Keep the images as they are: resizing, cropping or JPEG with subsampled colours destroys them."
+    return "Keep the images as PNG: JPEG or resizing destroys them."
+
+
 def _section(manifest: Manifest, scheme: Scheme) -> str:
     totals = manifest.totals
     size = " x ".join(map(str, scheme.plain.input_size[1:])) + " px" if scheme.plain is not None else "as they were"
@@ -54,8 +60,8 @@ def _section(manifest: Manifest, scheme: Scheme) -> str:
         [
             "## Encrypted images",
             f"The {totals.images} images are ciphertext for encrypted models with the key `{scheme.fingerprint}`, made with "
-            f"`timm-encmixer` from `{manifest.source}`.{left_out} Labels and all other columns are as they were. Keep the "
-            "images as PNG: JPEG or resizing destroys them.",
+            f"`timm-encmixer` from `{manifest.source}`.{left_out} Labels and all other columns are as they "
+            f"were. {_keep(scheme)}",
             "| cipher | block | channels | image size | key fingerprint | images |\n|---|---|---|---|---|---|\n"
             f"| {' | '.join(map(str, row))} |",
             f"`{MANIFEST}` holds the record and the SHA-256 of every shard; `encmixer dataset info --verify` compares them.",

@@ -15,6 +15,7 @@ from timm_encmixer.errors import AlreadyEncryptedError, NotEncryptedError, Schem
 from timm_encmixer.files import PathLike, path_text
 from timm_encmixer.hub.snapshot import Token
 from timm_encmixer.images.codec import DECRYPT, ENCRYPT
+from timm_encmixer.images.file_format import DEFAULT_QUALITY, JPEG, find_format
 from timm_encmixer.keys import KeyLike
 from timm_encmixer.scheme import Scheme
 
@@ -32,14 +33,16 @@ def encrypt_dataset(
     include: Sequence[str] = (),
     on_error: str = STOP,
     png_level: int | None = None,
+    format: str = "png",
+    quality: int | None = None,
     token: Token = None,
     progress: bool = True,
 ) -> DatasetCounts:
     """Encrypt a data set to one of the same kind, with the same columns, labels, splits and shard names.
 
-    Image cells become lossless ciphertext PNGs; all other cells, members and features stay as they are. Run it again after
-    an interruption, with the same arguments, and it goes on; the result is the same, byte for byte. Under `accelerate launch`
-    every process must call this; the shards are divided among them.
+    Image cells become ciphertext PNGs, which lose nothing, or JPEGs; all other cells, members and features stay as they are.
+    Run it again after an interruption, with the same arguments, and it goes on; the result is the same, byte for byte. Under
+    `accelerate launch` every process must call this; the shards are divided among them.
 
     What it does not do: look into other columns and files, which may show the images too (thumbnails, embeddings, captions);
     or hide images from anyone who studies many ciphertexts (docs/security.md).
@@ -55,6 +58,8 @@ def encrypt_dataset(
         on_error: What to do with a sample whose image cannot be used: "stop"; "skip", which leaves it out and lists it; or
             "quarantine", which also keeps its plain cells in the folder DST.quarantine.
         png_level: PNG compression, 0 to 9; None takes 0: ciphertext hardly compresses.
+        format: "png", or for the ciphers `JPEG_CIPHERS` "jpeg": baseline, with 4:4:4 sampling.
+        quality: Of JPEG, 1 to 100; None takes 85.
         token: Of the Hub.
         progress: Show a bar on a terminal.
 
@@ -70,7 +75,11 @@ def encrypt_dataset(
     """
     join_processes()
     scheme = from_main(lambda: _scheme_for_plain(path_text(src, where="src"), model, token))
-    options = {"resize": resize, "image_columns": image_columns, "include": include, "png_level": png_level}
+    options: dict[str, Any] = {"resize": resize, "image_columns": image_columns, "include": include, "png_level": png_level}
+    if from_main(lambda: find_format(format, scheme, quality)) is JPEG:
+        if png_level is not None:
+            raise SchemeError("png_level", "none for JPEG", f"{png_level}", "leave it out, or write PNG")
+        options["jpeg_quality"] = DEFAULT_QUALITY if quality is None else quality
     return convert_dataset(ENCRYPT, src, dst, key, scheme, options=options, on_error=on_error, token=token, progress=progress)
 
 
@@ -88,7 +97,7 @@ def decrypt_dataset(
     progress: bool = True,
     strict: bool = False,
 ) -> DatasetCounts:
-    """Undo `encrypt_dataset`: the images come back as the plain model's input, pixel for pixel; other arguments as there.
+    """Undo `encrypt_dataset`: the images come back as the plain model's input, pixel for pixel; from JPEG with its loss.
 
     Args:
         src: An encrypted data set, wherever it is.

@@ -1,4 +1,4 @@
-"""Image folders: a shard is a run of files of one folder, each of which becomes a PNG of the same name."""
+"""Image folders: a shard is a run of files of one folder, each of which becomes a PNG or JPEG of the same name."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from timm_encmixer.images.codec import BATCH_IMAGES
 def convert_images(
     source: DatasetSource, files: Sequence[SourceFile], dst: Path, scratch: Path, work: ShardWork
 ) -> tuple[list[str], list[SourceFile]]:
-    """Write the PNG of each file, by the last part of its name, into the folder `dst`.
+    """Write the ciphertext or plain image of each file, by the last part of its name, into the folder `dst`.
 
     Returns:
         The names, below the data set, of what was written; and the files with the digests of what was read.
@@ -39,7 +39,7 @@ def convert_images(
             samples.append(Sample(file.name, [cell], [PurePosixPath(file.name).suffix], [f"{source.where}/{file.name}"]))
         for name, cells in zip((sample.name for sample in samples), work.convert(samples), strict=True):
             if cells is not None:
-                target = target_name(name)
+                target = target_name(name, work.codec.format.suffix)
                 (dst / PurePosixPath(target).name).write_bytes(cells[0] or b"")
                 written.append(target)
     return written, read

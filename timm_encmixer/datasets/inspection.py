@@ -17,7 +17,7 @@ from timm_encmixer.datasets import loading
 from timm_encmixer.datasets.layout import IMAGES, WEBDATASET, differences, folder_of, read_layout
 from timm_encmixer.datasets.ledger import Ledger
 from timm_encmixer.datasets.listing import Listing, SourceFile, changes
-from timm_encmixer.datasets.manifest import JOB, MANIFEST, Entry, Job, Manifest, digest_of_run, read_manifest
+from timm_encmixer.datasets.manifest import JOB, MANIFEST, Entry, Job, Manifest, digest_of_run, read_manifest, suffix_of
 from timm_encmixer.datasets.sources import DatasetSource, LocalFolder, open_source
 from timm_encmixer.errors import DataError, FileAccessError, SourceError
 from timm_encmixer.files import sha256_of
@@ -97,7 +97,7 @@ def verify_dataset(src: str, *, progress: bool = True) -> Verified:
     manifest = read_manifest(root / MANIFEST, where=src)
     differing = differing_shards(root, manifest, progress=progress)
     try:
-        more = differences(manifest, read_layout(LocalFolder(root)))[1]
+        more = differences(manifest, read_layout(LocalFolder(root), suffix=manifest.options.format.suffix))[1]
     except (SourceError, FileAccessError) as error:
         more = [error.got]
     changed = _source_changes(Ledger(root), manifest)
@@ -157,7 +157,7 @@ def _source_changes(ledger: Ledger, manifest: Manifest) -> list[str] | None:
     source = LocalFolder(Path(origin))
     with tempfile.TemporaryFile() as file:
         try:
-            layout = read_layout(source, manifest.options.include, Listing(file))
+            layout = read_layout(source, manifest.options.include, Listing(file), suffix=manifest.options.format.suffix)
         except (SourceError, DataError) as error:
             return [error.got]
         return changes(ledger.made_from(manifest), layout.lines, file, same_content(source, trust_times=False))
@@ -179,7 +179,9 @@ def _unreadable(root: Path, manifest: Manifest) -> list[str]:
 
 
 def _head(job: Job) -> dict[str, Any]:
-    record = {RECORD_NAME: job.record} if job.record is not None else {}
+    record: dict[str, Any] = {RECORD_NAME: job.record} if job.record is not None else {}
+    if job.options.jpeg_quality is not msgspec.UNSET:
+        record |= {"format": "jpeg", "quality": job.options.jpeg_quality}
     return {"source": job.source, "kind": job.kind, "encrypted": bool(record), **record}
 
 
@@ -196,5 +198,5 @@ def _digest_of_run(root: Path, entry: Entry, manifest: Manifest) -> str | None:
         names = LocalFolder(root).names_in(folder)
     except FileAccessError:
         return None
-    pictures = [name for name in names if PurePosixPath(name).suffix == ".png"][first : first + entry.files]
+    pictures = [name for name in names if PurePosixPath(name).suffix == suffix_of(entry)][first : first + entry.files]
     return digest_of_run((name, sha256_of(root / name)) for name in pictures)

@@ -15,6 +15,7 @@ from timm_encmixer.datasets.readme import METADATA, metadata_names
 from timm_encmixer.datasets.sources import DatasetSource, printable
 from timm_encmixer.errors import SourceError
 from timm_encmixer.hub.card_section import CARD_NAME
+from timm_encmixer.images.file_format import PNG
 from timm_encmixer.images.reading import image_suffixes
 
 PARQUET, ARROW, WEBDATASET, IMAGES = "parquet", "arrow", "webdataset", "imagefolder"
@@ -85,13 +86,16 @@ class Layout:
         return tuple(name for names in self.left_out.values() for name in names)
 
 
-def read_layout(source: DatasetSource, include: Sequence[str] = (), listing: Listing | None = None) -> Layout:
+def read_layout(
+    source: DatasetSource, include: Sequence[str] = (), listing: Listing | None = None, *, suffix: str = PNG.suffix
+) -> Layout:
     """Sort a data set's files.
 
     Args:
         source: Where they are.
         include: Shell patterns of shards (image files) to take; none takes all.
         listing: Takes down the files of each shard; None does not.
+        suffix: That image files have or get in the target: they are cut into runs in the order of their names there.
 
     Raises:
         SourceError: No data set of a known kind, or one of several kinds at once; or names that no target can have.
@@ -101,7 +105,7 @@ def read_layout(source: DatasetSource, include: Sequence[str] = (), listing: Lis
     shards: dict[str, list[Shard]] = {kind: [] for kind in (PARQUET, ARROW, WEBDATASET)}
     others: dict[str, list[SourceFile]] = {role: [] for role in (_CARD, _SIDE_FILE, _METADATA)}
     left_out: dict[str, list[str]] = {}
-    runs, suffixes, tables = _ImageRuns(source.where, listing), image_suffixes(), metadata_names(source)
+    runs, suffixes, tables = _ImageRuns(source.where, listing, suffix), image_suffixes(), metadata_names(source)
     for file in source.files():
         if isinstance(file, tuple):
             left_out.setdefault(file[0], []).append(printable(file[1]))
@@ -111,7 +115,7 @@ def read_layout(source: DatasetSource, include: Sequence[str] = (), listing: Lis
         if role == SUFFIX or (include and role not in others and not _included(file.name, include)):
             left_out.setdefault(SUFFIX if role == SUFFIX else NOT_INCLUDED, []).append(printable(file.name))
             continue
-        _refuse_name(file.name, target_name(file.name) if role == IMAGES else file.name, where=source.where)
+        _refuse_name(file.name, target_name(file.name, suffix) if role == IMAGES else file.name, where=source.where)
         if role == IMAGES:
             runs.add(file)
         elif role in shards:
@@ -202,7 +206,7 @@ def _role(name: str, image_suffixes: frozenset[str], metadata: frozenset[str]) -
 
 
 def _refuse_name(name: str, target: str, *, where: str) -> None:
-    """Raise when a file that is to be carried over has a name that the target, its manifest or PNG cannot have."""
+    """Raise when a file that is to be carried over has a name that the target or its manifest cannot have."""
     where = f"{where}: {printable(name)}"
     try:
         name.encode()
@@ -210,7 +214,7 @@ def _refuse_name(name: str, target: str, *, where: str) -> None:
         raise SourceError(where, "names in UTF-8, as manifests hold them", "other bytes", "rename the file") from None
     length = len(os.fsencode(PurePosixPath(target).name))
     if length > _LONGEST_NAME:
-        got = f"{length} bytes with the suffix .png"
+        got = f"{length} bytes with the suffix {PurePosixPath(target).suffix}"
         raise SourceError(where, f"a name of at most {_LONGEST_NAME} bytes", got, "rename the file")
 
 
@@ -225,8 +229,8 @@ class _ImageRuns:
     The files of one folder are in memory at a time: the whole tree may have millions.
     """
 
-    def __init__(self, where: str, listing: Listing | None) -> None:
-        self._where, self._listing, self._runs = where, listing, list[Shard]()
+    def __init__(self, where: str, listing: Listing | None, suffix: str) -> None:
+        self._where, self._listing, self._suffix, self._runs = where, listing, suffix, list[Shard]()
         self._folder, self._files = "", list[SourceFile]()
 
     def add(self, file: SourceFile) -> None:
@@ -245,10 +249,11 @@ class _ImageRuns:
     def _cut(self) -> None:
         targets: dict[str, str] = {}
         for file in self._files:
-            other = targets.setdefault(target_name(file.name), file.name)
+            other = targets.setdefault(target_name(file.name, self._suffix), file.name)
             if other != file.name:
-                raise SourceError(f"{self._where}: {file.name}", "one image per PNG", f"{other} too", "rename one of them")
-        files = sorted(self._files, key=lambda file: target_name(file.name))  # the order that the target's files have
+                expected = f"one image per {'PNG' if self._suffix == PNG.suffix else 'JPEG'}"
+                raise SourceError(f"{self._where}: {file.name}", expected, f"{other} too", "rename one of them")
+        files = sorted(self._files, key=lambda file: target_name(file.name, self._suffix))  # the order of the target's files
         for start in range(0, len(files), FILES_PER_SHARD):
             self._runs.append(_shard(f"{self._folder}#{start:08d}", files[start : start + FILES_PER_SHARD], self._listing))
         self._files = []

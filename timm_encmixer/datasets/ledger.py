@@ -40,6 +40,7 @@ from timm_encmixer.datasets.manifest import (
     Text,
     read_book,
     read_manifest,
+    suffix_of,
     sums_of,
     target_name,
 )
@@ -396,7 +397,7 @@ def _written(entry: Entry, source: Sequence[SourceFile] | None) -> list[str]:
     if not entry.is_run:
         return [entry.name]
     bad = {bad.sample for bad in entry.bad}
-    return [target_name(file.name) for file in source or () if file.name not in bad]
+    return [target_name(file.name, suffix_of(entry)) for file in source or () if file.name not in bad]
 
 
 def _fits(source: Sequence[SourceFile], entry: Entry | None) -> bool:

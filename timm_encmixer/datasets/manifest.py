@@ -12,6 +12,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from timm_encmixer.datasets.listing import FOLDER, refuse_outside
 from timm_encmixer.errors import SourceError
 from timm_encmixer.files import file_error
+from timm_encmixer.images.file_format import JPEG, PNG, QUALITIES, FileFormat
 from timm_encmixer.schema import Count, Sha256, read_as
 
 StructT = TypeVar("StructT")
@@ -44,6 +45,7 @@ class Entry(Struct, frozen=True, forbid_unknown_fields=True):
         files: Number of files.
         is_run: It is a run of image files.
         plain: Columns or fields that hold images and were not converted; absent if there are none.
+        suffix: Of a run's files; absent for PNG.
     """
 
     name: Name
@@ -55,6 +57,7 @@ class Entry(Struct, frozen=True, forbid_unknown_fields=True):
     files: Count = 1
     is_run: bool = False
     plain: tuple[Text, ...] | UnsetType = UNSET
+    suffix: Literal[".jpg"] | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         refuse_outside(self.name)
@@ -67,6 +70,12 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
     image_columns: tuple[Text, ...] = ()
     include: tuple[Text, ...] = ()
     png_level: Annotated[int, Meta(ge=0, le=9)] | None = None
+    jpeg_quality: Annotated[int, Meta(ge=QUALITIES.start, le=QUALITIES.stop - 1)] | UnsetType = UNSET  # absent for PNG
+
+    @property
+    def format(self) -> FileFormat:
+        """The format of the images that are written."""
+        return PNG if self.jpeg_quality is UNSET else JPEG
 
 
 class Job(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -127,9 +136,14 @@ def read_manifest(path: Path, *, where: str) -> Manifest:
     return read_book(Manifest, path)
 
 
-def target_name(name: str) -> str:
+def target_name(name: str, suffix: str) -> str:
     """Return what a converted image file is called."""
-    return str(PurePosixPath(name).with_suffix(".png"))
+    return str(PurePosixPath(name).with_suffix(suffix))
+
+
+def suffix_of(entry: Entry) -> str:
+    """Return the suffix of the files of a run of images."""
+    return PNG.suffix if entry.suffix is UNSET else entry.suffix
 
 
 def digest_of_run(files: Iterable[tuple[str, str]]) -> str:

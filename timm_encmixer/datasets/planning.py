@@ -59,7 +59,7 @@ def make_plan(
     known = ledger.known()
     source = open_source(src, commit=known.source_commit if known is not None else None, token=token)
     listing = Listing(stack.enter_context(tempfile.TemporaryFile()))  # noqa: SIM115  # the stack closes it
-    layout = read_layout(source, options.include, listing)
+    layout = read_layout(source, options.include, listing, suffix=options.format.suffix)
     if action == DECRYPT:
         refuse_incomplete(source, layout, options)
     if layout.kind in (PARQUET, ARROW) and importlib.util.find_spec("pyarrow") is None:
@@ -115,7 +115,8 @@ def deal(shards: Sequence[Shard], processes: int) -> list[list[Shard]]:
 def side_files_of(source: DatasetSource, layout: Layout, job: Job, bad: frozenset[str] = frozenset()) -> SideFiles:
     """Return what carries the side files of a job over; `bad` are image files that could not be used."""
     record = job.encmixer if job.encmixer is not UNSET else job.decrypted
-    return SideFiles(source, layout, f"{job.action} {json.dumps(record, separators=(',', ':'))}", bad)
+    salt = f"{job.action} {json.dumps(record, separators=(',', ':'))}"
+    return SideFiles(source, layout, salt, job.options.format.suffix, bad)
 
 
 def name_of(src: str) -> str:

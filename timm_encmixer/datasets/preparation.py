@@ -56,7 +56,9 @@ def prepare(side_files: SideFiles, listing: BinaryIO, *, chosen: bool) -> list[d
             (after / name).parent.mkdir(parents=True, exist_ok=True)
             side_files.write(name, after / name, copies)
         configs = (
-            [config for config in map(_followed, configs_of(card)) if config] if layout.kind == IMAGES else configs_of(card)
+            [followed for config in configs_of(card) if (followed := _followed(config, side_files.suffix))]
+            if layout.kind == IMAGES
+            else configs_of(card)
         )
         not_taken = layout.left_out.get(NOT_INCLUDED, ())
         beside = [*loading.sample(layout.left_out.get(SUFFIX, ()))] if layout.kind == IMAGES and not chosen else []
@@ -64,7 +66,7 @@ def prepare(side_files: SideFiles, listing: BinaryIO, *, chosen: bool) -> list[d
         if is_saved or not (layout.kind == IMAGES or not_taken) or not loading.is_installed():
             return configs  # no name changes
         is_image = layout.kind == IMAGES
-        targets = {name: target_name(name) if is_image else name for name in loading.sample(_names(listing))}
+        targets = {name: target_name(name, side_files.suffix) if is_image else name for name in loading.sample(_names(listing))}
         is_odd = is_image and not {PurePosixPath(name).suffix for name in (*targets, *beside)} <= loading.image_suffixes()
         if is_image and not (configs or layout.metadata or not_taken or is_odd):
             return configs  # no pattern, table or choice of a kind depends on the names
@@ -114,11 +116,11 @@ def with_configs(card: DatasetCard, configs: list[dict[str, Any]]) -> DatasetCar
     return card
 
 
-def _followed(config: dict[str, Any]) -> dict[str, Any] | None:
-    """Return a configuration whose patterns of image files end in .png."""
+def _followed(config: dict[str, Any], suffix: str) -> dict[str, Any] | None:
+    """Return a configuration whose patterns of image files end as the target's files do."""
 
     def change(pattern: str) -> str:
-        return target_name(pattern) if PurePosixPath(pattern).suffix.lower() in image_suffixes() else pattern
+        return target_name(pattern, suffix) if PurePosixPath(pattern).suffix.lower() in image_suffixes() else pattern
 
     return with_patterns(config, change)
 

@@ -81,7 +81,7 @@ def push_dataset(
 
 def _refuse_strangers(root: Path, manifest: Manifest) -> None:
     """Raise when the folder holds images or shards that the manifest does not know, or files that nobody knows."""
-    layout = read_layout(LocalFolder(root))
+    layout = read_layout(LocalFolder(root), suffix=manifest.options.format.suffix)
     strangers = [*layout.left_out.get(SUFFIX, ()), *differences(manifest, layout)[1]]
     if strangers:
         raise LeakError(str(root), "nothing but what was encrypted", strangers[0], "move it away: it may be plain")

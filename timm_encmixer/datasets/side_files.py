@@ -32,6 +32,7 @@ class SideFiles:
         source: The source.
         layout: Its files.
         salt: What was done to the images, for the new fingerprint of `save_to_disk` data.
+        suffix: Of the target's image files.
         bad: Names of source files that could not be used; rows of metadata tables that name one are left out.
         images: Names of all image files, to refuse rows that name another; None does not look.
     """
@@ -39,6 +40,7 @@ class SideFiles:
     source: DatasetSource
     layout: Layout
     salt: str
+    suffix: str
     bad: frozenset[str] = frozenset()
     images: frozenset[str] | None = None
 
@@ -47,7 +49,7 @@ class SideFiles:
         return [file.name for file in self.layout.side_files if not self._is_of_no_shard(file.name)]
 
     def write(self, name: str, target: Path, scratch: Path) -> None:
-        """Write one: image files that it names are PNG now, and a data set that changed has a new fingerprint.
+        """Write one: image files that it names have other suffixes now, and a data set that changed has a new fingerprint.
 
         Raises:
             DataError: It is not what its name says.
@@ -72,7 +74,7 @@ class SideFiles:
                 name for reason, names in self.layout.left_out.items() if reason != NOT_INCLUDED for name in names
             )
             gone = self.bad | set(self.layout.left_out.get(NOT_INCLUDED, ()))
-            table = _Table(str(path.parent), gone, left_out, self.images)
+            table = _Table(str(path.parent), self.suffix, gone, left_out, self.images)
             return {".csv": table.csv, ".jsonl": table.jsonl, ".parquet": table.parquet}[path.suffix]
         if path.name == "state.json":
             return lambda source, target: self._state(str(path.parent), source, target)
@@ -117,12 +119,14 @@ class _Table:
 
     Args:
         folder: Where the table is, below the data set: names in it are below that.
+        suffix: Of the target's image files.
         gone: Names of the source files that the target does not have because they are bad or not chosen.
         left_out: Names of what is left out for what it is; rows that name such a file are refused.
         images: Names of all image files, or None; rows that name another file are refused.
     """
 
     folder: str
+    suffix: str
     gone: frozenset[str]
     left_out: frozenset[str]
     images: frozenset[str] | None
@@ -141,7 +145,9 @@ class _Table:
             for row in rows:
                 there = [column for column in named if column < len(row)]
                 if row and not any(self._is_gone(row[column]) for column in there):
-                    writer.writerow([_renamed(cell) if column in there else cell for column, cell in enumerate(row)])
+                    writer.writerow(
+                        [_renamed(cell, self.suffix) if column in there else cell for column, cell in enumerate(row)]
+                    )
 
     def jsonl(self, source: Path, target: Path) -> None:
         with source.open(encoding="utf-8-sig") as file, target.open("w", encoding="utf-8") as out:
@@ -151,7 +157,7 @@ class _Table:
                     if not isinstance(row, dict):
                         raise ValueError(f"a line that is no object: {line[:40]!r}")
                     if not any(map(self._is_gone, _files_in(row))):
-                        out.write(json.dumps(_follow(row), ensure_ascii=False) + "\n")
+                        out.write(json.dumps(_follow(row, self.suffix), ensure_ascii=False) + "\n")
 
     def parquet(self, source: Path, target: Path) -> None:
         import pyarrow
@@ -162,7 +168,7 @@ class _Table:
         kept = [index for index, row in enumerate(rows) if not any(map(self._is_gone, _files_in(row)))]
         columns, rows_kept = [], pyarrow.array(kept, pyarrow.int64())
         for field in table.schema:
-            values = [_follow({field.name: rows[index][field.name]})[field.name] for index in kept]
+            values = [_follow({field.name: rows[index][field.name]}, self.suffix)[field.name] for index in kept]
             followed = _followed_columns(field)
             columns.append(pyarrow.array(values, field.type) if followed else table.column(field.name).take(rows_kept))
         parquet.write_table(pyarrow.table(columns, schema=table.schema), target)
@@ -244,20 +250,20 @@ def _files_in(value: Any) -> list[str]:
     return files
 
 
-def _follow(value: Any) -> Any:
-    """Return a row whose files are PNG."""
+def _follow(value: Any, suffix: str) -> Any:
+    """Return a row whose files have the target's suffix."""
     if isinstance(value, list):
-        return [_follow(item) for item in value]
+        return [_follow(item, suffix) for item in value]
     if isinstance(value, dict):
-        return {column: _renamed(cell) if _names_files(column) else _follow(cell) for column, cell in value.items()}
+        return {name: (_renamed if _names_files(name) else _follow)(cell, suffix) for name, cell in value.items()}
     return value
 
 
-def _renamed(value: Any) -> Any:
+def _renamed(value: Any, suffix: str) -> Any:
     if isinstance(value, list):
-        return [_renamed(item) for item in value]
+        return [_renamed(item, suffix) for item in value]
     is_image = isinstance(value, str) and PurePosixPath(value).suffix.lower() in image_suffixes()
-    return target_name(value) if is_image else _follow(value)
+    return target_name(value, suffix) if is_image else _follow(value, suffix)
 
 
 def bad_files(shards: Sequence[Any]) -> frozenset[str]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
+from timm_encmixer.datasets.manifest import target_name
 from timm_encmixer.datasets.plain_images import is_image
 from timm_encmixer.datasets.samples import Sample, ShardWork
 from timm_encmixer.errors import DataError
@@ -133,7 +134,7 @@ def _converted(batches: Iterator[Any], images: Sequence[str], work: ShardWork) -
         for place, name in enumerate(images):
             index = batch.schema.get_field_index(name)
             kind = batch.schema.field(index).type
-            values = [_value((converted[at] or [])[place], columns[name][at]) for at in kept]
+            values = [_value((converted[at] or [])[place], columns[name][at], work.codec.format.suffix) for at in kept]
             batch = batch.set_column(index, batch.schema.field(index), pyarrow.array(values, kind))
         yield batch
 
@@ -156,10 +157,10 @@ def _cell(value: Any) -> bytes | None:
     return value  # type: ignore[no-any-return]
 
 
-def _value(cell: bytes | None, before: Any) -> Any:
+def _value(cell: bytes | None, before: Any, suffix: str) -> Any:
     if cell is None or not isinstance(before, dict):
         return before if cell is None else cell
-    return {"bytes": cell, "path": str(PurePosixPath(before["path"]).with_suffix(".png")) if before["path"] else before["path"]}
+    return {"bytes": cell, "path": target_name(before["path"], suffix) if before["path"] else before["path"]}
 
 
 def _grouped(batches: Iterator[Any]) -> Iterator[Any]:

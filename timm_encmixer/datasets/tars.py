@@ -24,7 +24,7 @@ Member = tuple[tarfile.TarInfo, bytes]
 def convert_tar(src: Path, dst: Path, work: ShardWork, columns: Sequence[str]) -> None:
     """Write a tar with the same members in the same order, names included, and converted images.
 
-    Names stay, as they are the columns' names: what `000.jpg` holds is then a PNG, which decoders tell by its first bytes.
+    Names stay, as they are the columns' names: what `000.jpg` holds may then be a PNG, which decoders tell by its first bytes.
 
     Args:
         src: Uncompressed tar.

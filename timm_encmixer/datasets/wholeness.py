@@ -51,7 +51,7 @@ def refuse_changed(ledger: Ledger, source: DatasetSource, layout: Layout, listin
             remedy = "choose another target, or delete it"
             raise SourceError(source.where, f"the source that {ledger.root} was made from", got, remedy)
     target = LocalFolder(ledger.root)
-    found = read_layout(target)
+    found = read_layout(target, suffix=manifest.options.format.suffix)
     missing, _ = differences(manifest, found)
     got = f"one without {_few(_missing_names(target, manifest, found) or missing)}" if missing else ""
     if not missing and sum(shard.size for shard in found.shards) != manifest.totals.bytes:
@@ -63,11 +63,11 @@ def refuse_changed(ledger: Ledger, source: DatasetSource, layout: Layout, listin
         raise IntegrityError(str(ledger.root), "the data set that was finished there", got, remedy)
 
 
-def refuse_moving(before: Layout, include: Sequence[str], source: DatasetSource, ledger: Ledger) -> list[SourceFile]:
+def refuse_moving(before: Layout, options: Options, source: DatasetSource, ledger: Ledger) -> list[SourceFile]:
     """Raise when the source is not what the run began with; return the files that are in no shard, with their digests."""
     with tempfile.TemporaryFile() as file, ledger.listing.open("rb") as list_before:
         listing = Listing(file)
-        now = read_layout(source, include, listing)
+        now = read_layout(source, options.include, listing, suffix=options.format.suffix)
         listed = (Listed(name, line_at(list_before, line, where=str(ledger.listing))) for name, line in before.lines.items())
         changed = changes(listed, now.lines, file, same_times)
         if changed:
@@ -93,7 +93,7 @@ def refuse_empty_folders(manifest: Manifest) -> None:
 
 def refuse_strangers(manifest: Manifest, root: Path) -> None:
     """Raise when the target holds shards or images that this run did not write: readers would take them for its own."""
-    missing, more = differences(manifest, read_layout(LocalFolder(root)))
+    missing, more = differences(manifest, read_layout(LocalFolder(root), suffix=manifest.options.format.suffix))
     if missing or more:
         got = f"none of {_few(missing)}" if missing else f"{_few(more)} beyond it"
         remedy = "move what is not its own away, then run the command again"

@@ -1,20 +1,28 @@
-"""The pipeline of a client: image files in, PNG out. Folders of images and data sets go through it alike."""
+"""The pipeline of a client: image files in, PNG or JPEG out. Folders of images and data sets go through it alike."""
 
 from __future__ import annotations
 
-import io
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-from timm_encmixer.ciphers.formats import MODES, pixels_of, to_pil
+from timm_encmixer.ciphers.formats import MODES, pixels_of
 from timm_encmixer.ciphers.image_cipher import ImageCipher
 from timm_encmixer.errors import ImageError, SchemeError
-from timm_encmixer.images.image_record import RecordWriter, check_ciphertext
+from timm_encmixer.images.file_format import (
+    DEFAULT_QUALITY,
+    JPEG,
+    JPEG_REASON,
+    PNG,
+    FileFormat,
+    Pixels,
+    encode_jpeg,
+    png_encoder,
+)
+from timm_encmixer.images.image_record import ImageRecord, RecordWriter, check_ciphertext
 from timm_encmixer.images.reading import ImageSource, open_ciphertext, open_plain
 from timm_encmixer.images.transform import ClientTransform
 
@@ -23,26 +31,29 @@ CIPHERTEXT_LEVEL, PLAIN_LEVEL = 0, 1  # of PNG's compression: ciphertext hardly 
 BATCH_IMAGES = 64
 _GROUP_BYTES = 1 << 20  # of pixels to convert at a time: few enough to stay in the processor's cache
 
-Pixels = NDArray[np.uint8]
 Result = bytes | ImageError
 
 
 @dataclass(frozen=True)
 class ImageCodec:
-    """Turns encoded images into PNGs, a batch at a time.
+    """Turns encoded images into files of one format, a batch at a time.
 
     Args:
         decode: Image and its name to a uint8 array (H, W, C).
         transform: Batch of such arrays (N, H, W, C) to one of the same shape.
-        encode: Array (H, W, C) to the bytes of a PNG.
+        encode: Array (H, W, C) to the bytes of a file.
+        format: Of these files.
+        jpeg_reason: Why they are no JPEG, where they are PNG.
     """
 
     decode: Callable[[ImageSource, str], Pixels]
     transform: Callable[[Pixels], Pixels]
     encode: Callable[[Pixels], bytes]
+    format: FileFormat = PNG
+    jpeg_reason: str = JPEG_REASON
 
     def __call__(self, images: Sequence[ImageSource], names: Sequence[str]) -> list[Result]:
-        """Return a PNG for each image, or the error of one that cannot be converted.
+        """Return a file for each image, or the error of one that cannot be converted.
 
         Raises:
             FileAccessError: A file cannot be read.
@@ -74,7 +85,10 @@ class ImageCodec:
                 results[index] = ImageError(names[index], error.expected, error.got, error.remedy)
             return
         for (index, _), pixels in zip(group, converted, strict=True):
-            results[index] = self.encode(pixels)
+            try:
+                results[index] = self.encode(pixels)
+            except ImageError as error:
+                results[index] = ImageError(names[index], error.expected, error.got, error.remedy)
 
 
 def make_codec(
@@ -83,6 +97,8 @@ def make_codec(
     *,
     resize: bool = True,
     level: int | None = None,
+    format: FileFormat = PNG,
+    quality: int | None = None,
     strict: bool = False,
     unmarked: Callable[[str], None] = lambda name: None,
 ) -> ImageCodec:
@@ -93,6 +109,8 @@ def make_codec(
         cipher: Of the model's record, with the plain preprocessing where it is to encrypt.
         resize: Bring plain images to the model's input; False keeps sizes that are multiples of the patch side.
         level: PNG's compression level; None takes 0 for ciphertext, 1 for plain images.
+        format: Of ciphertext, as `find_format` gives it. Plain images are written as PNG.
+        quality: JPEG's quality; None takes `DEFAULT_QUALITY`.
         strict: Refuse ciphertexts that carry no record of their own.
         unmarked: Called with the name of each ciphertext that carries none, and is decrypted as it is.
 
@@ -107,12 +125,13 @@ def make_codec(
     if action == DECRYPT:
 
         def ciphertext(source: ImageSource, name: str) -> Pixels:
-            image = open_ciphertext(source, scheme.in_chans, where=name)
+            image = open_ciphertext(source, scheme.in_chans, where=name, jpeg=scheme.takes_jpeg)
             if not check_ciphertext(image, cipher, where=name, strict=strict):
                 unmarked(name)
             return pixels_of(image, scheme.in_chans)
 
-        return ImageCodec(ciphertext, cipher.decrypt_batch, png_encoder(PLAIN_LEVEL if level is None else level))
+        encode = png_encoder(PLAIN_LEVEL if level is None else level)
+        return ImageCodec(ciphertext, cipher.decrypt_batch, encode, jpeg_reason="decrypted images are written as PNG")
 
     transform = ClientTransform(cipher, output="image", resize=resize)
 
@@ -123,28 +142,12 @@ def make_codec(
         except ImageError as error:
             raise ImageError(name, error.expected, error.got, error.remedy) from error
 
+    if format is JPEG:
+
+        def jpeg(pixels: Pixels) -> bytes:
+            comment = ImageRecord.of(pixels, cipher, lossless=False).to_comment()
+            return encode_jpeg(pixels, DEFAULT_QUALITY if quality is None else quality, comment)
+
+        return ImageCodec(plain, cipher.encrypt_batch, jpeg, JPEG)
     encode, with_record = png_encoder(CIPHERTEXT_LEVEL if level is None else level), RecordWriter(cipher)
     return ImageCodec(plain, cipher.encrypt_batch, lambda pixels: with_record(encode(pixels), pixels))
-
-
-def png_encoder(level: int) -> Callable[[Pixels], bytes]:
-    """Return the function that encodes an array (H, W, C), C = 1 or 3, as PNG, at zlib's compression level 0 to 9.
-
-    libspng of imagecodecs encodes, where that is installed (the extra `data`); else Pillow, which takes longer.
-    """
-    try:
-        from imagecodecs import spng_encode
-    except ImportError:
-
-        def with_pillow(pixels: Pixels) -> bytes:
-            buffer = io.BytesIO()
-            to_pil(pixels).save(buffer, format="PNG", compress_level=level)
-            return buffer.getvalue()
-
-        return with_pillow
-
-    def encode(pixels: Pixels) -> bytes:
-        array = np.ascontiguousarray(pixels if pixels.shape[2] == 3 else pixels[:, :, 0])
-        return bytes(spng_encode(array, level=level))
-
-    return encode

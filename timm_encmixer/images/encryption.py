@@ -15,16 +15,16 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from timm_encmixer.checkpoints.record import RECORD_NAME
 from timm_encmixer.checkpoints.schemes import find_scheme
 from timm_encmixer.checkpoints.sources import SourceLike
 from timm_encmixer.ciphers.image_cipher import ImageCipher
 from timm_encmixer.errors import EncMixerError, FileAccessError, ImageError, SourceError, TargetExistsError, warn_caller
-from timm_encmixer.files import PNG, PathLike, as_path, file_error, refuse_elsewhere, refuse_existing, replacing_file
+from timm_encmixer.files import PathLike, as_path, file_error, refuse_elsewhere, refuse_existing, replacing_file
 from timm_encmixer.images.codec import DECRYPT, ENCRYPT, ImageCodec, make_codec
+from timm_encmixer.images.file_format import JPEG, FileFormat, find_format
 from timm_encmixer.images.folders import SUFFIX, walk
-from timm_encmixer.images.image_record import UNMARKED
-from timm_encmixer.images.reading import JPEG_REASON, JPEG_SUFFIXES, image_suffixes, open_ciphertext, open_plain
+from timm_encmixer.images.image_record import UNMARKED, record_text
+from timm_encmixer.images.reading import image_suffixes, open_ciphertext, open_plain
 from timm_encmixer.keys import KeyLike, find_key
 from timm_encmixer.scheme import Scheme
 from timm_encmixer.temporaries import remove_leftovers
@@ -66,27 +66,33 @@ def encrypt_images(
     *,
     resize: bool = True,
     force: bool = False,
+    format: str = "png",
+    quality: int | None = None,
 ) -> ImageCounts:
-    """Encrypt an image file, or every image of a folder, to PNG, on all cores. Metadata (EXIF, comments) is dropped.
+    """Encrypt an image file, or every image of a folder, to PNG or JPEG, on all cores. Metadata (EXIF, comments) is dropped.
 
-    Each PNG carries a record of its own: cipher, key fingerprint, size, and a digest of its pixels (docs/format.md).
+    Each file carries a record of its own: cipher, key fingerprint, size, and in PNG a digest of its pixels (docs/format.md).
 
     Args:
         src: Image file or folder.
-        dst: PNG file or folder; each image keeps its place and name in the tree, with the suffix .png.
+        dst: PNG file or folder; each image keeps its place and name in the tree, with the suffix .png, or .jpg for JPEG.
         key: The key, its file, or None for the file that TIMM_ENCMIXER_KEY names.
         model: As for `create_transform`.
         resize: Bring images to the model's input size; False keeps sizes that are multiples of the patch side.
         force: Replace what is there already. Otherwise it is kept if it is what this run would write, so that an interrupted
             run can be taken up again, and is an error if it is anything else.
+        format: "png", or for the ciphers `JPEG_CIPHERS` "jpeg": baseline, with 4:4:4 sampling.
+        quality: Of JPEG, 1 to 100; None takes 85.
 
     Raises:
         ImageError: Some images could not be encrypted, or are ciphertexts; all others have been encrypted.
         TargetExistsError: Something else is at a target, or two images have one target; all others have been encrypted.
         SourceError, FileAccessError: There are no images, or a file or folder cannot be read or written.
-        KeyMismatchError, SchemeError: The key is not the model's, or the record does not allow PNG ciphertext.
+        KeyMismatchError, SchemeError: The key is not the model's, or the record does not allow PNG, or JPEG.
     """
-    codec = make_codec(ENCRYPT, ImageCipher(find_key(key), find_scheme(model)), resize=resize)
+    cipher = ImageCipher(find_key(key), find_scheme(model))
+    written = find_format(format, cipher.scheme, quality)
+    codec = make_codec(ENCRYPT, cipher, resize=resize, format=written, quality=quality)
     return ImageCounts(**convert_all(src, dst, codec, force=force, label="encrypting"))
 
 
@@ -99,13 +105,13 @@ def decrypt_images(
     force: bool = False,
     strict: bool = False,
 ) -> ImageCounts:
-    """Decrypt a ciphertext PNG, or every PNG of a folder; other arguments and errors as for `encrypt_images`.
+    """Decrypt a ciphertext, or every ciphertext of a folder, to PNG; other arguments and errors as for `encrypt_images`.
 
     A ciphertext that carries a record must be of this key and cipher, and whole. One that carries none, because other
     software wrote it, is decrypted as it is.
 
     Args:
-        src: Ciphertext PNG or folder.
+        src: Ciphertext PNG, or JPEG of a cipher that allows it, or folder.
         dst: As for `encrypt_images`.
         key: Likewise.
         model: Likewise.
@@ -141,7 +147,7 @@ def open_folder(folder: PathLike, *, limit: int | None = None) -> list[tuple[str
 def convert_all(src: PathLike, dst: PathLike, codec: ImageCodec, *, force: bool, label: str) -> dict[str, Any]:
     """Convert all images of a source, on all cores; returns the fields of `ImageCounts`."""
     source, target = as_path(src, where="src"), as_path(dst, where="dst")
-    plan = _plan(source, target)
+    plan = _plan(source, target, codec)
     failures: list[EncMixerError] = list(plan.collisions)
     work = functools.partial(_convert_one, codec=codec, root=plan.root, force=force)
     written = 0
@@ -169,20 +175,20 @@ def convert_all(src: PathLike, dst: PathLike, codec: ImageCodec, *, force: bool,
 
 
 def _convert_one(source: Path, target: Path, *, codec: ImageCodec, root: Path, force: bool) -> bool:
-    """Write the PNG of one image; returns whether it was written, and not there already.
+    """Write the ciphertext or plain image of one file; returns whether it was written, and not there already.
 
     Args:
         source: The image.
-        target: The PNG.
+        target: The file to write.
         codec: That makes one of the other.
         root: The folder that all targets lie in.
         force: As `encrypt_images`.
     """
-    (png,) = codec([source], [str(source)])
-    if isinstance(png, ImageError):
-        raise png
+    (content,) = codec([source], [str(source)])
+    if isinstance(content, ImageError):
+        raise content
     if not force and os.path.lexists(target):
-        return _keep(target, png)
+        return _keep(target, content, codec.format)
     refuse_elsewhere(target, root)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -192,26 +198,26 @@ def _convert_one(source: Path, target: Path, *, codec: ImageCodec, root: Path, f
     except OSError as error:
         raise file_error(target.parent, "a folder to write", error) from error
     try:
-        with replacing_file(target, overwrite=force, durable=False, kind=PNG) as temporary:
-            temporary.write_bytes(png)
+        with replacing_file(target, overwrite=force, durable=False, kind=codec.format.kind) as temporary:
+            temporary.write_bytes(content)
     except TargetExistsError:
         if force:  # it is nothing that may be replaced
             raise
-        return _keep(target, png)  # it has appeared meanwhile
+        return _keep(target, content, codec.format)  # it has appeared meanwhile
     return True
 
 
-def _keep(target: Path, png: bytes) -> bool:
+def _keep(target: Path, content: bytes, written: FileFormat) -> bool:
     """Keep what is at a target if it is the image that would be written there; returns False then: nothing was written.
 
     Raises:
         TargetExistsError: It is something else.
     """
-    image = Image.open(io.BytesIO(png))
+    image = Image.open(io.BytesIO(content))
     try:
-        there = open_ciphertext(target, len(image.getbands()))
-        same = there.size == image.size and np.array_equal(np.asarray(there), np.asarray(image))
-        same = same and there.info.get(RECORD_NAME) == image.info.get(RECORD_NAME)
+        there = open_ciphertext(target, len(image.getbands()), jpeg=written is JPEG)
+        same = there.format == image.format and np.array_equal(np.asarray(there), np.asarray(image))
+        same = same and record_text(there) == record_text(image)
     except EncMixerError:
         same = False
     if not same:
@@ -252,15 +258,12 @@ class _Plan:
     left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-def _plan(src: Path, dst: Path) -> _Plan:
+def _plan(src: Path, dst: Path, codec: ImageCodec) -> _Plan:
     if not os.path.lexists(src):
         raise FileAccessError(str(src), "an image or a folder of images", "no such path", "check the path")
     if not src.is_dir():
-        target = dst / f"{src.stem}.png" if dst.is_dir() else dst
-        if target.suffix.lower() in JPEG_SUFFIXES:
-            raise SourceError(str(target), "a PNG target", "JPEG", JPEG_REASON)
-        if target.suffix.lower() != ".png":
-            raise SourceError(str(target), "a target that ends in .png", repr(target.suffix), "ciphertext is written as PNG")
+        target = dst / f"{src.stem}{codec.format.suffix}" if dst.is_dir() else dst
+        _check_suffix(target, codec)
         if src.exists() and target.exists() and target.samefile(src):
             raise SourceError(str(target), "a target other than the source", "the same file", "choose another name")
         return _Plan(target.parent, [(src, target)])
@@ -271,7 +274,7 @@ def _plan(src: Path, dst: Path) -> _Plan:
     files, left_out = _images(src)
     sources: dict[Path, list[Path]] = {}  # by target
     for file in files:
-        sources.setdefault((dst / file.relative_to(src)).with_suffix(".png"), []).append(file)
+        sources.setdefault((dst / file.relative_to(src)).with_suffix(codec.format.suffix), []).append(file)
     pairs = [(files[0], target) for target, files in sources.items() if len(files) == 1]
     collisions = [
         TargetExistsError(str(file), f"one image for {target}", f"{len(files)}: {_names(files)}", "rename all but one of them")
@@ -280,6 +283,16 @@ def _plan(src: Path, dst: Path) -> _Plan:
         for file in files
     ]
     return _Plan(dst, pairs, collisions, left_out)
+
+
+def _check_suffix(target: Path, codec: ImageCodec) -> None:
+    """Refuse a target whose suffix is not that of the format."""
+    written, suffix = codec.format, target.suffix.lower()
+    if suffix in written.suffixes:
+        return
+    if suffix in JPEG.suffixes:
+        raise SourceError(str(target), "a PNG target", "JPEG", codec.jpeg_reason)
+    raise SourceError(str(target), f"a target that ends in {written.suffix}", repr(target.suffix), f"{written.name} is written")
 
 
 def _names(files: list[Path]) -> str:

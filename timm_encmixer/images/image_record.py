@@ -1,6 +1,6 @@
-"""What a ciphertext PNG says of itself: which cipher and key it was made with, and what its pixels were. docs/format.md.
+"""What a ciphertext file says of itself: which cipher and key it was made with, and what its pixels were. docs/format.md.
 
-It says nothing of the plain image. Software that does not know it reads the file as any other PNG.
+It says nothing of the plain image. Software that does not know it reads the file as any other PNG or JPEG.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from timm_encmixer.ciphers import BlockCipher
 
     KeyedCipher = ImageCipher | BlockCipher
-VERSION = 1
+VERSION = 1  # with a digest
+LOSSY_VERSION = 2  # without one: JPEG changes the pixels a little
+_COMMENT = RECORD_NAME + ":"  # how the comment of a JPEG begins that holds a record
 _IHDR_END = 33  # in every PNG: its signature and its first chunk
 _Hex16 = Annotated[str, Meta(pattern=r"^[0-9a-f]{16}\Z")]
 _Pixels = Annotated[int, Meta(ge=1, le=2**31 - 1)]
@@ -45,26 +47,32 @@ class ImageRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         size: Height and width, in pixels.
         fingerprint: The key's, 16 hex digits.
         digest: CRC-32 of the ciphertext's bytes, row by row, channels last, as 8 hex digits: against accidents, not attackers.
+            None in JPEG files, whose pixels change a little with each saving.
     """
 
-    version: Annotated[int, Meta(ge=VERSION, le=VERSION)] = VERSION
+    version: Annotated[int, Meta(ge=VERSION, le=LOSSY_VERSION)] = VERSION
     cipher: Annotated[str, Meta(max_length=64)]
     patch_size: Annotated[int, Meta(ge=1, le=1024)]
     size: tuple[_Pixels, _Pixels]
     fingerprint: _Hex16
-    digest: Annotated[str, Meta(pattern=r"^[0-9a-f]{8}\Z")]
+    digest: Annotated[str, Meta(pattern=r"^[0-9a-f]{8}\Z")] | msgspec.UnsetType = msgspec.UNSET
+
+    def __post_init__(self) -> None:
+        if (self.version == VERSION) != isinstance(self.digest, str):
+            raise ValueError(f"version {VERSION} has a digest, version {LOSSY_VERSION} has none")
 
     @classmethod
-    def of(cls, ciphertext: NDArray[np.uint8], cipher: KeyedCipher) -> ImageRecord:
-        """Return the record of a ciphertext, shape (H, W) or (H, W, C), uint8."""
+    def of(cls, ciphertext: NDArray[np.uint8], cipher: KeyedCipher, *, lossless: bool = True) -> ImageRecord:
+        """Return the record of a ciphertext, shape (H, W) or (H, W, C), uint8; for a file that keeps its pixels or not."""
         height, width = ciphertext.shape[:2]
         scheme = cipher.scheme
         return cls(
+            version=VERSION if lossless else LOSSY_VERSION,
             cipher=scheme.cipher,
             patch_size=scheme.patch_size,
             size=(height, width),
             fingerprint=cipher.fingerprint,
-            digest=_digest(ciphertext),
+            digest=_digest(ciphertext) if lossless else msgspec.UNSET,
         )
 
     @classmethod
@@ -74,15 +82,25 @@ class ImageRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         Raises:
             ImageError: It is malformed, or of another version.
         """
-        text = image.info.get(RECORD_NAME)
-        if not isinstance(text, str):
+        text = record_text(image)
+        if text is None:
             return None
         remedy = "upgrade timm-encmixer, or take another copy"
-        return read_as(cls, str(text), where=f"{where}: record", error=ImageError, remedy=remedy)
+        record = read_as(cls, text, where=f"{where}: record", error=ImageError, remedy=remedy)
+        expected = {"PNG": VERSION, "JPEG": LOSSY_VERSION}.get(image.format or "", record.version)
+        if record.version != expected:
+            raise ImageError(
+                f"{where}: record", f"version {expected} in {image.format}", f"version {record.version}", _ORIGINAL
+            )
+        return record
 
     def to_text(self) -> str:
         """Return the JSON text."""
         return msgspec.json.encode(self).decode()
+
+    def to_comment(self) -> str:
+        """Return the comment of a JPEG that holds the record."""
+        return _COMMENT + self.to_text()
 
     def check(self, image: Image.Image, cipher: KeyedCipher, *, where: str) -> None:
         """Compare with the image that carries it and with the cipher that is about to decrypt it.
@@ -101,7 +119,7 @@ class ImageRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         if self.size != (image.height, image.width):
             expected = f"{self.size[0]} x {self.size[1]} px, as it was written"
             raise ImageError(where, expected, f"{image.height} x {image.width} px", _ORIGINAL)
-        if self.digest != _digest(np.asarray(image)):
+        if self.digest not in (msgspec.UNSET, _digest(np.asarray(image))):
             raise ImageError(where, "the pixels that were written", "others", _ORIGINAL)
 
 
@@ -148,7 +166,7 @@ class RecordWriter:
         template = self._templates.get(ciphertext.shape)
         if template is None:
             record = ImageRecord.of(ciphertext, self._cipher)
-            before, _, after = record.to_text().encode().rpartition(record.digest.encode())  # the last field
+            before, _, after = record.to_text().encode().rpartition(_digest(ciphertext).encode())  # the last field
             template = b"tEXt" + RECORD_NAME.encode() + b"\0" + before, after
             self._templates[ciphertext.shape] = template
         body = _digest(ciphertext).encode().join(template)
@@ -156,13 +174,17 @@ class RecordWriter:
         return b"".join((png[:_IHDR_END], length, body, checksum, png[_IHDR_END:]))
 
 
-def attach_record(image: Image.Image, record: ImageRecord) -> None:
-    """Give a PIL image its record, so that `image.save("x.png")` writes it, with Pillow 11.3 and later.
+def attach_record(image: Image.Image, cipher: KeyedCipher) -> None:
+    """Give a ciphertext its record, so that `image.save("x.png")` writes it, with Pillow 11.3 and later.
 
-    In `image.info` it stands as text too. With an earlier Pillow save it with `pnginfo=png_info(image)`.
+    In `image.info` it stands as text too. With an earlier Pillow save it with `pnginfo=png_info(image)`. For ciphers that allow
+    JPEG, `image.save("x.jpg", quality=85, subsampling=0)` writes it with any Pillow.
     """
-    image.info[RECORD_NAME] = record.to_text()
+    pixels = np.asarray(image)
+    image.info[RECORD_NAME] = ImageRecord.of(pixels, cipher).to_text()
     image.encoderinfo = {"pnginfo": png_info(image)}
+    if cipher.scheme.takes_jpeg:
+        image.info["comment"] = ImageRecord.of(pixels, cipher, lossless=False).to_comment().encode()
 
 
 def png_info(image: Image.Image) -> PngInfo:
@@ -172,6 +194,18 @@ def png_info(image: Image.Image) -> PngInfo:
     if isinstance(text, str):
         info.add_text(RECORD_NAME, text)
     return info
+
+
+def record_text(image: Image.Image) -> str | None:
+    """Return the text of the record that an image carries: a text chunk of PNG, or the comment of JPEG."""
+    text = image.info.get(RECORD_NAME)
+    if isinstance(text, str):
+        return str(text)
+    others = (content for marker, content in getattr(image, "applist", ()) if marker == "COM")  # Pillow's info has the last one
+    for comment in (image.info.get("comment"), *others):
+        if isinstance(comment, bytes) and comment.startswith(_COMMENT.encode()):
+            return comment.removeprefix(_COMMENT.encode()).decode("utf-8", "replace")
+    return None
 
 
 def _digest(pixels: NDArray[np.uint8]) -> str:

@@ -15,10 +15,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from timm_encmixer.ciphers.formats import MODES
 from timm_encmixer.errors import EncMixerError, ImageError
 from timm_encmixer.files import file_error, open_regular
+from timm_encmixer.images.file_format import JPEG, JPEG_REASON, PNG, refuse_changed_jpeg
 from timm_encmixer.images.image_record import refuse_ciphertext
 
-JPEG_SUFFIXES = frozenset((".jpg", ".jpeg", ".jpe", ".jfif"))
-JPEG_REASON = "JPEG changes ciphertext pixels beyond recovery; keep ciphertext as PNG from end to end"
 ImageSource = str | os.PathLike[str] | BinaryIO | bytes
 T = TypeVar("T")
 _FIRST_IS_THE_PHOTO = ("MPO", "PSD")  # formats: other pictures behind the first one show the same again, or parts of it
@@ -50,21 +49,31 @@ def open_plain(source: ImageSource, *, where: str | None = None) -> Image.Image:
         return _attempt(lambda: ImageOps.exif_transpose(image), where)
 
 
-def open_ciphertext(source: ImageSource, channels: int, *, where: str | None = None) -> Image.Image:
-    """Read a ciphertext PNG; the arguments are those of `open_plain`. `check_ciphertext` compares it with its record.
+def open_ciphertext(source: ImageSource, channels: int, *, where: str | None = None, jpeg: bool = False) -> Image.Image:
+    """Read a ciphertext PNG. `check_ciphertext` compares it with its record.
+
+    Args:
+        source: As for `open_plain`.
+        channels: 1 or 3.
+        where: As for `open_plain`.
+        jpeg: Take JPEG too, for the ciphers that allow it; otherwise it is refused, because it does not keep the pixels.
 
     Raises:
         FileAccessError: The file is missing or unreadable, or no regular file.
-        ImageError: No PNG of 8-bit pixels with `channels` channels. JPEG is refused: it does not keep the pixels.
+        ImageError: No such file of 8-bit pixels with `channels` channels; or a JPEG that was saved again, as far as it shows.
     """
     where = where or str(source)
     with _opened(source) as file:
         image = _parsed(file, where)
-        if image.format != "PNG":
-            reason = JPEG_REASON if image.format in ("JPEG", "MPO") else "give the PNG that encmixer wrote"
-            raise ImageError(where, "a ciphertext PNG", f"{image.format}", reason)
+        taken = (PNG.name, JPEG.name) if jpeg else (PNG.name,)
+        if image.format not in taken:
+            refused_jpeg = image.format in ("JPEG", "MPO") and not jpeg
+            reason = JPEG_REASON if refused_jpeg else f"give the {' or '.join(taken)} that encmixer wrote"
+            raise ImageError(where, f"a ciphertext {' or '.join(taken)}", f"{image.format}", reason)
+        if image.format == JPEG.name:
+            refuse_changed_jpeg(image, where=where)
         if image.mode != MODES.get(channels):
-            expected, got = f"a PNG of mode {MODES.get(channels)}", f"mode {image.mode}"
+            expected, got = f"a {image.format} of mode {MODES.get(channels)}", f"mode {image.mode}"
             raise ImageError(where, expected, got, "it is not a ciphertext of this model")
         _attempt(image.load, where)
         return image

@@ -8,10 +8,9 @@ from PIL import Image
 
 from timm_encmixer.checkpoints.schemes import find_scheme
 from timm_encmixer.checkpoints.sources import SourceLike
-from timm_encmixer.ciphers.formats import pixels_of
 from timm_encmixer.ciphers.image_cipher import ImageCipher
 from timm_encmixer.errors import ImageError, SchemeError, SchemeMismatchError, of_full_installation
-from timm_encmixer.images.image_record import ImageRecord, attach_record, refuse_ciphertext
+from timm_encmixer.images.image_record import attach_record, refuse_ciphertext
 from timm_encmixer.images.preprocessing import resize_and_crop
 from timm_encmixer.images.reading import to_channels
 from timm_encmixer.keys import KeyLike, find_key
@@ -38,7 +37,8 @@ def create_transform(
         key: The key, its file, or None for the file that TIMM_ENCMIXER_KEY names.
         output: "input": float32 CHW tensor, normalised, for `model(transform(image)[None])`. "image": PIL ciphertext, to
             save as PNG; it needs no torch. It carries its record (docs/format.md); `save(path)` writes it with Pillow 11.3
-            and later, `save(path, pnginfo=te.images.png_info(image))` with any. "uint8": CHW uint8 ciphertext tensor, for
+            and later, `save(path, pnginfo=te.images.png_info(image))` with any. Ciphertext of `te.JPEG_CIPHERS` may be saved as
+            JPEG too: `save("x.jpg", quality=85, subsampling=0)`. "uint8": CHW uint8 ciphertext tensor, for
             loaders.
 
     Raises:
@@ -107,7 +107,7 @@ class ClientTransform:
             raise ImageError("image", "a PIL image", type(image).__name__, "use BlockCipher.encrypt for tensors and arrays")
         if self.output == "image":
             picture = self._images.encrypt(self.prepare(image))
-            attach_record(picture, ImageRecord.of(pixels_of(picture, len(picture.getbands())), self._images))
+            attach_record(picture, self._images)
             return picture
         from timm_encmixer.images.tensors import cipher_input
 

@@ -63,7 +63,7 @@ def encrypt_model(
             (DataParallel, torch.compile, EMA) and not a network of your own around it: give the model inside.
         key: The secret key or its file.
         cipher: One of `timm_encmixer.CIPHERS`. One of `SCRAMBLING_CIPHERS` for models that know a block's position by their
-            position embedding alone, as a ViT does.
+            position embedding alone, as a ViT does. One of `JPEG_CIPHERS` where the stem's side is a multiple of 8 px.
         mean: Per-channel normalisation that the model was trained with; needed when it has no `pretrained_cfg`.
         std: Likewise.
 

@@ -15,7 +15,7 @@ from timm_encmixer.models.patch_stem import find_stem, image_size
 from timm_encmixer.models.plan import plan_encryption
 from timm_encmixer.models.pretrained_cfg import preprocessing_of
 from timm_encmixer.models.support import Support
-from timm_encmixer.scheme import SCRAMBLE, parts_of
+from timm_encmixer.scheme import ETC, SCRAMBLE, SUB_BLOCK_PX, parts_of
 
 
 def examine(name: str) -> Support:
@@ -72,6 +72,9 @@ def check_name(timm_name: str, cipher: str) -> None:
         return
     support = examine(name)
     reason = support.refused or (support.unscrambled if SCRAMBLE in parts_of(cipher) else "")
+    if not reason and ETC in parts_of(cipher) and not support.takes_jpeg:
+        expected, got = f"a model whose blocks are multiples of {SUB_BLOCK_PX} px", f"blocks of {support.patch_size} px"
+        raise StemError(timm_name, expected, got, f"encmixer models --{ETC} lists those; or take another cipher")
     if reason:
         expected = "a model that can be encrypted" + ("" if support.refused else " with scrambled blocks")
         remedy = "encmixer models lists those" + ("" if support.refused else ": --scramble; or take a cipher without scramble")

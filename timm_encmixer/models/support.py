@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
+from timm_encmixer.scheme import SUB_BLOCK_PX
+
 TABLE = "families.json"
 
 
@@ -40,6 +42,11 @@ class Support:
     def supported(self) -> bool:
         """Whether it can be encrypted."""
         return not self.refused
+
+    @property
+    def takes_jpeg(self) -> bool:
+        """Whether its blocks fit the ciphers whose ciphertext may travel as JPEG."""
+        return self.supported and self.patch_size % SUB_BLOCK_PX == 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object; empty fields are left out."""

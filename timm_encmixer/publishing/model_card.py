@@ -153,7 +153,8 @@ def _server(facts: CardFacts) -> str:
         f'model = timm.create_model("hf-hub:{facts.repo_id}", pretrained=True).eval()',
         "transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))",
     ]
-    text = "Stock timm loads it; the transform takes ciphertext PNG images."
+    formats = "PNG or JPEG" if facts.scheme.takes_jpeg else "PNG"
+    text = f"Stock timm loads it; the transform takes ciphertext {formats} images."
     if not facts.stock:
         lines.insert(1, "import timm_encmixer  # registers the shape's name; needs no key")
         text = "timm has no name for this shape of ConvMixer, so the server installs timm-encmixer too; it needs no key."
@@ -178,11 +179,15 @@ def _client(facts: CardFacts) -> str:
             f"The ciphertext of `{facts.scheme.cipher}` is a float tensor, which no image file holds.\n\n```python\n"
             f'import timm_encmixer as te\nclient = te.create_transform("{source}", key="owner.key")  # PIL image -> tensor\n```'
         )
+    sent, jpeg = "to be sent as PNG, never as JPEG", ""
+    if facts.scheme.takes_jpeg:
+        sent = "to be sent as PNG, or as JPEG with 4:4:4 sampling"
+        jpeg = '\nsender(image).save("ciphertext.jpg", quality=85, subsampling=0)'
     return (
         "Only `config.json` is read from this repository.\n\n```bash\n"
         f"encmixer images encrypt photos ciphertext --key owner.key --model {source}\n```\n\n```python\n"
         f'import timm_encmixer as te\nsender = te.create_transform("{source}", key="owner.key", output="image")\n'
-        'sender(image).save("ciphertext.png")  # PIL image -> ciphertext, to be sent as PNG, never as JPEG\n```'
+        f'sender(image).save("ciphertext.png")  # PIL image -> ciphertext, {sent}{jpeg}\n```'
     )
 
 

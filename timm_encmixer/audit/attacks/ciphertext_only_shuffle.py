@@ -43,7 +43,7 @@ class CiphertextOnlyShuffle(Attack):
         "Sirichotedumrong and Kiya (arXiv 2010.06198)"
     )
     curve = Curve("ciphertexts", "ciphertext images", (5, 10, 25, 100, 250), (5, 10, 25, 50, 100, 250, 500, 1000, 2000))
-    ciphers = ("shuffle", "negpos")
+    ciphers = ("shuffle", "negpos", "etc")
     findings: ClassVar[Mapping[str, str]] = {
         BROKEN: "Reads every image: the whole key follows from ciphertexts and statistics of public photos.",
         PARTLY: "Reads images in part: most of the key follows from ciphertexts and statistics of public photos.",
@@ -54,9 +54,8 @@ class CiphertextOnlyShuffle(Attack):
 
     def attack(self, held: Held, effort: Effort) -> RecoveredKey:
         """Match, then decide among what that leaves open."""
-        parts = held.scheme.parts
         seen = image_statistics(held.ciphertexts, held.scheme.patch_size)
-        moves, signed = "shuffle" in parts, "negpos" in parts
+        moves, signed = held.scheme.moves, held.scheme.inverts
         order = assign(
             correlation(seen.within).numpy(),
             correlation(held.public_statistics.within).numpy(),

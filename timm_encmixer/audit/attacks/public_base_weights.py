@@ -62,4 +62,4 @@ def match_rows(plain: Tensor, encrypted: Tensor, scheme: Scheme) -> Tensor:
         return polar(encrypted.T @ plain)
     unit = [rows / rows.norm(dim=0).clamp(min=1e-12) for rows in (plain, encrypted)]
     cosine = unit[1].T @ unit[0]
-    return nearest_signed_permutation(cosine, moves="shuffle" in scheme.parts, signed="negpos" in scheme.parts)
+    return nearest_signed_permutation(cosine, moves=scheme.moves, signed=scheme.inverts)

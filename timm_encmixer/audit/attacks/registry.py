@@ -6,6 +6,7 @@ from timm_encmixer.audit.attack import Attack
 from timm_encmixer.audit.attacks.adversarial_transfer import AdversarialTransfer
 from timm_encmixer.audit.attacks.blind_jigsaw import BlindJigsaw
 from timm_encmixer.audit.attacks.chosen_plaintext import ChosenPlaintext
+from timm_encmixer.audit.attacks.ciphertext_only_etc import CiphertextOnlyEtc
 from timm_encmixer.audit.attacks.ciphertext_only_orthogonal import CiphertextOnlyOrthogonal
 from timm_encmixer.audit.attacks.ciphertext_only_shuffle import CiphertextOnlyShuffle
 from timm_encmixer.audit.attacks.inverse_network import InverseNetwork
@@ -23,6 +24,7 @@ _ATTACKS: tuple[type[Attack], ...] = (
     WeightsOnly,
     CiphertextOnlyShuffle,
     CiphertextOnlyOrthogonal,
+    CiphertextOnlyEtc,
     PublicBaseWeights,
     FinetunedBaseWeights,
     KnownPlaintext,

@@ -64,8 +64,8 @@ class WeightsOnly(Attack):
             order = assign(
                 correlation(seen).numpy(),
                 correlation(prior).numpy(),
-                moves="shuffle" in parts,
-                signed="negpos" in parts,
+                moves=held.scheme.moves,
+                signed=held.scheme.inverts,
                 starts=self.starts or effort.pick(24, 96),
                 iterations=2500,
                 rng=effort.rng,

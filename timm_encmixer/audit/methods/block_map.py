@@ -27,15 +27,14 @@ def signed_permutation(order: Tensor, sign: Tensor) -> Tensor:
 
 def symmetries(scheme: Scheme) -> Iterator[Tensor]:
     """Yield what within-block correlations hardly tell apart, as matrices: mirrors, channel orders and channel signs."""
-    parts = scheme.parts
     channels, patch = scheme.in_chans, scheme.patch_size
     place = torch.arange(scheme.block_size).reshape(channels, patch, patch)
     turns = [torch.rot90(place, k, (1, 2)) for k in range(4)]
     turns += [turn.transpose(1, 2) for turn in turns]
     orders = list(itertools.permutations(range(channels))) if channels <= 3 else [tuple(range(channels))]
-    if "shuffle" not in parts and "orthogonal" not in parts:
+    if not scheme.moves and "orthogonal" not in scheme.parts:
         turns, orders = [place], [tuple(range(channels))]
-    signs = list(itertools.product((1, -1), repeat=channels - 1)) if channels <= 3 and "negpos" in parts else [()]
+    signs = list(itertools.product((1, -1), repeat=channels - 1)) if channels <= 3 and scheme.inverts else [()]
     for turn, order, rest in itertools.product(turns, orders, signs):
         sign = torch.tensor([1, *(rest or (1,) * (channels - 1))]).repeat_interleave(patch**2)
         yield signed_permutation(turn[list(order)].reshape(-1), sign)
