@@ -34,7 +34,7 @@ from timm_encmixer.images.preprocessing import resize_and_crop
 from timm_encmixer.images.reading import open_plain
 from timm_encmixer.scheme import Preprocessing
 
-ROUNDS, PHOTOS, SMALL = 5, 1000, 400
+ROUNDS, PIPELINE_ROUNDS, PHOTOS, SMALL = 5, 9, 1000, 400
 PLAIN = Preprocessing(input_size=(3, 224, 224), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), crop_pct=0.96)
 LIMITS = {
     "images encrypt of one photo": 0.6,
@@ -86,7 +86,7 @@ def pipeline(root: Path, key: te.SecretKey) -> None:
         (folder / f"{number}.jpg").write_bytes(mosaic(number, 16, 12))
     codecs = {"encrypted": codec, "cipher taken out": dataclasses.replace(codec, transform=lambda images: images)}
     seconds: dict[str, list[float]] = {name: [] for name in codecs}
-    for number in range(ROUNDS):
+    for number in range(PIPELINE_ROUNDS):
         for name in list(codecs) if number % 2 else list(codecs)[::-1]:
             shutil.rmtree(root / "sent", ignore_errors=True)
             start = time.process_time()  # of all threads
