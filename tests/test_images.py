@@ -5,6 +5,8 @@ import json
 import os
 import random
 import shutil
+import threading
+import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 
@@ -563,3 +565,22 @@ def test_a_folder_of_ciphertext_says_that_it_is_encrypted(album, encrypted_folde
     plain = describe_dataset(str(album))
     assert not plain["encrypted"]
     assert "image_record" not in plain
+
+
+def test_threads_leave_the_filters_of_warnings_alone(photos, encrypted_folder, key, tmp_path, monkeypatch):
+    """Filters are the whole process's: two threads that set and restore them may leave those of a run behind."""
+    entered = []
+
+    class Recorded(warnings.catch_warnings):
+        def __enter__(self):
+            entered.append(threading.get_ident())
+            return super().__enter__()
+
+    (tmp_path / "many").mkdir()
+    for index in range(8):
+        photos[index].save(tmp_path / "many" / f"{index}.png")
+    monkeypatch.setattr(warnings, "catch_warnings", Recorded)
+    before = list(warnings.filters)
+    te.encrypt_images(tmp_path / "many", tmp_path / "sent", key, encrypted_folder)
+    assert set(entered) == {threading.get_ident()}
+    assert warnings.filters == before

@@ -10,6 +10,7 @@ from pathlib import Path
 from timm_encmixer.datasets.manifest import Bad
 from timm_encmixer.errors import ImageError, ProcessError
 from timm_encmixer.images.codec import BATCH_IMAGES, ImageCodec
+from timm_encmixer.images.reading import without_bomb_warnings
 
 Cell = bytes  # an encoded image
 STOP, SKIP, QUARANTINE = ON_ERROR = ("stop", "skip", "quarantine")
@@ -74,7 +75,8 @@ class ShardWork:
     def _batch(self, samples: Sequence[Sample]) -> list[list[Cell | None] | None]:
         places = [(s, c) for s, sample in enumerate(samples) for c, cell in enumerate(sample.cells) if cell is not None]
         cells = [samples[s].cells[c] or b"" for s, c in places]
-        results = self.codec(cells, [samples[s].places[c] for s, c in places])
+        with without_bomb_warnings():
+            results = self.codec(cells, [samples[s].places[c] for s, c in places])
         converted: list[list[Cell | None] | None] = [list(sample.cells) for sample in samples]
         for (s, c), result in zip(places, results, strict=True):
             row = converted[s]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
 from timm_encmixer.ciphers.formats import MODES, pixels_of
 from timm_encmixer.ciphers.image_cipher import ImageCipher
@@ -60,18 +58,16 @@ class ImageCodec:
         """
         results: list[Result] = [b""] * len(images)
         waiting: dict[tuple[int, ...], list[tuple[int, Pixels]]] = {}  # decoded images, by shape
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # open_plain makes it an error
-            for index, (image, name) in enumerate(zip(images, names, strict=True)):
-                try:
-                    pixels = self.decode(image, name)
-                except ImageError as error:
-                    results[index] = error
-                    continue
-                group = waiting.setdefault(pixels.shape, [])
-                group.append((index, pixels))
-                if len(group) * pixels.nbytes >= _GROUP_BYTES:
-                    self._convert(waiting.pop(pixels.shape), names, results)
+        for index, (image, name) in enumerate(zip(images, names, strict=True)):
+            try:
+                pixels = self.decode(image, name)
+            except ImageError as error:
+                results[index] = error
+                continue
+            group = waiting.setdefault(pixels.shape, [])
+            group.append((index, pixels))
+            if len(group) * pixels.nbytes >= _GROUP_BYTES:
+                self._convert(waiting.pop(pixels.shape), names, results)
         for group in waiting.values():
             self._convert(group, names, results)
         return results

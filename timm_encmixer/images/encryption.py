@@ -24,7 +24,7 @@ from timm_encmixer.images.codec import DECRYPT, ENCRYPT, ImageCodec, make_codec
 from timm_encmixer.images.file_format import JPEG, FileFormat, find_format
 from timm_encmixer.images.folders import SUFFIX, walk
 from timm_encmixer.images.image_record import UNMARKED, record_text
-from timm_encmixer.images.reading import image_suffixes, open_ciphertext, open_plain
+from timm_encmixer.images.reading import image_suffixes, open_ciphertext, open_plain, without_bomb_warnings
 from timm_encmixer.keys import KeyLike, find_key
 from timm_encmixer.scheme import Scheme
 from timm_encmixer.temporaries import remove_leftovers
@@ -156,16 +156,17 @@ def convert_all(src: PathLike, dst: PathLike, codec: ImageCodec, *, force: bool,
     bar = tqdm(total=len(plan.pairs), desc=label, unit="image", disable=None)  # before the work: it starts a thread of its own
     pool = ThreadPoolExecutor(min(_cores(), len(plan.pairs) or 1))
     try:
-        futures: list[Future[bool]] = [pool.submit(work, *pair) for pair in plan.pairs]
-        for future in as_completed(futures):
-            bar.update()
-            error = future.exception()
-            if isinstance(error, EncMixerError):
-                failures.append(error)
-            elif error is not None:
-                raise error
-            else:
-                written += future.result()
+        with without_bomb_warnings():
+            futures: list[Future[bool]] = [pool.submit(work, *pair) for pair in plan.pairs]
+            for future in as_completed(futures):
+                bar.update()
+                error = future.exception()
+                if isinstance(error, EncMixerError):
+                    failures.append(error)
+                elif error is not None:
+                    raise error
+                else:
+                    written += future.result()
     finally:
         pool.shutdown(cancel_futures=True)
         bar.close()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -77,6 +79,14 @@ def open_ciphertext(source: ImageSource, channels: int, *, where: str | None = N
             raise ImageError(where, expected, got, "it is not a ciphertext of this model")
         _attempt(image.load, where)
         return image
+
+
+@contextlib.contextmanager
+def without_bomb_warnings() -> Iterator[None]:
+    """Keep Pillow from warning of images that `open_plain` refuses. For the main thread: filters are the whole process's."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        yield
 
 
 def to_channels(image: Image.Image, channels: int, *, where: str = "image") -> Image.Image:
