@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from timm_encmixer.ciphers.keyed_map import inverse_order
 from timm_encmixer.ciphers.layout import gather_index, tile
 
-_CACHED_SIZES = 8
+CACHED_SIZES = 8  # of images, whose plans are kept
 _CHUNK_BYTES = 1 << 18  # of images to gather and sign at a time: few enough to stay in the processor's cache
 
 
@@ -68,7 +68,7 @@ class SignedPermutation:
     plan: Callable[..., Plan] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "plan", functools.lru_cache(maxsize=_CACHED_SIZES)(self._make_plan))
+        object.__setattr__(self, "plan", functools.lru_cache(maxsize=CACHED_SIZES)(self._make_plan))
 
     @classmethod
     def identity(cls, size: int) -> SignedPermutation:

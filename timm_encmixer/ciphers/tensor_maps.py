@@ -14,9 +14,8 @@ from timm_encmixer.ciphers.blocks import is_channels_last, join, split
 from timm_encmixer.ciphers.keyed_map import KeyedMap
 from timm_encmixer.ciphers.layout import gather_index, tile
 from timm_encmixer.ciphers.orthogonal_map import OrthogonalMap
-from timm_encmixer.ciphers.signed_permutation import SignedPermutation
+from timm_encmixer.ciphers.signed_permutation import CACHED_SIZES, SignedPermutation
 
-_CACHED_SIZES = 8
 _NUMPY_DTYPES = {torch.uint8: np.uint8, torch.float32: np.float32, torch.float64: np.float64}
 
 
@@ -42,7 +41,7 @@ class TensorPermutation(nn.Module):
         order = None if mapping.order is None else torch.from_numpy(mapping.order)
         self.register_buffer("order", order, persistent=False)
         self._mapping, self._moves, self._signed = mapping, mapping.moves, mapping.signed
-        self._plan: Callable[..., _TensorPlan] = functools.lru_cache(maxsize=_CACHED_SIZES)(self._make_plan)
+        self._plan: Callable[..., _TensorPlan] = functools.lru_cache(maxsize=CACHED_SIZES)(self._make_plan)
 
     def rows(self, matrix: Tensor) -> Tensor:
         """Return `matrix` A^T for this map's matrix A; shape (n, D) in and out. Exact in every dtype."""

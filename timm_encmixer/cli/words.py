@@ -114,11 +114,7 @@ class Commands(click.Group):
         command = self.get_command(ctx, name)
         verbs = [] if isinstance(command, click.Group) else _verbs_like(self, name, rest[:1])
         if not ctx.resilient_parsing and (verbs or (command is None and not name.startswith("-"))):
-            meant = (
-                verbs
-                or _commands_like(ctx, name)
-                or ([" ".join([*ctx.command_path.split()[1:], "--help"])] if name == "help" else [])
-            )
+            meant = verbs or _commands_like(ctx, name)
             remedy = f"; did you mean {' or '.join(f'encmixer {words}' for words in meant)}?" if meant else ""
             raise click.UsageError(f"No such command '{' '.join([name, *rest[:1]] if verbs else [name])}'{remedy}", ctx)
         return super().resolve_command(ctx, args)
