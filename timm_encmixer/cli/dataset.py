@@ -6,7 +6,7 @@ import dataclasses
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -28,6 +28,9 @@ from timm_encmixer.cli.options import (
 )
 from timm_encmixer.cli.words import PATH_OR_URL, PATH_TEXT, Choice, Commands
 from timm_encmixer.keys import KeyLike
+
+if TYPE_CHECKING:
+    from timm_encmixer.checkpoints.sources import SourceLike
 
 
 def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -91,12 +94,12 @@ def dataset_encrypt(
     \b
     Example: encmixer dataset encrypt photos ciphertext --key owner.key --model encrypted
     """
-    _look_up(src, model, options["token"])
+    source = _look_up(src, model, options["token"])
     from timm_encmixer.datasets import encrypt_dataset, push_dataset
     from timm_encmixer.distributed.processes import from_main
 
     secret = _key_of_main(key)
-    value = dataclasses.asdict(encrypt_dataset(src, dst, secret, model, resize=not no_resize, **options))
+    value = dataclasses.asdict(encrypt_dataset(src, dst, secret, source, resize=not no_resize, **options))
     if push is not None:
         token = options["token"]
         commit = from_main(lambda: push_dataset(dst, push, key=secret, private=not public, token=token))
@@ -119,10 +122,10 @@ def dataset_decrypt(src: str, dst: Path, key: KeyLike | None, model: str | None,
     \b
     Example: encmixer dataset decrypt ciphertext plain --key owner.key
     """
-    _look_up(src, model, options["token"])
+    source = _look_up(src, model, options["token"])
     from timm_encmixer.datasets import decrypt_dataset
 
-    _report(dataclasses.asdict(decrypt_dataset(src, dst, _key_of_main(key), model, **options)), as_json)
+    _report(dataclasses.asdict(decrypt_dataset(src, dst, _key_of_main(key), source, **options)), as_json)
 
 
 @dataset.command("info")
@@ -151,14 +154,17 @@ def dataset_info(src: str, verify: bool, token: str | None, as_json: bool) -> No
     sys.exit(0 if checked is None or checked.holds else CHECK_FAILED)
 
 
-def _look_up(src: str, model: str | None, token: str | None) -> None:
-    """Find out whether source and model are there. Many processes do that when they have met, so that they fail together."""
+def _look_up(src: str, model: str | None, token: str | None) -> SourceLike | None:
+    """Find out whether source and model are there, and return what the model's name means.
+
+    Many processes do that when they have met, so that they fail together; for them the name is returned.
+    """
     from timm_encmixer.datasets.sources import open_source
 
-    if is_alone():
-        open_source(src, token=token)
-        if model is not None:
-            look_up(model)
+    if not is_alone():
+        return model
+    open_source(src, token=token)
+    return None if model is None else look_up(model)
 
 
 def _key_of_main(key: KeyLike | None) -> Any:
