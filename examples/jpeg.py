@@ -43,7 +43,7 @@ def parse_args() -> argparse.Namespace:
     source.add_argument("--photos", action="store_true", help="the photos that come with scikit-image and foolbox")
     parser.add_argument("--split", help="split of a table; default: test, else validation, else train")
     parser.add_argument("--limit", type=int, default=1000, help="images, a random choice of fixed seed [1000]")
-    parser.add_argument("--qualities", type=int, nargs="+", default=[75, 85, 95])
+    parser.add_argument("--qualities", type=int, choices=range(1, 101), metavar="1-100", nargs="+", default=[75, 85, 95])
     parser.add_argument("--ciphers", nargs="+", default=["etc", OTHER], help="that are compared with plain images")
     return parser.parse_args()
 

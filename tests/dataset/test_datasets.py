@@ -80,7 +80,7 @@ def test_a_second_run_keeps_everything_and_another_job_is_refused(model, key, ke
     again = te.encrypt_dataset(src, tmp_path / "ct", key_file, model, progress=False)
     assert (again.written, again.kept, again.images) == (0, first.shards, first.images)
     assert tree(tmp_path / "ct") == before
-    with pytest.raises(SourceError, match="different options"):
+    with pytest.raises(SourceError, match=r"different options \(resize\)"):
         te.encrypt_dataset(src, tmp_path / "ct", key_file, model, resize=False, progress=False)
     (src / "train-00007.parquet").write_bytes((src / "test-00000-of-00001.parquet").read_bytes())
     with pytest.raises(SourceError, match=r"train-00007.parquet appeared"):

@@ -152,7 +152,7 @@ class Ledger:
             names = [name for name in Job.__struct_fields__ if name not in ignored]
             differing = [name for name in names if getattr(known, name) != getattr(job, name)]
             if differing and (finished or any((self.folder / "shards").glob("*.json"))):
-                got = f"different {' and different '.join(differing)}"
+                got = f"different {' and different '.join(_named(known, job, name) for name in differing)}"
                 raise SourceError(str(self.root), "the job that it was begun with", got, "choose another target, or delete it")
         (self.folder / "shards").mkdir(parents=True, exist_ok=True)
         self._tidy()
@@ -422,3 +422,11 @@ def _copy(source: BinaryIO, target: Path) -> None:
 
 def _json(value: Struct) -> bytes:
     return msgspec.json.format(msgspec.json.encode(value), indent=1) + os.linesep.encode()
+
+
+def _named(known: Job, asked: Job, name: str) -> str:
+    """Return a field's name, and of the options those that differ."""
+    if name != "options":
+        return name
+    fields = known.options.__struct_fields__
+    return f"options ({', '.join(f for f in fields if getattr(known.options, f) != getattr(asked.options, f))})"
