@@ -145,7 +145,7 @@ def scrambled():
 def test_scrambled_blocks_are_put_in_order(scrambled, cipher):
     target = scrambled(cipher)
     truth = target.truth()
-    assert sorted(truth.order.tolist()) == list(range(64))
+    assert sorted(truth.model.order.tolist()) == list(range(64))
     for name, images in (("jigsaw", 25), ("blind_jigsaw", 250)):
         result = at_one_point(name, images)(target, truth, QUICK)
         assert (result.verdict, result.recovered, result.details["neighbours that are right"]) == (BROKEN, 1.0, 1.0)
@@ -222,7 +222,11 @@ def test_blocks_of_noise_have_no_order(scrambled, monkeypatch, name):
 def test_other_attackers_are_handed_the_order(scrambled):
     target = scrambled("shuffle+negpos+scramble")
     truth = target.truth()
-    assert (target.cipher, truth.cipher.scheme.cipher, truth.cipher.scheme.grid) == ("shuffle+negpos+scramble", DEFAULT, None)
+    assert (target.cipher, truth.model.cipher.scheme.cipher, truth.model.cipher.scheme.grid) == (
+        "shuffle+negpos+scramble",
+        DEFAULT,
+        None,
+    )
     result = at_one_point("known_plaintext", 64)(target, truth, QUICK)
     assert (result.verdict, result.accuracy) == (BROKEN, truth.plain_accuracy)  # the model reads unscrambled blocks
     retrained = target.hold(("encrypted_model",), {"noise": 1e-9}).encrypted_model
@@ -244,7 +248,7 @@ def test_blocks_in_their_places_are_no_jigsaw(targets):
 def test_a_turned_picture_counts_as_recovered(scrambled):
     target = scrambled("shuffle+negpos+scramble")
     truth = target.truth()
-    upright = torch.argsort(truth.order).reshape(8, 8)
+    upright = torch.argsort(truth.model.order).reshape(8, 8)
     for turned in (upright.T, upright.flip(0), torch.rot90(upright)):
         measured = measure(RecoveredOrder(turned.flatten()), truth, target)
         assert measured.recovered == 1.0
@@ -285,8 +289,8 @@ def test_the_weights_alone_give_order_and_signs_up_to_mirrors_and_channels(targe
     """What the search finds; choosing among mirrors is another step, and does not always come out right."""
     target, offered = targets(DEFAULT), []
     monkeypatch.setattr(weights_only, "surest", lambda held, variants, effort: offered.extend(variants) or variants[0])
-    ATTACKS["weights_only"]().attack(target.hold(ATTACKS["weights_only"].material, {}), QUICK)
-    truth = target.truth().matrix
+    ATTACKS["weights_only"]().within("quick").attack(target.hold(ATTACKS["weights_only"].material, {}), QUICK)
+    truth = target.truth().model.matrix
     assert any(torch.equal(variant, truth) for variant in offered)
 
 
@@ -384,17 +388,17 @@ def test_an_attack_that_is_none_is_refused(attack):
 def test_the_base_measures_and_no_attack_sees_more_than_it_names(targets):
     target = targets(DEFAULT)
     truth = target.truth()
-    assert measure(RecoveredKey(truth.matrix), truth, target).recovered == 1.0
-    assert measure(RecoveredKey(-truth.matrix), truth, target).recovered == 0.0
+    assert measure(RecoveredKey(truth.model.matrix), truth, target).recovered == 1.0
+    assert measure(RecoveredKey(-truth.model.matrix), truth, target).recovered == 0.0
     signs = targets("negpos").truth()
-    half = signs.matrix * torch.where(torch.arange(len(signs.matrix)) % 2 == 0, 1.0, -1.0)[:, None]
+    half = signs.model.matrix * torch.where(torch.arange(len(signs.model.matrix)) % 2 == 0, 1.0, -1.0)[:, None]
     assert measure(RecoveredKey(half), signs, targets("negpos")).recovered == 0.0  # as good as guessing
-    shifted = torch.roll(truth.matrix, 1, dims=0)
+    shifted = torch.roll(truth.model.matrix, 1, dims=0)
     assert measure(RecoveredKey(shifted), truth, target).recovered < 0.1
-    mirrored = measure(RecoveredKey(-truth.matrix @ list(symmetries(target.scheme))[-1]), truth, target)
+    mirrored = measure(RecoveredKey(-truth.model.matrix @ list(symmetries(target.scheme))[-1]), truth, target)
     assert mirrored.recovered < 0.1
     assert mirrored.details == {UP_TO_SYMMETRIES: 1.0}
-    assert measure(RecoveredKey(truth.matrix), truth, target).details == {}
+    assert measure(RecoveredKey(truth.model.matrix), truth, target).details == {}
     held = target.hold(("ciphertexts",), {"ciphertexts": 3})
     assert len(held.ciphertexts) == 3
     assert held.scheme.fingerprint is None
@@ -566,7 +570,7 @@ def test_limits_on_what_may_be_recovered(targets):
     target = targets(DEFAULT)
     known = at_one_point("known_plaintext", 64)(target, target.truth(), QUICK)
     not_run = dataclasses.replace(known, recovered=None, reason="there are no labels")
-    report = Report("m", DEFAULT, 4, 3, (3, 32, 32), "quick", 0, 1, 1, True, "", 0.9, 0.1, {"a": known, "b": not_run})
+    report = Report("m", DEFAULT, 4, 3, (3, 32, 32), "quick", 0, 1, 1, True, "", 0.9, 0.1, {}, {"a": known, "b": not_run})
     assert above(report, []) == []
     assert above(report, [("a", 1.0)]) == ["a recovered 100.0%, the limit is 100.0%"]
     assert above(dataclasses.replace(report, results={"a": dataclasses.replace(known, recovered=0.4)}), [("a", 0.5)]) == []

@@ -41,6 +41,8 @@ def test_both_pages_begin_with_it(page):
         "attacked_images": 1,
         "test_images": 1,
         "plain_accuracy": None,
+        "decrypted_psnr_db": None,
+        "controls": {"blurred": {"psnr_db": 18.0, "ssim": 0.5}},
         "public": "none",
         "budget": "quick",
         "seed": 0,

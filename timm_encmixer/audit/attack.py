@@ -6,7 +6,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -15,15 +15,31 @@ from torch import Tensor
 
 from timm_encmixer.audit.material import MATERIAL, Held
 from timm_encmixer.audit.measures import Measurement, measure
+from timm_encmixer.audit.pipeline import accuracy
 from timm_encmixer.audit.recovery import Recovery
+from timm_encmixer.audit.sight import Likeness
 from timm_encmixer.audit.target import Target, Truth
-from timm_encmixer.errors import AuditError
+from timm_encmixer.errors import AuditError, SchemeError
+from timm_encmixer.scheme import DEFAULT_CIPHER
 
 T = TypeVar("T")
 BUDGETS = ("quick", "full")
 BROKEN, PARTLY, HOLDS, NOT_RUN = "broken", "partly broken", "holds", "not run"
-BROKEN_SHARE, BROKEN_DB = 0.9, 30.0
-PARTLY_SHARE, PARTLY_DB = 0.3, 22.0
+BROKEN_SHARE, BROKEN_DB, BROKEN_SSIM = 0.9, 30.0, 0.9
+PARTLY_SHARE = 0.3
+
+
+@dataclass(frozen=True)
+class Budgeted:
+    """A number that depends on the budget, the default of a parameter."""
+
+    quick: int
+    full: int
+
+
+def budgeted(quick: int, full: int) -> int:
+    """Return the default of a parameter whose number depends on the budget; `attack` meets the number of its own budget."""
+    return field(default=Budgeted(quick, full))  # type: ignore[return-value]  # as `dataclasses.field` is typed
 
 
 @dataclass(frozen=True)
@@ -95,7 +111,11 @@ class Result:
     psnr_db: float | None = None
     ssim: float | None = None
     accuracy: float | None = None
+    seen_psnr_db: float | None = None
+    seen_ssim: float | None = None
+    seen_accuracy: float | None = None
     seconds: float = 0.0
+    effort: str = ""
     needed: float | None = None
     curve_label: str = ""
     curve: list[dict[str, float | None]] = field(default_factory=list)
@@ -112,7 +132,8 @@ class Result:
 class Attack(ABC):
     """One attacker. Subclasses say who it is and implement `attack`; calling one runs and measures it.
 
-    Its `repr` shows its parameters. A subclass adds its own parameters as fields of a dataclass.
+    Its `repr` shows its parameters. A subclass adds its own parameters as fields of a dataclass; `budgeted` gives a default
+    that depends on the budget.
 
     Args:
         points: Values of its curve to run it at; None takes those of the budget. If a value asks for more material than there
@@ -129,6 +150,8 @@ class Attack(ABC):
     findings: ClassVar[Mapping[str, str]]  # by verdict, what it means for the model's owner
     advice: ClassVar[str]  # what the owner can do about it
     ciphers: ClassVar[tuple[str, ...] | None] = None  # parts of ciphers that it is about; None for all
+    assumes: ClassVar[str] = DEFAULT_CIPHER  # the cipher that it takes one for of which nobody says what it is
+    any_shape: ClassVar[bool] = False  # whether ciphertexts may have another shape than their images
     work: ClassVar[float] = 0.5  # of a run with the quick budget, in seconds on the bundled model; for the time that is left
 
     def __post_init__(self) -> None:
@@ -137,6 +160,9 @@ class Attack(ABC):
         Raises:
             AuditError: Points that are no numbers, below 0 or, where they are amounts, below 1; or starts below 1.
         """
+        for parameter in fields(self):  # None stands for the default, so that a caller can leave one open
+            if getattr(self, parameter.name) is None and isinstance(parameter.default, Budgeted):
+                object.__setattr__(self, parameter.name, parameter.default)
         least = 1 if self.curve is not None and self.curve.amount else 0
         if self.points is not None and not (_are_numbers(self.points, least) and self.points):
             expected = f"a tuple of numbers from {least}, such as ({least}, {least + 1})"
@@ -147,7 +173,7 @@ class Attack(ABC):
                 "give such a value",
             )
         starts = getattr(self, "starts", None)
-        if starts is not None and not (isinstance(starts, int) and _are_numbers((starts,), 1)):
+        if not (starts is None or isinstance(starts, Budgeted) or (isinstance(starts, int) and _are_numbers((starts,), 1))):
             raise AuditError(
                 f"{type(self).__name__}: starts",
                 "a whole number from 1",
@@ -161,13 +187,30 @@ class Attack(ABC):
 
     def obstacle(self, target: Target) -> str | None:
         """Return why this attack cannot be run on a target, None if it can."""
-        lacking = target.lacking(self.material)
+        lacking = [name for name in self.material if target.lacks(name)]
         if lacking:
             return f"there is no material: {', '.join(MATERIAL[name].words for name in lacking)}"
-        parts = target.scheme.parts
+        try:
+            parts = target.scheme_for(self.assumes).parts
+        except SchemeError as error:
+            return f"it takes ciphers for {self.assumes}, which needs {error.expected}"
         if self.ciphers is not None and not set(parts) <= set(self.ciphers):
             return f"it is about {' and '.join(self.ciphers)} only"
+        if not (self.any_shape or target.keeps_shape):
+            return "ciphertexts have another shape than their images"
         return None
+
+    def within(self, budget: str) -> Attack:
+        """Return this attack with the numbers that a budget gives to the parameters left open."""
+        open_ones = {f.name: getattr(self, f.name) for f in fields(self)}
+        chosen = {name: getattr(value, budget) for name, value in open_ones.items() if isinstance(value, Budgeted)}
+        return replace(self, **chosen)
+
+    def effort_words(self, value: float) -> str:
+        """Return what was spent in the last run of a curve, in words: the amount of material and the parameters."""
+        amount = [] if self.curve is None else [f"{value:g} {self.curve.label}"]
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "points"}
+        return ", ".join([*amount, *(f"{name}={number}" for name, number in own.items())])
 
     def details(self, held: Held) -> dict[str, float]:
         """Return further facts about what the attack did with what it held."""
@@ -179,15 +222,15 @@ class Attack(ABC):
         words = [MATERIAL[name].words for name in self.material]
         if obstacle is not None:
             return Result(self.name, self.attacker, words, self.source, NOT_RUN, f"Not run: {obstacle}.", reason=obstacle)
-        start = time.perf_counter()
+        start, attack = time.perf_counter(), self.within(effort.budget)
         points: list[tuple[float, Measurement]] = []
         for value in self.values(target, effort):
             setting = {} if self.curve is None else {self.curve.setting: value}
             run = _Run(effort.done)
             with torch.random.fork_rng():
                 torch.manual_seed(effort.seed)
-                held = target.hold(self.material, setting)
-                recovery = self.attack(held, replace(effort, done=run.add))
+                held = target.hold(self.material, setting, self.assumes)
+                recovery = attack.attack(held, replace(effort, done=run.add))
             if not isinstance(recovery, Recovery):
                 remedy = "return what `attack` has found"
                 raise AuditError(f"{type(self).__name__}.attack", "a Recovery", type(recovery).__name__, remedy)
@@ -195,8 +238,11 @@ class Attack(ABC):
             measured.details.update(self.details(held))
             points.append((value, measured))
             run.add(1.0)  # what is left of it
-        last, verdict = points[-1][1], verdict_of(points[-1][1])
-        breaking = [value for value, measured in points if verdict_of(measured) == BROKEN]
+        value, last = points[-1]
+        verdict = verdict_of(last, truth.controls)
+        breaking = [value for value, measured in points if verdict_of(measured, truth.controls) == BROKEN]
+        right, labels = last.put_right, truth.labels
+        read = None if right is None or labels is None else accuracy(target.classify_plain, right, labels)
         return Result(
             self.name,
             self.attacker,
@@ -205,14 +251,15 @@ class Attack(ABC):
             verdict,
             self.findings[verdict],
             "" if verdict == HOLDS else self.advice,
-            recovered=last.recovered,
-            psnr_db=last.psnr_db,
-            ssim=last.ssim,
-            accuracy=last.accuracy,
+            **_figures(last),
+            seen_accuracy=read,
             seconds=time.perf_counter() - start,
+            effort=attack.effort_words(value),
             needed=min(breaking) if breaking and self.curve is not None and self.curve.amount else None,
             curve_label=self.curve.label if self.curve is not None else "",
-            curve=[_point(value, measured) for value, measured in points] if self.curve is not None else [],
+            curve=[{"x": x, **_figures(measured), **measured.details} for x, measured in points]
+            if self.curve is not None
+            else [],
             details=last.details,
             pictures=last.pictures,
         )
@@ -250,22 +297,27 @@ def _are_numbers(values: object, least: float) -> bool:
     )
 
 
-def verdict_of(measured: Measurement) -> str:
-    """Return the verdict of one measurement by the thresholds of docs/audit.md."""
-    decibels = measured.psnr_db if measured.psnr_db is not None else 0.0
-    if measured.recovered >= BROKEN_SHARE or decibels >= BROKEN_DB:
+def verdict_of(measured: Measurement, controls: Mapping[str, Likeness]) -> str:
+    """Return the verdict of one measurement by the thresholds of docs/audit.md.
+
+    Args:
+        measured: What was recovered.
+        controls: Likeness of pictures that do not show what the images show.
+    """
+    images = [likeness for likeness in (measured.handed_in, measured.seen) if likeness is not None]
+    share = 0.0 if measured.is_likeness else measured.recovered
+    if share >= BROKEN_SHARE or any(one.psnr_db >= BROKEN_DB or one.ssim >= BROKEN_SSIM for one in images):
         return BROKEN
-    if measured.recovered >= PARTLY_SHARE or decibels >= PARTLY_DB:
+    if share >= PARTLY_SHARE or (measured.seen is not None and measured.seen.beats(controls)):
         return PARTLY
     return HOLDS
 
 
-def _point(value: float, measured: Measurement) -> dict[str, float | None]:
-    return {
-        "x": value,
-        "recovered": measured.recovered,
-        "psnr_db": measured.psnr_db,
-        "ssim": measured.ssim,
-        "accuracy": measured.accuracy,
-        **measured.details,
+def _figures(measured: Measurement) -> dict[str, Any]:
+    images = {"": measured.handed_in, "seen_": measured.seen}
+    likenesses = {
+        f"{prefix}{name}": None if one is None else getattr(one, name)
+        for prefix, one in images.items()
+        for name in ("psnr_db", "ssim")
     }
+    return {"recovered": measured.recovered, **likenesses, "accuracy": measured.accuracy}

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from timm_encmixer.audit.attack import BROKEN_DB, BROKEN_SHARE, Result
 
 _SHARES = {"recovered": "recovered", "accuracy": "accuracy"}
-_NO_SHARES = ("x", "psnr_db", "ssim")
+_NO_SHARES = ("x", "psnr_db", "ssim", "seen_psnr_db", "seen_ssim")
 _WIDE = 20  # the axis is logarithmic when its ends are further apart than this
 
 

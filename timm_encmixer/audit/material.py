@@ -88,6 +88,10 @@ class Held:
     known_blocks = Material[tuple[Tensor, Tensor]]("blocks of images both plain and encrypted")
     # plain and encrypted images, floats, each of shape (N, C, H, W).
     image_pairs = Material[tuple[Tensor, Tensor]]("images both plain and encrypted")
+    # takes a number, gives the cipher under a key of the attacker's own: uint8 images (N, C, H, W) to floats.
+    own_ciphers = Material[Callable[[int], Callable[[Tensor], Tensor]]](
+        "the method, with keys of the attacker's own", optional=True
+    )
     oracle = Material[Oracle]("somebody who encrypts images of the attacker's choice")
     # plain uint8 images (N, C, H, W) and labels (N,).
     labelled = Material[tuple[Tensor, Tensor]]("labelled plain images", optional=True)

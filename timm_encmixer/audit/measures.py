@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
-from skimage.metrics import structural_similarity
 from torch import Tensor
 
 from timm_encmixer.audit.methods.block_map import apply, invert, symmetries, unit
@@ -23,12 +22,14 @@ from timm_encmixer.audit.recovery import (
     RecoveredOrder,
     Recovery,
 )
+from timm_encmixer.audit.sight import Likeness, likeness, luminance, psnr_db, seen
 from timm_encmixer.audit.target import Target, Truth
 from timm_encmixer.ciphers import BlockCipher
 from timm_encmixer.ciphers.blocks import join, split
 
 ROW_COSINE = 0.9  # a row of A counts as right from here on; for permutations that means exactly right
 SHOWN = 6
+_WORTH_SHOWING_DB = 1.0  # that pictures gain by being put right
 NEIGHBOURS, AS_HANDED_IN = "neighbours that are right", "in place as handed in"
 UP_TO_SYMMETRIES = "recovered up to mirrors, channel order and sign"
 
@@ -39,19 +40,23 @@ class Measurement:
 
     Args:
         recovered: Share, 0 to 1.
-        psnr_db: Mean over images of the peak signal-to-noise ratio, in dB; None where no images were recovered.
-        ssim: Mean structural similarity, -1 to 1; likewise.
+        handed_in: Likeness of images to the plain ones; None where no images were recovered.
+        seen: Likeness of their luminance after `put_right`; likewise.
         accuracy: Share of right answers; None without labels.
         details: Further figures by name.
         pictures: Rows of pictures by name, floats in [0, 1], shape (n, C, H, W).
+        put_right: Images after `put_right`, shape (N, C, H, W).
+        is_likeness: `recovered` is an SSIM, of which pictures that show nothing have some too.
     """
 
     recovered: float
-    psnr_db: float | None = None
-    ssim: float | None = None
+    handed_in: Likeness | None = None
+    seen: Likeness | None = None
     accuracy: float | None = None
     details: dict[str, float] = field(default_factory=dict)
     pictures: dict[str, Tensor] = field(default_factory=dict)
+    put_right: Tensor | None = None
+    is_likeness: bool = False
 
 
 @functools.singledispatch
@@ -69,22 +74,56 @@ def _key(recovery: RecoveredKey, truth: Truth, target: Target) -> Measurement:
     """`recovered` is the share of rows of A whose estimate has a cosine of at least ROW_COSINE with the true one.
 
     Where A has nothing but signs, half of which are right by chance, it is what exceeds a half, doubled. What statistics hardly
-    tell apart is said beside it: the same share for the best mirror image, channel order and sign, where that is larger.
+    tell apart is said beside it: the same share for the best mirror image, channel order and sign, where that is larger. Where
+    no model is attacked there is no true A, and the images that the key gives are measured as images are.
     """
+    patch = target.patch_size
+    images = invert(recovery.matrix, truth.ciphertexts, patch).clamp(0, 1)
+    if truth.model is None:
+        return _of_images(images, truth, target)
+    cipher, encrypted_model = truth.model.cipher, truth.model.encrypted_model
     right, details = _right_rows(recovery.matrix, truth), {}
-    if truth.cipher.scheme.exact:
-        variants = (recovery.matrix @ turn for turn in symmetries(truth.cipher.scheme))
+    if cipher.scheme.exact:
+        variants = (recovery.matrix @ turn for turn in symmetries(cipher.scheme))
         alike = max(_right_rows(sign * variant, truth) for variant in variants for sign in (1, -1))
         if alike > right:
             details[UP_TO_SYMMETRIES] = alike
-    patch = truth.cipher.scheme.patch_size
-    images = invert(recovery.matrix, truth.ciphertexts, patch).clamp(0, 1)
     share = None
     if truth.labels is not None:
         share = accuracy(
-            lambda plain: classify(truth.encrypted_model, apply(recovery.matrix, plain, patch)), truth.images, truth.labels
+            lambda plain: classify(encrypted_model, apply(recovery.matrix, plain, patch)), truth.images, truth.labels
         )
-    return Measurement(right, *_fidelity(images, truth), share, details, _pictures(images, truth))
+    return replace(
+        _of_images(images, truth, target, classified=False), recovered=right, accuracy=share, details=details, is_likeness=False
+    )
+
+
+def _of_images(images: Tensor, truth: Truth, target: Target, *, classified: bool = True) -> Measurement:
+    """Measure images (N, C, H, W) in [0, 1]: how like the plain ones they are, and what the plain model reads in them."""
+    plain = unit(truth.images)
+    as_handed_in, (after, right) = likeness(images, plain), seen(images, plain, target.patch_size)
+    share = accuracy(target.classify_plain, images, truth.labels) if classified and truth.labels is not None else None
+    pictures = {
+        "original": plain[:SHOWN],
+        "ciphertext": _shown(truth.ciphertexts, plain),
+        "recovered": images[:SHOWN].float(),
+    }
+    if after.psnr_db - psnr_db(luminance(images), luminance(plain)) > _WORTH_SHOWING_DB:
+        pictures["recovered, put right"] = right[:SHOWN].float()
+    similar = max(0.0, as_handed_in.ssim)
+    return Measurement(similar, as_handed_in, after, share, pictures=pictures, put_right=right, is_likeness=True)
+
+
+def _shown(ciphertexts: Tensor, plain: Tensor) -> Tensor:
+    """Return ciphertexts as pictures; of other numbers of channels their mean, stretched to grey values."""
+    some = ciphertexts[:SHOWN].float()
+    if some.shape[1] not in (1, 3):
+        some = some.mean(dim=1, keepdim=True)
+        low, high = some.amin(dim=(1, 2, 3), keepdim=True), some.amax(dim=(1, 2, 3), keepdim=True)
+        some = (some - low) / (high - low).clamp(min=1e-9)
+    if some.shape[-2:] != plain.shape[-2:]:
+        some = torch.nn.functional.interpolate(some, plain.shape[-2:], mode="nearest")
+    return some.clamp(0, 1)
 
 
 @measure.register
@@ -94,16 +133,17 @@ def _order(recovery: RecoveredOrder, truth: Truth, target: Target) -> Measuremen
     A turned image shows all that the image shows. So the best turn is taken first, and everything else is measured after it.
     The details say the share at their own positions as handed in, and the share of neighbours that are right.
     """
-    assert truth.order is not None  # the attack runs on ciphers that scramble only
-    patch, (height, width) = truth.cipher.scheme.patch_size, truth.images.shape[-2:]
+    assert truth.model is not None  # the attack runs on models
+    assert truth.model.order is not None  # whose ciphers scramble
+    patch, (height, width) = target.patch_size, truth.images.shape[-2:]
     grid = (height // patch, width // patch)
-    handed_in = truth.order[recovery.order].reshape(grid)
+    handed_in = truth.model.order[recovery.order].reshape(grid)
     best = max((turn for turn in _turns(handed_in) if turn.shape == grid), key=_in_place)
-    ciphertext, restored = (_rearranged(truth.images, blocks, patch) for blocks in (truth.order.reshape(grid), best))
+    ciphertext, restored = (_rearranged(truth.images, blocks, patch) for blocks in (truth.model.order.reshape(grid), best))
     details = {NEIGHBOURS: _neighbours(best), AS_HANDED_IN: _in_place(handed_in)}
-    share = None if truth.labels is None else accuracy(target.classify_plain, restored, truth.labels)
-    pictures = {**_pictures(restored, truth), "ciphertext": ciphertext[:SHOWN]}
-    return Measurement(_in_place(best), *_fidelity(restored, truth), share, details, pictures)
+    measured = _of_images(restored, truth, target)
+    measured.pictures["ciphertext"] = ciphertext[:SHOWN]
+    return replace(measured, recovered=_in_place(best), details=details, is_likeness=False)
 
 
 # An arrangement is the block of the plain image at each position of a grid; int64, shape (rows, columns).
@@ -138,19 +178,21 @@ def _neighbours(arrangement: Tensor) -> float:
 @measure.register
 def _images(recovery: RecoveredImages, truth: Truth, target: Target) -> Measurement:
     """`recovered` is the mean SSIM, or for thumbnails the mean squared correlation with the plain blocks' mean brightness."""
-    features = recovery.sees == "features"
-    seen = stem_outputs(truth.encrypted_model, truth.ciphertexts) if features else truth.ciphertexts
-    images = recovery.reconstruct(seen).float().clamp(0, 1)
-    recovered, face = None, {}
-    if recovery.thumbnail:
-        patch = truth.cipher.scheme.patch_size
-        face = _portrait(recovery, truth)
-        recovered = _thumbnail_likeness(images, truth.images, patch)
-        images = _enlarged(images, patch, truth.images.shape[1])
-    fidelity = _fidelity(images, truth)
-    share = None if truth.labels is None else accuracy(target.classify_plain, images, truth.labels)
-    recovered = max(0.0, fidelity[1]) if recovered is None else recovered
-    return Measurement(recovered, *fidelity, share, pictures={**_pictures(images, truth), **face})
+    images = recovery.reconstruct(_met(recovery, truth)).float().clamp(0, 1)
+    if not recovery.thumbnail:
+        return _of_images(images, truth, target)
+    patch = target.patch_size
+    measured = _of_images(_enlarged(images, patch, truth.images.shape[1]), truth, target)
+    measured.pictures.update(_portrait(recovery, truth))
+    return replace(measured, recovered=_thumbnail_likeness(images, truth.images, patch), is_likeness=False)
+
+
+def _met(recovery: RecoveredImages, truth: Truth) -> Tensor:
+    """Return what the attacker sees of the images that are measured."""
+    if recovery.sees != "features":
+        return truth.ciphertexts
+    assert truth.model is not None  # features are a model's
+    return stem_outputs(truth.model.encrypted_model, truth.ciphertexts)
 
 
 @measure.register
@@ -167,10 +209,11 @@ def _models(recovery: RecoveredModels, truth: Truth, target: Target) -> Measurem
 def _guesses(recovery: GuessedKeys, truth: Truth, target: Target) -> Measurement:
     """`recovered` is the best guess's accuracy above guessing, as a share of the plain model's."""
     assert truth.labels is not None  # as above
-    scheme = truth.cipher.scheme.without_fingerprint()
+    assert truth.model is not None
+    scheme, encrypted_model = truth.model.cipher.scheme.without_fingerprint(), truth.model.encrypted_model
     shares = [
         accuracy(
-            lambda plain, k=key: classify(truth.encrypted_model, encrypt_images(BlockCipher(k, scheme), plain)),  # type: ignore[misc]
+            lambda plain, k=key: classify(encrypted_model, encrypt_images(BlockCipher(k, scheme), plain)),  # type: ignore[misc]
             truth.images,
             truth.labels,
         )
@@ -184,10 +227,11 @@ def _guesses(recovery: GuessedKeys, truth: Truth, target: Target) -> Measurement
 def _matrices(recovery: GuessedMatrices, truth: Truth, target: Target) -> Measurement:
     """`recovered` as for guesses, but from the mean over all matrices."""
     assert truth.labels is not None  # as above
-    patch = truth.cipher.scheme.patch_size
+    assert truth.model is not None
+    patch, encrypted_model = target.patch_size, truth.model.encrypted_model
     shares = [
         accuracy(
-            lambda plain, a=matrix: classify(truth.encrypted_model, apply(a, plain, patch)),  # type: ignore[misc]
+            lambda plain, a=matrix: classify(encrypted_model, apply(a, plain, patch)),  # type: ignore[misc]
             truth.images,
             truth.labels,
         )
@@ -205,13 +249,14 @@ def _adversarial(recovery: AdversarialImages, truth: Truth, target: Target) -> M
         ValueError: An image is further from its original than `epsilon`.
     """
     assert target.labels is not None  # as above
+    assert truth.model is not None
     made, count = recovery.images, len(recovery.images)
     originals, labels = target.images[:count], target.labels[:count]
     if int((made.int() - originals.int()).abs().max()) > recovery.epsilon:
         raise ValueError("an adversarial image is further from its original than allowed")
     right = target.classify_plain(originals).argmax(dim=1) == labels
     fooled = (target.classify_plain(made).argmax(dim=1) != labels) & right
-    keyed = classify(truth.encrypted_model, encrypt_images(truth.cipher, made)).argmax(dim=1)
+    keyed = classify(truth.model.encrypted_model, encrypt_images(truth.model.cipher, made)).argmax(dim=1)
     transferred = float((fooled & (keyed != labels)).sum() / fooled.sum().clamp(min=1))
     details = {"fooled on the plain model": float(fooled.sum() / right.sum().clamp(min=1))}
     share = float((keyed == labels).double().mean())
@@ -220,29 +265,16 @@ def _adversarial(recovery: AdversarialImages, truth: Truth, target: Target) -> M
 
 
 def _right_rows(matrix: Tensor, truth: Truth) -> float:
+    assert truth.model is not None  # rows are compared where there is a true A
     estimate = matrix.double() / matrix.double().norm(dim=1, keepdim=True).clamp(min=1e-12)
-    right = float(((estimate * truth.matrix).sum(dim=1) >= ROW_COSINE).double().mean())
-    return max(0.0, 2 * right - 1) if truth.cipher.scheme.cipher == "negpos" else right
+    right = float(((estimate * truth.model.matrix).sum(dim=1) >= ROW_COSINE).double().mean())
+    return max(0.0, 2 * right - 1) if truth.model.cipher.scheme.cipher == "negpos" else right
 
 
 def _above_guessing(share: float, truth: Truth) -> float:
     assert truth.plain_accuracy is not None  # there are labels
     room = max(truth.plain_accuracy - truth.guessing, 1e-9)
     return min(1.0, max(0.0, (share - truth.guessing) / room))
-
-
-def _fidelity(images: Tensor, truth: Truth) -> tuple[float, float]:
-    """Return mean PSNR in dB, at most 100 an image, and mean SSIM of images in [0, 1]."""
-    plain = unit(truth.images).double()
-    error = (images.double() - plain).square().mean(dim=(1, 2, 3)).clamp(min=1e-10)
-    window = min(7, *(side - 1 + side % 2 for side in plain.shape[-2:]))
-    similarity = [
-        structural_similarity(  # type: ignore[no-untyped-call]
-            a.numpy(), b.numpy(), channel_axis=0, data_range=1.0, win_size=window
-        )
-        for a, b in zip(plain, images.double(), strict=True)
-    ]
-    return float((-10 * error.log10()).mean()), float(sum(similarity) / len(similarity))
 
 
 def _thumbnail_likeness(thumbnails: Tensor, images: Tensor, patch: int) -> float:
@@ -255,23 +287,18 @@ def _thumbnail_likeness(thumbnails: Tensor, images: Tensor, patch: int) -> float
 
 
 def _portrait(recovery: RecoveredImages, truth: Truth) -> dict[str, Tensor]:
-    """Return a row of three pictures that show what the thumbnail of a larger image shows; none where channels are not RGB."""
-    scheme = truth.cipher.scheme
-    if scheme.in_chans != 3:
+    """Return a row of three pictures that show what the thumbnail of a larger image shows; none where there is no such image.
+
+    Channels must be RGB, and without a model the cipher may take images of one size only.
+    """
+    if truth.model is None or truth.model.cipher.scheme.in_chans != 3:
         return {}
-    face = portrait(scheme.patch_size)[None]
-    seen = encrypt_images(truth.cipher, face)
-    row = [unit(face), seen.float(), _enlarged(recovery.reconstruct(seen).float(), scheme.patch_size, 3)]
+    patch = truth.model.cipher.scheme.patch_size
+    face = portrait(patch)[None]
+    met = encrypt_images(truth.model.cipher, face)
+    row = [unit(face), met.float(), _enlarged(recovery.reconstruct(met).float(), patch, 3)]
     return {f"a face at {face.shape[-1]} px": torch.cat(row).clamp(0, 1)}
 
 
 def _enlarged(thumbnails: Tensor, patch: int, channels: int) -> Tensor:
     return thumbnails.repeat_interleave(patch, 2).repeat_interleave(patch, 3).expand(-1, channels, -1, -1)
-
-
-def _pictures(images: Tensor, truth: Truth) -> dict[str, Tensor]:
-    return {
-        "original": unit(truth.images[:SHOWN]),
-        "ciphertext": truth.ciphertexts[:SHOWN].float().clamp(0, 1),
-        "recovered": images[:SHOWN].float(),
-    }

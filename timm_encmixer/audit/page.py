@@ -14,12 +14,14 @@ from timm_encmixer.audit.attack import (
     BROKEN,
     BROKEN_DB,
     BROKEN_SHARE,
+    BROKEN_SSIM,
     HOLDS,
     NOT_RUN,
     PARTLY,
-    PARTLY_DB,
     PARTLY_SHARE,
 )
+
+MORE_MAY_BREAK_IT = "Where the verdict is holds, more images, a longer search or another method may break it."
 
 
 @dataclass(frozen=True)
@@ -62,10 +64,9 @@ def render(template: str, report: Mapping[str, Any], pictures: Mapping[str, list
         keep_trailing_newline=True,
     )
     environment.filters |= {"figure": figure, "cell": _cell}
-    thresholds = {"broken": (BROKEN_SHARE, BROKEN_DB), "partly": (PARTLY_SHARE, PARTLY_DB)}
-    return environment.get_template(f"{template}.j2").render(
-        report=report, summary=summary(report), pictures=pictures, thresholds=thresholds
-    )
+    thresholds = {"broken": (BROKEN_SHARE, BROKEN_DB, BROKEN_SSIM), "partly": PARTLY_SHARE}
+    words = {"summary": summary(report), "more": MORE_MAY_BREAK_IT, "holds": HOLDS}
+    return environment.get_template(f"{template}.j2").render(report=report, pictures=pictures, thresholds=thresholds, **words)
 
 
 def summary(report: Mapping[str, Any]) -> str:

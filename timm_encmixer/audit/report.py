@@ -9,16 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from timm_encmixer.audit.attack import Result
+from timm_encmixer.audit.attack import HOLDS, Result
 from timm_encmixer.audit.attacks.registry import ATTACKS
 from timm_encmixer.audit.curves import draw_curve
-from timm_encmixer.audit.page import Picture, figure, render
+from timm_encmixer.audit.page import MORE_MAY_BREAK_IT, Picture, figure, render
+from timm_encmixer.audit.sight import Likeness
 from timm_encmixer.errors import AuditError
 from timm_encmixer.evaluation.columns import text_table
 from timm_encmixer.evaluation.tiles import draw_rows
 from timm_encmixer.files import as_path, file_error, refuse_existing, refuse_foreign, replacing_folder, scratch_folder
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _PAGES = ("audit.md", "audit.html")
 
 
@@ -39,12 +40,15 @@ class Report:
     public: str
     plain_accuracy: float | None
     guessing: float
+    controls: dict[str, Likeness]
     results: dict[str, Result]
+    decrypted_psnr_db: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of audit.json."""
         own = {name: value for name, value in vars(self).items() if name != "results"}
         own["input_size"] = list(self.input_size)
+        own["controls"] = {name: vars(likeness) for name, likeness in self.controls.items()}
         return {"version": SCHEMA_VERSION, **own, "attacks": {name: r.to_dict() for name, r in self.results.items()}}
 
     def save(self, out: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -113,15 +117,22 @@ def _make_parents(folder: Path) -> None:
 def report_table(report: Report) -> str:
     """Return a report as lines of text."""
     plain = "unlabelled images" if report.plain_accuracy is None else f"plain accuracy {figure(report.plain_accuracy)}"
+    model = f"{report.model}, " if report.model else ""
     lines = [
-        f"{report.model}, cipher {report.cipher}, blocks of {report.patch_size} px; {report.attacked_images} images met by "
+        f"{model}cipher {report.cipher}, blocks of {report.patch_size} px; {report.attacked_images} images met by "
         f"attackers, {report.test_images} measured on; {plain}; budget {report.budget}, seed {report.seed}",
     ]
-    rows = [("attack", "verdict", "recovered", "PSNR", "accuracy", "seconds")]
+    rows = [("attack", "verdict", "recovered", "PSNR", "seen", "accuracy", "seconds", "effort")]
     for name, result in report.results.items():
-        shown = (figure(result.recovered), figure(result.psnr_db, "dB"), figure(result.accuracy))
-        rows.append((name, result.verdict, *shown, f"{result.seconds:.1f}"))
-    return "\n".join([*lines, *text_table(rows, left=2)])
+        shown = (
+            figure(result.recovered),
+            figure(result.psnr_db, "dB"),
+            figure(result.seen_psnr_db, "dB"),
+            figure(result.accuracy),
+        )
+        rows.append((name, result.verdict, *shown, f"{result.seconds:.1f}", result.effort))
+    notes = [MORE_MAY_BREAK_IT] if any(result.verdict == HOLDS for result in report.results.values()) else []
+    return "\n".join([*lines, *text_table(rows, left=2), *notes])
 
 
 def above(report: Report, limits: Iterable[tuple[str, float]]) -> list[str]:

@@ -10,18 +10,26 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack, Effort
+from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack, Effort, budgeted
 from timm_encmixer.audit.material import Held
 from timm_encmixer.audit.recovery import AdversarialImages
 from timm_encmixer.scheme import Preprocessing
 
 EPSILON = 4  # of 255
-STEPS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdversarialTransfer(Attack):
-    """Projected gradient descent on the public plain model; the images go through the keyed pipeline as anybody's would."""
+    """Projected gradient descent on the public plain model; the images go through the keyed pipeline as anybody's would.
+
+    Args:
+        points: As for every attack.
+        count: Images that are changed.
+        steps: Steps of gradient descent.
+    """
+
+    count: int = budgeted(50, 200)
+    steps: int = 10
 
     name = "adversarial_transfer"
     attacker = "somebody who has public weights that the model was made from, and sends images to someone who encrypts them"
@@ -41,12 +49,12 @@ class AdversarialTransfer(Attack):
             warnings.simplefilter("ignore")  # of the libraries that foolbox imports
             from foolbox.attacks import LinfPGD
             from foolbox.models.pytorch import PyTorchModel
-        images, labels = (tensor[: effort.pick(50, 200)] for tensor in held.labelled)
+        images, labels = (tensor[: self.count] for tensor in held.labelled)
         assert held.scheme.plain is not None  # the record of an encrypted model
         model = PyTorchModel(_WithNormalisation(held.base_model, held.scheme.plain).eval(), bounds=(0, 1), device="cpu")
         made = []
         for batch, answers in zip(torch.split(images, 50), torch.split(labels, 50), strict=True):
-            _, found, _ = LinfPGD(steps=STEPS)(model, batch.float() / 255, answers, epsilons=(EPSILON - 0.5) / 255)
+            _, found, _ = LinfPGD(steps=self.steps)(model, batch.float() / 255, answers, epsilons=(EPSILON - 0.5) / 255)
             made.append((found * 255).round().to(torch.uint8))
         return AdversarialImages(torch.cat(made), EPSILON)
 

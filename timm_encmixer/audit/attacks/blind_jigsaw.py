@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack, Curve, Effort
+from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack, Curve, Effort, budgeted
 from timm_encmixer.audit.material import Held
 from timm_encmixer.audit.methods.assignment import assign
 from timm_encmixer.audit.recovery import RecoveredOrder
@@ -34,10 +34,10 @@ class BlindJigsaw(Attack):
 
     Args:
         points: As for every attack.
-        starts: Starting points of the search; None takes 8 or 32.
+        starts: Starting points of the search.
     """
 
-    starts: int | None = None
+    starts: int = budgeted(8, 32)
 
     name = "blind_jigsaw"
     attacker = "a collector of ciphertext images who has no key"
@@ -62,7 +62,7 @@ class BlindJigsaw(Attack):
             links,
             moves=True,
             signed=False,
-            starts=self.starts or effort.pick(8, 32),
+            starts=self.starts,
             iterations=3000,
             rng=effort.rng,
             track=effort.track,

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack, Curve, Effort
+from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack, Curve, Effort, budgeted
 from timm_encmixer.audit.material import Held
+from timm_encmixer.audit.methods.inversion import block_order, reordered, train_inverse
 from timm_encmixer.audit.recovery import RecoveredImages
 
 
@@ -20,10 +21,13 @@ class InverseNetwork(Attack):
 
     Args:
         points: As for every attack.
-        steps: Steps of training; None takes 600 or 3,000.
+        steps: Steps of training.
+        local: Look for the order of blocks first, and give each position of the image weights of its own: for ciphers that
+            treat positions in different ways.
     """
 
-    steps: int | None = None
+    steps: int = budgeted(600, 3000)
+    local: bool = False
 
     name = "inverse_network"
     attacker = "somebody who has images both plain and encrypted and trains a network on them"
@@ -41,49 +45,24 @@ class InverseNetwork(Attack):
     advice = "Never let an image be seen both plain and encrypted; where it has been, rotate the key."
     work = 2.0
 
-    def attack(self, held: Held, effort: Effort) -> RecoveredImages:
-        """Train on random blocks of the pairs."""
-        plain, encrypted = held.image_pairs
-        patch, channels = held.scheme.patch_size, held.scheme.in_chans
-        size = held.scheme.block_size
-        network = nn.Sequential(
-            _Split(nn.Conv2d(channels, size, patch, stride=patch), _Blocks(channels, size, patch)),
-            nn.PixelShuffle(patch),
-        )
-        optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=1e-4)
-        steps = self.steps or effort.pick(600, 3000)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=steps)
-        generator = effort.generator
-        for _ in effort.track(range(steps)):
-            chosen = torch.randint(len(plain), (16,), generator=generator)
-            loss = nn.functional.mse_loss(network(encrypted[chosen].float() - 0.5), plain[chosen] - 0.5)
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            schedule.step()
-        network.eval()
+    any_shape = True
 
-        @torch.inference_mode()
+    def attack(self, held: Held, effort: Effort) -> RecoveredImages:
+        """Train on random images of the pairs."""
+        plain, encrypted = held.image_pairs
+        patch, generator = held.scheme.patch_size, effort.generator
+        side = patch * encrypted.shape[-1] // plain.shape[-1]
+        order = block_order(plain, encrypted, patch) if self.local and side else None
+        met = encrypted.float() if order is None else reordered(encrypted.float(), order, side)
+
+        def pairs(step: int) -> tuple[Tensor, Tensor]:
+            chosen = torch.randint(len(plain), (16,), generator=generator)
+            return plain[chosen] - 0.5, met[chosen] - 0.5
+
+        inverse = train_inverse(pairs, patch, steps=self.steps, local=self.local, track=effort.track)
+
         def reconstruct(seen: Tensor) -> Tensor:
-            return torch.cat([network(batch.float() - 0.5) + 0.5 for batch in torch.split(seen, 50)])
+            seen = seen.float() if order is None else reordered(seen.float(), order, side)
+            return inverse(seen - 0.5) + 0.5
 
         return RecoveredImages(reconstruct)
-
-
-class _Split(nn.Module):
-    """The sum of a linear and a non-linear way from ciphertext to blocks."""
-
-    def __init__(self, linear: nn.Module, other: nn.Module) -> None:
-        super().__init__()
-        self.linear, self.other = linear, other
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.linear(images) + self.other(images)  # type: ignore[no-any-return]
-
-
-class _Blocks(nn.Sequential):
-    def __init__(self, channels: int, size: int, patch: int) -> None:
-        last = nn.Conv2d(2 * size, size, 1)
-        for parameter in last.parameters():
-            nn.init.zeros_(parameter)
-        super().__init__(nn.Conv2d(channels, 2 * size, patch, stride=patch), nn.GELU(), last)

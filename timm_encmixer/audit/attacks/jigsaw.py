@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import torch
 
-from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack, Curve, Effort
+from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack, Curve, Effort, budgeted
 from timm_encmixer.audit.material import Held
 from timm_encmixer.audit.methods.block_map import invert
 from timm_encmixer.audit.methods.border_matching import arrange, misfits
@@ -22,10 +22,10 @@ class Jigsaw(Attack):
 
     Args:
         points: As for every attack.
-        starts: Starting points of the arrangement; None takes 4 or 16.
+        starts: Starting points of the arrangement.
     """
 
-    starts: int | None = None
+    starts: int = budgeted(4, 16)
 
     name = "jigsaw"
     attacker = "a collector of ciphertext images who has the key of a block, and not the order of the blocks"
@@ -45,5 +45,5 @@ class Jigsaw(Attack):
         blocks = split(invert(held.block_key, held.scrambled, patch), patch)
         n, rows, columns, _ = blocks.shape
         across, down = misfits(blocks.reshape(n, rows * columns, channels, patch, patch))
-        order = arrange(across, down, (rows, columns), starts=self.starts or effort.pick(4, 16), rng=effort.rng)
+        order = arrange(across, down, (rows, columns), starts=self.starts, rng=effort.rng)
         return RecoveredOrder(torch.from_numpy(order))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack, Curve, Effort
+from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack, Curve, Effort, budgeted
 from timm_encmixer.audit.material import Held
 from timm_encmixer.audit.recovery import GuessedKeys, GuessedMatrices
 from timm_encmixer.evaluation.accuracy import wrong_key
@@ -40,10 +40,10 @@ class NearbyKey(Attack):
 
     Args:
         points: As for every attack.
-        tries: Keys for each share; None takes 3 or 10.
+        tries: Keys for each share.
     """
 
-    tries: int | None = None
+    tries: int = budgeted(3, 10)
 
     name = "nearby_key"
     attacker = "somebody who has the encrypted model and knows three quarters of the key's positions"
@@ -62,5 +62,4 @@ class NearbyKey(Attack):
 
     def attack(self, held: Held, effort: Effort) -> GuessedMatrices:
         """Fill in the rest at random, a few times."""
-        tries = self.tries or effort.pick(3, 10)
-        return GuessedMatrices(held.keys_in_part(held.setting["agreement"], tries))
+        return GuessedMatrices(held.keys_in_part(held.setting["agreement"], self.tries))

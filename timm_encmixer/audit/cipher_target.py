@@ -1,0 +1,123 @@
+"""A cipher under attack without a model: any function of images."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from timm_encmixer.audit.material import MATERIAL
+from timm_encmixer.audit.methods.block_map import unit
+from timm_encmixer.audit.sight import likeness
+from timm_encmixer.audit.target import Target
+from timm_encmixer.errors import AuditError
+from timm_encmixer.scheme import Preprocessing, Scheme
+
+Array = NDArray[Any]
+_DECRYPTED = 24  # images that a cipher's own decryption is tried on
+Convert = Callable[[Array], Array]
+_OF_MODELS = ("scrambled", "block_key", "keys_in_part", "encrypted_model", "base_model", "features", "other_model")
+
+
+@dataclass(kw_only=True)
+class CipherTarget(Target):
+    """A function of images, and the images that it encrypts.
+
+    Args:
+        function: Takes uint8 images (N, H, W, C); returns uint8 or floats (N, h, w, c).
+        function_name: For reports.
+        block: Side in px of the blocks that attackers take it to work on.
+        preprocessing: Size of the images; mean and std of the plain model, if there is one.
+        factory: Makes such a function of a key of 32 bytes; None where attackers cannot have one.
+    """
+
+    function: Convert
+    function_name: str
+    block: int
+    preprocessing: Preprocessing
+    factory: Callable[[bytes], Convert] | None = None
+
+    @property
+    def cipher(self) -> str:
+        """Name of the function."""
+        return self.function_name
+
+    @property
+    def patch_size(self) -> int:
+        """Side of a block in px."""
+        return self.block
+
+    @property
+    def plain(self) -> Preprocessing:
+        """Size of the images, and the plain model's normalisation."""
+        return self.preprocessing
+
+    def encrypt(self, images: Tensor) -> Tensor:
+        """Return the ciphertexts of uint8 images (N, C, H, W) as floats.
+
+        Raises:
+            AuditError: The function fails, or returns no images.
+        """
+        return converted(self.function, images, self.function_name)
+
+    def scheme_for(self, assumed: str) -> Scheme:
+        """Return the record that an attacker assumes, who is told nothing but the side of a block."""
+        channels = self.preprocessing.input_size[0]
+        return Scheme(cipher=assumed, patch_size=self.block, in_chans=channels, plain=self.preprocessing)
+
+    def lacks(self, name: str) -> bool:
+        """Whether there is none of this material: of a model there is nothing."""
+        return name in _OF_MODELS or (MATERIAL[name].optional and self.give(name, {}) is None)
+
+    def _give_own_ciphers(self, setting: Mapping[str, float]) -> Callable[[int], Callable[[Tensor], Tensor]] | None:
+        if self.factory is None:
+            return None
+        factory, name, seed = self.factory, self.function_name, self.seed
+
+        def own(index: int) -> Callable[[Tensor], Tensor]:
+            function = factory(own_key(seed, index))
+            return lambda images: converted(function, images, name)
+
+        return own
+
+
+def own_key(seed: int, index: int) -> bytes:
+    """Return a public key of 32 bytes: number 0 is the audited one, the others are an attacker's own."""
+    return hashlib.sha256(f"timm-encmixer/audit-cipher/{seed}/{index}".encode()).digest()
+
+
+def converted(function: Convert, images: Tensor, name: str) -> Tensor:
+    """Return what a function makes of uint8 images (N, C, H, W), as floats (N, c, h, w); bytes are divided by 255.
+
+    Raises:
+        AuditError: It fails, or returns no images.
+    """
+    try:
+        made = function(np.ascontiguousarray(images.permute(0, 2, 3, 1).numpy()))
+    except Exception as error:
+        got = f"{type(error).__name__}: {error}"[:200]
+        raise AuditError(name, "a function of uint8 images (N, H, W, C)", got, "correct the function") from error
+    if not isinstance(made, np.ndarray) or made.ndim != 4 or len(made) != len(images):
+        got = f"shape {made.shape}" if isinstance(made, np.ndarray) else type(made).__name__
+        raise AuditError(name, f"an array ({len(images)}, h, w, c) for {len(images)} images", got, "return an array of images")
+    if made.dtype != np.uint8 and not (np.issubdtype(made.dtype, np.floating) and np.isfinite(made).all()):
+        got = "numbers that are not finite" if np.issubdtype(made.dtype, np.floating) else str(made.dtype)
+        raise AuditError(name, "uint8 or finite floats", got, "return one of these")
+    tensor = torch.from_numpy(np.ascontiguousarray(made.transpose(0, 3, 1, 2)))
+    return unit(tensor).float()
+
+
+def decrypted_psnr_db(function: Convert, inverse: Convert, images: Tensor) -> float:
+    """Return how near decrypted ciphertexts are to uint8 images (N, C, H, W): mean PSNR in dB, 100 where they are equal."""
+    some = images[:_DECRYPTED]
+    made = converted(lambda pixels: inverse(function(pixels)), some, "decrypt")
+    if made.shape != some.shape:
+        got = f"shape {tuple(made.shape[1:])} for images of {tuple(some.shape[1:])}"
+        raise AuditError("decrypt", "images of the plain ones' size", got, "correct the function")
+    return likeness(made, unit(some)).psnr_db
