@@ -95,6 +95,7 @@ class EncMixerEtc(EncMixer):
     """`EncMixer` with the cipher `etc`, whose ciphertext may travel as JPEG."""
 
     name: ClassVar[str] = "encmixer_etc"
+    source: ClassVar[str] = "this package, after the sources of `etc_blocks` and `cfe`"
 
     block: int = SUB_BLOCK_PX
     cipher: str = ETC

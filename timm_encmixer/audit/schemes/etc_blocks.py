@@ -24,7 +24,7 @@ class EtcBlocks(PermutingScheme):
     As in the papers: the four steps. We take the colour-based form, whose blocks have all channels, as for isotropic networks;
     Chuman et al. put the components into one grey image and encrypt its blocks. We take blocks of 16 px, the patch of common
     vision transformers. Madono et al. (see `ELE`) compare with blocks of 4 px. Their code reflects exactly half of the blocks,
-    and overwrites a channel before it copies it to another, so some channels of some blocks are lost.
+    and overwrites a channel before it copies it to another, so most blocks lose one.
     """
 
     name: ClassVar[str] = "etc_blocks"

@@ -64,12 +64,14 @@ class InstaHide(PublishedScheme):
             n = len(images)
             coefficients = self._coefficients(draws, n)
             partners = np.concatenate((np.arange(n)[None], draws.orders(self.k - 1, n)))
-            mixed = np.zeros(images.shape, dtype=np.float32)
+            mixed: NDArray[np.float32] = np.zeros(images.shape, dtype=np.float32)
             for partner, weights in zip(partners, coefficients.T, strict=True):
                 mixed += weights[:, None, None, None] * images[partner]
-            mixed = mixed * np.float32(2 / 255) - np.float32(1)  # the coefficients' sum is 1
+            mixed *= np.float32(2 / 255)
+            mixed -= np.float32(1)  # the coefficients' sum is 1
             signs = np.frombuffer(draws.read(mixed.size), dtype=np.uint8).reshape(mixed.shape) & 1
-            return np.multiply(mixed, 1 - 2 * signs.astype(np.float32), dtype=np.float32)
+            mixed *= 1 - 2 * signs.astype(np.float32)
+            return mixed
 
         return encrypt
 

@@ -18,11 +18,12 @@ from timm_encmixer.audit.schemes.scheme import Decrypt, Encrypt, SchemeKey
 class Pixelwise(PermutingScheme):
     """Each number of each pixel is reflected or not, and the colours of each pixel are put into one of their orders.
 
-    For pixel i and channel c: w[i][c] = v[i][c], or 255 - v[i][c] where the keyed bit r_c(i) is 1; then u[i][c] = w[i][q_i[c]]
-    with one of the 6 orders q_i of three colours.
+    For pixel i and channel c: u[i][c] = v[i][q_i[c]], or 255 minus that where the keyed bit r_c(i) is 1, with one of the 6
+    orders q_i of three colours.
 
     As in the paper: random bits for each pixel and channel, the shuffle of colours for each pixel, one key for all images. We
-    take independent bits of probability 1/2. Public code of others (ito-hiroki/learnable_encryption_robustness) has the reflections alone.
+    take independent bits of probability 1/2, so it does not matter which step is first. Public code of others
+    (ito-hiroki/learnable_encryption_robustness) has the reflections alone.
     """
 
     name: ClassVar[str] = "pixelwise"
