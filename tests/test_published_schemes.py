@@ -92,6 +92,12 @@ def test_ciphertext_has_the_shape_and_the_dtype_that_the_scheme_says(scheme):
     assert not np.shares_memory(images, ciphertext)
 
 
+def test_a_view_of_images_is_encrypted_as_its_copy_is(scheme):
+    view = photos(4, 32, 64)[::2, ::-1, :, ::-1].transpose(0, 2, 1, 3)
+    assert not view.flags.c_contiguous
+    assert np.array_equal(scheme.encryption(KEY)(view), scheme.encryption(KEY)(view.copy()))
+
+
 def test_a_key_gives_one_cipher_and_another_key_another(scheme):
     images = photos()
     ciphertext = scheme.encryption(KEY)(images)
