@@ -578,7 +578,7 @@ def test_limits_on_what_may_be_recovered(targets):
         above(report, [("b", 0.5)])
 
 
-@pytest.mark.parametrize("package", ["scipy", "skimage", "foolbox", "matplotlib", "jinja2"])
+@pytest.mark.parametrize("package", ["scipy", "skimage", "foolbox", "matplotlib", "jinja2", "ffx"])
 def test_a_missing_extra_names_its_remedy(monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
     monkeypatch.delitem(vars(te.audit), "run", raising=False)  # where it stays once it has been named

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from timm_encmixer.errors import require_packages
 
-_PACKAGES = ("scipy", "skimage", "foolbox", "matplotlib", "jinja2")
+_PACKAGES = ("scipy", "skimage", "foolbox", "matplotlib", "jinja2", "ffx")
 
 
 def require_extra() -> None:

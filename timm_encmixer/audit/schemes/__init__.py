@@ -1,0 +1,1 @@
+"""Published image ciphers and controls, one file each, written from the papers. They need numpy, and no torch."""
