@@ -162,9 +162,8 @@ def _correlations(images: Tensor, plain: Tensor) -> Tensor:
 
 def _levelled(images: Tensor, plain: Tensor) -> Tensor:
     """Return images whose channels have the brightness and contrast of least squared error."""
-    images, plain = images.double(), plain.double()
-    one, other = _centred(images), _centred(plain)
+    one, other = _centred(images.double()), _centred(plain.double())
     variance = one.square().mean(dim=2)
     slope = torch.where(variance > _FLAT, (one * other).mean(dim=2) / variance.clamp(min=_FLAT), 0.0)
-    fitted = slope[..., None] * one + plain.flatten(2).mean(dim=2, keepdim=True)
+    fitted = slope[..., None] * one + plain.double().flatten(2).mean(dim=2, keepdim=True)
     return fitted.reshape_as(images).clamp(0, 1).to(plain)

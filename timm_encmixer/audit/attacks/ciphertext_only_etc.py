@@ -15,6 +15,7 @@ from timm_encmixer.audit.methods.block_map import signed_permutation
 from timm_encmixer.audit.methods.statistics import BlockStatistics, image_statistics
 from timm_encmixer.audit.methods.sub_blocks import Arrangement, Array, Borders, arrange
 from timm_encmixer.audit.recovery import RecoveredKey
+from timm_encmixer.scheme import ETC
 
 _BEHIND = ((0, 0), (0, 1), (1, 0))  # offsets of blocks whose squares meet
 
@@ -38,7 +39,8 @@ class CiphertextOnlyEtc(Attack):
     material = ("ciphertexts",)
     source = "our own; jigsaw attacks on EtC images: Chuman, Kurihara, Kiya (IEICE Trans. Inf. Syst. E101-D(1), 2018)"
     curve = Curve("ciphertexts", "ciphertext images", (1, 2, 5, 25, 250), (1, 2, 3, 5, 10, 25, 50, 100, 250, 1000))
-    ciphers = ("etc",)
+    ciphers = (ETC,)
+    assumes = ETC
     findings: ClassVar[Mapping[str, str]] = {
         BROKEN: "Reads every image: the whole key follows from the borders of the squares in a few ciphertexts.",
         PARTLY: "Reads images in part: most squares are put back in their places.",

@@ -17,8 +17,8 @@ from timm_encmixer.audit.recovery import RecoveredImages
 class FeatureReconstruction(Attack):
     """How far each pixel is from mid-grey, on average over its channels.
 
-    Negatives and orders of channels leave this number as it is, whatever the key is, also where each image has a key of its own.
-    It shows edges and texture where the pixels are in their places.
+    Negatives and orders of channels leave this number as it is, whatever the key is, also where each image has a key of its
+    own. It shows edges and texture where the pixels are in their places.
     """
 
     name = "feature_reconstruction"

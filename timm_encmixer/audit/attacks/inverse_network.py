@@ -14,6 +14,8 @@ from timm_encmixer.audit.material import Held
 from timm_encmixer.audit.methods.inversion import block_order, reordered, train_inverse
 from timm_encmixer.audit.recovery import RecoveredImages
 
+_LEAST_FOR_ORDER = 8  # pairs from which the variances of blocks tell their order
+
 
 @dataclass(frozen=True, kw_only=True)
 class InverseNetwork(Attack):
@@ -52,7 +54,7 @@ class InverseNetwork(Attack):
         plain, encrypted = held.image_pairs
         patch, generator = held.scheme.patch_size, effort.generator
         side = patch * encrypted.shape[-1] // plain.shape[-1]
-        order = block_order(plain, encrypted, patch) if self.local and side else None
+        order = block_order(plain, encrypted, patch) if self.local and side and len(plain) >= _LEAST_FOR_ORDER else None
         met = encrypted.float() if order is None else reordered(encrypted.float(), order, side)
 
         def pairs(step: int) -> tuple[Tensor, Tensor]:

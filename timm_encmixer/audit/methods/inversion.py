@@ -13,6 +13,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 _BATCH = 50
+_ALIKE = 0.8  # mean correlation from which on variances are taken to be of the same blocks
 Reconstruct = Callable[[Tensor], Tensor]
 
 
@@ -54,10 +55,11 @@ def train_inverse(
     return reconstruct
 
 
-def block_order(plain: Tensor, encrypted: Tensor, patch: int) -> Tensor:
+def block_order(plain: Tensor, encrypted: Tensor, patch: int) -> Tensor | None:
     """Return for each block of the plain image the block of the ciphertext whose variance goes with its own; int64, (N,).
 
-    The variance of a block is the same under every permutation and negative of its numbers.
+    The variance of a block is the same under every permutation of its numbers, and under its negative. None says that the
+    variances do not go together, or that they do where the blocks are.
 
     Args:
         plain: Shape (n, C, H, W).
@@ -66,7 +68,9 @@ def block_order(plain: Tensor, encrypted: Tensor, patch: int) -> Tensor:
     """
     one, other = (_variances(images, side) for images, side in ((plain, patch), (encrypted, _side(plain, encrypted, patch))))
     likeness = one.T @ other
-    return torch.from_numpy(linear_sum_assignment(likeness.numpy(), maximize=True)[1])
+    order = torch.from_numpy(linear_sum_assignment(likeness.numpy(), maximize=True)[1])
+    moved = not torch.equal(order, torch.arange(len(order)))
+    return order if moved and float(likeness.gather(1, order[:, None]).mean()) > _ALIKE else None
 
 
 def reordered(images: Tensor, order: Tensor, side: int) -> Tensor:

@@ -1,0 +1,233 @@
+"""The audit of any function of images: what attackers get, what is not run, and what a wrong function is told."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+
+import numpy as np
+import pytest
+
+import timm_encmixer as te
+from timm_encmixer.audit import ATTACKS, run_cipher
+from timm_encmixer.audit.attack import BROKEN, HOLDS, NOT_RUN, PARTLY
+from timm_encmixer.bundled import bundled_images
+from timm_encmixer.errors import AuditError, DataError
+from timm_encmixer.images.labelled import UNLABELLED, MemoryImages
+
+SOME = MemoryImages(bundled_images()[0][::5], bundled_images()[1][::5])
+KNOWN = [ATTACKS["known_plaintext"](points=(64,)), ATTACKS["known_tables"](points=(16000,)), ATTACKS["chosen_plaintext"]()]
+
+
+def blockwise(change):
+    """A function of blocks (n, 48) as one of images."""
+
+    def encrypt(images):
+        n, height, width, _ = images.shape
+        cut = images.reshape(n, height // 4, 4, width // 4, 4, 3).transpose(0, 1, 3, 2, 4, 5)
+        changed = change(cut.reshape(-1, 48)).reshape(cut.shape)
+        return changed.transpose(0, 1, 3, 2, 4, 5).reshape(images.shape)
+
+    return encrypt
+
+
+def shuffled(key):
+    order = np.random.default_rng(list(key)).permutation(48)
+    return blockwise(lambda blocks: blocks[:, order])
+
+
+def substituted(key):
+    """Each place of a block has a substitution of its 256 values, and the places are shuffled: no linear map."""
+    rng = np.random.default_rng(list(key))
+    tables = np.stack([rng.permutation(256) for _ in range(48)]).astype(np.uint8)
+    order = rng.permutation(48)
+    return blockwise(lambda blocks: tables[np.arange(48), blocks][:, order])
+
+
+def noise(images):
+    return np.random.default_rng(0).integers(0, 256, images.shape, dtype=np.uint8)
+
+
+def attacked(encrypt, attacks, **options):
+    return run_cipher(encrypt, **{"block": 4, "images": SOME, "attacks": attacks, "progress": False, **options})
+
+
+def test_a_home_made_shuffle_is_broken_and_what_needs_a_model_is_not_run():
+    aligned = ATTACKS["ciphertext_only_orthogonal"](points=(50,))
+    names = [*KNOWN, aligned, "thumbnail", "weights_only", "random_key", "jigsaw", "ciphertext_only_etc"]
+    report = attacked(shuffled, names, keyed=True)
+    verdicts = {name: result.verdict for name, result in report.results.items()}
+    assert {verdicts[attack.name] for attack in [*KNOWN, aligned]} == {verdicts["thumbnail"]} == {BROKEN}
+    assert {verdicts[name] for name in ("weights_only", "random_key", "jigsaw", "ciphertext_only_etc")} == {NOT_RUN}
+    assert report.results["weights_only"].reason == "there is no material: the encrypted model"
+    assert "it takes ciphers for etc, which needs" in report.results["ciphertext_only_etc"].reason
+    assert (report.model, report.cipher, report.plain_accuracy) == ("", "shuffled", None)
+    assert report.results["known_plaintext"].seen_psnr_db > 90
+
+
+def test_a_substitution_falls_to_tables_and_not_to_linear_maps():
+    report = attacked(substituted, KNOWN, keyed=True, images=None, name="tables")
+    assert report.results["chosen_plaintext"].verdict == HOLDS
+    assert report.results["known_plaintext"].verdict == HOLDS
+    assert report.results["known_tables"].verdict in (PARTLY, BROKEN)
+    assert report.results["known_tables"].seen_psnr_db > 25
+    assert report.results["known_tables"].seen_accuracy > 0.5  # of the bundled model, which reads the bundled images
+    assert report.plain_accuracy > 0.8
+    assert report.cipher == "tables"
+
+
+def test_noise_holds_against_everything():
+    network = ATTACKS["inverse_network"](points=(25,), steps=60)
+    attacks = [*KNOWN, network, ATTACKS["ciphertext_only_orthogonal"](points=(25,)), "thumbnail", "feature_reconstruction"]
+    report = attacked(noise, [*attacks, "own_keys_network"])
+    assert report.results.pop("own_keys_network").reason == "there is no material: the method, with keys of the attacker's own"
+    assert {result.verdict for result in report.results.values()} == {HOLDS}
+    for result in report.results.values():
+        assert result.seconds > 0
+    assert report.results["inverse_network"].effort == "25 images both plain and encrypted, steps=60, local=False"
+
+
+def test_pixels_in_their_places_show_outlines_under_a_key_an_image():
+    scheme = te.audit.SCHEMES["pixelwise_per_image"]()
+    report = attacked(scheme.encryption, ["feature_reconstruction", "known_tables"], keyed=True)
+    assert report.results["feature_reconstruction"].verdict == PARTLY
+    assert report.results["known_tables"].verdict == HOLDS
+
+
+def test_blocks_that_move_are_found_and_weights_follow_the_position():
+    """Every block has a shuffle of its own, and the blocks are shuffled too."""
+
+    def encrypt(images):
+        rng = np.random.default_rng(1)
+        n = len(images)
+        cut = images.reshape(n, 8, 4, 8, 4, 3).transpose(0, 1, 3, 2, 4, 5).reshape(n, 64, 48)
+        own = np.stack([rng.permutation(48) for _ in range(64)])
+        cut = np.take_along_axis(cut, own[None], axis=2)[:, rng.permutation(64)]
+        return cut.reshape(n, 8, 8, 4, 4, 3).transpose(0, 1, 3, 2, 4, 5).reshape(images.shape)
+
+    options = {"images": MemoryImages(bundled_images()[0], [UNLABELLED] * 500)}
+    kind = ATTACKS["inverse_network"]
+    common = attacked(encrypt, [kind(points=(250,), steps=60)], **options).results["inverse_network"]
+    local = attacked(encrypt, [kind(points=(250,), steps=60, local=True)], **options).results["inverse_network"]
+    assert common.verdict == HOLDS
+    assert local.seen_psnr_db > common.seen_psnr_db + 3
+
+
+def test_floats_of_another_shape_are_attacked_by_what_can():
+    projection = np.random.default_rng(0).standard_normal((48, 64)).astype(np.float32)
+
+    def encode(images):
+        n = len(images)
+        cut = images.reshape(n, 8, 4, 8, 4, 3).transpose(0, 1, 3, 2, 4, 5).reshape(n, 8, 8, 48)
+        return (cut.astype(np.float32) / 255 - 0.5) @ projection
+
+    network = ATTACKS["inverse_network"](points=(25,), steps=300)
+    report = attacked(encode, [network, "thumbnail", "known_plaintext"])
+    assert report.results["inverse_network"].verdict in (PARTLY, BROKEN)
+    assert report.results["thumbnail"].reason == "ciphertexts have another shape than their images"
+    assert report.results["inverse_network"].pictures["ciphertext"].shape[-2:] == (32, 32)
+
+
+def test_decryption_is_measured(tmp_path):
+    def invert(images):
+        return 255 - images
+
+    report = attacked(invert, ["feature_reconstruction"], decrypt=invert)
+    assert report.decrypted_psnr_db == 100
+    report.save(tmp_path / "report")
+    assert json.loads((tmp_path / "report" / "audit.json").read_text())["decrypted_psnr_db"] == 100
+    assert "What the cipher itself decrypts is at 100.0 dB." in (tmp_path / "report" / "audit.md").read_text()
+    lossy = attacked(invert, ["feature_reconstruction"], decrypt=lambda images: (255 - images) // 16 * 16)
+    assert 20 < lossy.decrypted_psnr_db < 40
+
+
+def test_images_in_an_array_need_no_model_and_no_size():
+    images = np.stack([np.asarray(image.convert("L"))[..., None] for image in SOME.images])[:, :28, :24]
+    report = run_cipher(lambda given: 255 - given, block=4, images=images, attacks=["known_plaintext"], progress=False)
+    assert (report.in_chans, report.input_size, report.labelled) == (1, (1, 28, 24), False)
+    assert report.results["known_plaintext"].verdict == BROKEN
+    with pytest.raises(AuditError, match=r"block: expected a side from 2 to 32 px that divides 28 x 24 px"):
+        run_cipher(noise, block=5, images=images, progress=False)
+    with pytest.raises(AuditError, match=r"images: expected uint8 images \(N, H, W, C\)"):
+        run_cipher(noise, block=4, images=images / 255, progress=False)
+    with pytest.raises(DataError, match="at least 4"):
+        run_cipher(noise, block=4, images=images[:3], progress=False)
+
+
+@pytest.mark.parametrize(
+    ("function", "got"),
+    [
+        (lambda images: None, "NoneType"),
+        (lambda images: images[0], "shape"),
+        (lambda images: images[:-1], "shape"),
+        (lambda images: images.astype(np.int32), "int32"),
+        (lambda images: images / np.float32(0), "not finite"),
+        (lambda images: images.nonsense, "AttributeError"),
+    ],
+    ids=["None", "one", "fewer", "integers", "infinite", "fails"],
+)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_function_that_returns_no_images(function, got):
+    with pytest.raises(AuditError, match=got):
+        attacked(function, ["thumbnail"])
+
+
+def test_an_encrypted_model_reads_no_plain_images(plain_model, key):
+    with pytest.raises(AuditError, match="plain_model: expected a plain model"):
+        attacked(noise, ["thumbnail"], plain_model=te.encrypt_model(plain_model, key))
+
+
+def test_the_same_arguments_give_the_same_figures():
+    attacks = [KNOWN[1], ATTACKS["own_keys_network"](steps=20, keys=3)]
+    reports = [attacked(shuffled, attacks, keyed=True).to_dict() for _ in range(2)]
+    for report in reports:
+        for attack in report["attacks"].values():
+            attack.pop("seconds")
+    assert reports[0] == reports[1]
+
+
+def test_from_the_command_line(encmixer, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        textwrap.dedent(
+            """
+            def encrypt(images):
+                return 255 - images
+
+            def keyed(key):
+                return lambda images: images ^ key[0]
+
+            number = 3
+            """
+        )
+    )
+    common = ["audit", "--only", "known_plaintext", "--only", "own_keys_network", "--block", "4"]
+    done = encmixer(*common, "--cipher-from", "mine:encrypt", "--decrypt-from", "mine:encrypt", "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert (report["cipher"], report["model"], report["decrypted_psnr_db"]) == ("mine:encrypt", "", 100)
+    assert report["attacks"]["known_plaintext"]["verdict"] == BROKEN
+    assert report["attacks"]["own_keys_network"]["verdict"] == NOT_RUN
+    done = encmixer(*common, "--cipher-from", "mine:keyed", "--keyed", "--force")
+    assert done.returncode == 0, done.stderr
+    assert "own_keys_network" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--cipher-from", "mine:other", "--block", "4"), "has no attribute 'other'"),
+        (("--cipher-from", "absent:encrypt", "--block", "4"), "No module named 'absent'"),
+        (("--cipher-from", "mine", "--block", "4"), "expected MODULE:NAME"),
+        (("--cipher-from", "mine:number", "--block", "4"), "mine:number, a int"),
+        (("--cipher-from", "mine:number"), "--cipher-from needs --block"),
+        (("--block", "4"), "--block is for a cipher without a model"),
+        (("--cipher-from", "mine:number", "--block", "4", "--cipher", "shuffle"), "--cipher is for models"),
+    ],
+)
+def test_mistakes_on_the_command_line(encmixer, tmp_path, arguments, message):
+    (tmp_path / "mine.py").write_text("number = 3\n")
+    done = encmixer("audit", *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "encmixer-audit").exists()
