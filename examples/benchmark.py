@@ -5,7 +5,7 @@ Needs the extras audit and data: pip install ".[audit,data]".
     python examples/benchmark.py --data data/cifar10 --out runs/benchmark    # every scheme; hours on a CPU
     python examples/benchmark.py --data data/cifar10 --out runs/benchmark --schemes le ele
     python examples/benchmark.py --out runs/benchmark --attacks-only         # needs no data
-    python examples/benchmark.py --out docs/figures/benchmark --tables       # write docs/benchmark.md from what is there
+    python examples/benchmark.py --out runs/benchmark --tables               # write docs/benchmark.md from what is there
 
 A scheme is measured in the conventional way: a ConvMixer is trained on its ciphertext, with the same network, epochs and seed
 for all. This package's own ciphers are measured in their own way: the network is trained on plain images once, and encrypted
@@ -20,6 +20,7 @@ import argparse
 import functools
 import io
 import json
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -34,9 +35,11 @@ from torch import Tensor, nn
 
 import timm_encmixer as te
 from timm_encmixer.bundled import bundled_images
+from timm_encmixer.evaluation.tiles import draw_rows
 
 Array = NDArray[Any]
 DOCS = Path(__file__).parent.parent / "docs"
+FIGURES, DOCUMENT, GALLERY = DOCS / "figures" / "benchmark", DOCS / "benchmark.md", DOCS / "pictures" / "benchmark.jpg"
 KEY, WRONG = bytes(range(32)), bytes(range(1, 33))
 SIDE, CLASSES, CHUNK, BATCH = 32, 10, 4096, 128
 BUDGETS = {  # of training: network, epochs
@@ -317,6 +320,101 @@ def measure(name: str, args: argparse.Namespace) -> None:
         write_whole(path, known)
 
 
+def reports() -> dict[str, Any]:
+    """What docs/figures has, by scheme."""
+    paths = {name: FIGURES / f"{name}.json" for name in SCHEMES}
+    return {name: json.loads(path.read_text()) for name, path in paths.items() if path.is_file()}
+
+
+def accuracy_table(found: Mapping[str, Any]) -> str:
+    """Markdown: accuracies and costs."""
+    head = ("scheme", "key", "how", "plain model", "right key", "wrong key", "no key", "s per 1,000", "PNG bytes", "JPEG bytes")
+    rows = []
+    plain = {PATCH: found.get("identity", {}).get("accuracy", {}).get("right key")}
+    for name, report in found.items():
+        scheme, accuracies, cost = te.audit.SCHEMES[name], report.get("accuracy", {}), report["costs"]
+        own = issubclass(scheme, te.audit.SCHEMES["encmixer_shuffle_negpos"])
+        shares = [accuracies.get("plain model", plain.get(PATCHES.get(name, PATCH)))]
+        shares += [accuracies.get(row) for row in ("right key", "wrong key", "no key")]
+        sizes = [cost.get(f"bytes as {kind}") for kind in ("PNG", "JPEG")]
+        rows.append(
+            (
+                f"`{name}`",
+                scheme.key_use,
+                "encrypted afterwards" if own else "trained on ciphertext",
+                *("-" if share is None else f"{share:.1%}" for share in shares),
+                f"{cost['seconds per 1000 images']:.3f}",
+                *("-" if size is None else f"{size:,.0f}" for size in sizes),
+            )
+        )
+    return _markdown(head, rows)
+
+
+def attack_table(found: Mapping[str, Any]) -> str:
+    """Markdown: for each scheme and attack the verdict and the SSIM of what is seen."""
+    names = list(next(iter(found.values()))["attacks"])
+    rows = []
+    for scheme, report in found.items():
+        rows.append((f"`{scheme}`", *(_cell(report["attacks"][name]) for name in names)))
+    return _markdown(("scheme", *(f"`{name}`" for name in names)), rows)
+
+
+def best_table(found: Mapping[str, Any]) -> str:
+    """Markdown: for each scheme the attack that shows most, and its effort."""
+    head = ("scheme", "best attack", "seen", "SSIM", "read by the plain model", "broken from", "effort", "seconds")
+    rows = []
+    for scheme, report in found.items():
+        best = report["attacks"][report["best"]]
+        needed = "-" if best["needed"] is None else f"{best['needed']:g}"
+        seen = (f"{best['seen_psnr_db']:.1f} dB", f"{best['seen_ssim']:.2f}", f"{best['seen_accuracy']:.1%}")
+        rows.append((f"`{scheme}`", f"`{report['best']}`", *seen, needed, best["effort"] or "-", f"{best['seconds']:.1f}"))
+    controls = next(iter(found.values()))["controls"]
+    words = ", ".join(f"{name} {one['psnr_db']:.1f} dB and {one['ssim']:.2f}" for name, one in controls.items())
+    return f"{_markdown(head, rows)}\n\nControls: {words}."
+
+
+def _cell(result: Mapping[str, Any]) -> str:
+    if result["reason"] is not None:
+        return "not run"
+    seen = "" if result["seen_ssim"] is None else f" {result['seen_ssim']:.2f}"
+    return f"{result['verdict']}{seen}"
+
+
+def _markdown(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}", *(f"| {' | '.join(row)} |" for row in rows)]
+    return "\n".join(lines)
+
+
+TABLES = {"accuracy": accuracy_table, "best": best_table, "attacks": attack_table}
+
+
+def with_tables(document: str) -> str:
+    """docs/benchmark.md with its tables as the files in docs/figures have them."""
+    found = reports()
+    for name, table in TABLES.items():
+        begin, end = f"<!-- benchmark: {name} -->\n", "<!-- end -->"
+        before, _, rest = document.partition(begin)
+        _, _, after = rest.partition(end)
+        document = f"{before}{begin}\n{table(found)}\n\n{end}{after}"
+    return document
+
+
+def write_tables(out: Path) -> None:
+    """Take over what was measured, and write the tables and the gallery."""
+    FIGURES.mkdir(parents=True, exist_ok=True)
+    tiles: dict[str, Tensor] = {}
+    for name in SCHEMES:
+        if (out / f"{name}.json").is_file():
+            shutil.copy(out / f"{name}.json", FIGURES / f"{name}.json")
+        pictures = [out / f"{name}-{row}.png" for row in ("plain", "ciphertext", "recovered")]
+        if all(picture.is_file() for picture in pictures):
+            arrays = [np.asarray(Image.open(picture).convert("RGB")) for picture in pictures]
+            tiles[name] = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float() / 255
+    if tiles:
+        draw_rows(tiles, headings=["plain", "ciphertext", "best recovery"]).save(GALLERY, quality=88)
+    DOCUMENT.write_text(with_tables(DOCUMENT.read_text()))
+
+
 def write_whole(path: Path, content: Mapping[str, Any]) -> None:
     """Write a file so that it is old or new at every moment, never half written."""
     temporary = path.with_suffix(".tmp")
@@ -334,7 +432,8 @@ def main() -> None:
         args.out.mkdir(parents=True, exist_ok=True)
         for name in args.schemes:
             measure(name, args)
-        return
+    else:
+        write_tables(args.out)
 
 
 if __name__ == "__main__":

@@ -31,10 +31,12 @@ SETTINGS = {  # columns by setting: name in docs/figures and heading
     "frozen": "private, frozen stem",
     "scrambled": "private ViT, scrambled blocks",
     "etc": "private, etc, blocks of 8 px",
+    "etc-scrambled": "private ViT, etc, scrambled",
 }
 CIPHERS = {
     "scrambled": "shuffle+negpos+scramble",
     "etc": "etc",
+    "etc-scrambled": "etc+scramble",
 }  # of settings, where it is not the default
 COLUMNS = {"cipher": {cipher: cipher for cipher in te.CIPHERS}, "setting": SETTINGS}
 COLOURS = {"broken": "#f4b8b2", "partly broken": "#fbe3ac", "holds": "#bfe3ba", "not run": "#ececec"}
@@ -73,6 +75,8 @@ def tables(reports: Mapping[str, Report], by: str) -> str:
         "Verdict": lambda result: str(result["verdict"]),
         "Share recovered": lambda result: share(result["recovered"]),
         "PSNR in dB": lambda result: number(result["psnr_db"]),
+        "PSNR in dB as seen": lambda result: number(result["seen_psnr_db"]),
+        "SSIM as seen": lambda result: "-" if result["seen_ssim"] is None else f"{result['seen_ssim']:.2f}",
         "Accuracy": lambda result: share(result["accuracy"]),
         "Least amount that breaks": lambda result: number(result["needed"]),
     }
