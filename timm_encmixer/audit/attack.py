@@ -27,6 +27,7 @@ BUDGETS = ("quick", "full")
 BROKEN, PARTLY, HOLDS, NOT_RUN = "broken", "partly broken", "holds", "not run"
 BROKEN_SHARE, BROKEN_DB, BROKEN_SSIM = 0.9, 30.0, 0.9
 PARTLY_SHARE = 0.3
+_OF_IMAGES = frozenset(("ciphertexts", "features", "image_pairs", "labelled", "scrambled"))  # material that counts images
 
 
 @dataclass(frozen=True)
@@ -206,9 +207,10 @@ class Attack(ABC):
         chosen = {name: getattr(value, budget) for name, value in open_ones.items() if isinstance(value, Budgeted)}
         return replace(self, **chosen)
 
-    def effort_words(self, value: float) -> str:
+    def effort_words(self, value: float, target: Target) -> str:
         """Return what was spent in the last run of a curve, in words: the amount of material and the parameters."""
-        amount = [] if self.curve is None else [f"{value:g} {self.curve.label}"]
+        met = [f"{len(target.images)} images"] if _OF_IMAGES & set(self.material) else []
+        amount = met if self.curve is None else [f"{value:g} {self.curve.label}"]
         own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "points"}
         return ", ".join([*amount, *(f"{name}={number}" for name, number in own.items())])
 
@@ -254,7 +256,7 @@ class Attack(ABC):
             **_figures(last),
             seen_accuracy=read,
             seconds=time.perf_counter() - start,
-            effort=attack.effort_words(value),
+            effort=attack.effort_words(value, target),
             needed=min(breaking) if breaking and self.curve is not None and self.curve.amount else None,
             curve_label=self.curve.label if self.curve is not None else "",
             curve=[{"x": x, **_figures(measured), **measured.details} for x, measured in points]
