@@ -259,8 +259,11 @@ def attacks(scheme: Any, data: Path | None) -> tuple[dict[str, Any], dict[str, I
     run = functools.partial(te.audit.run_cipher, scheme.encryption, keyed=True, name=scheme.name, progress=False)
     reports = [run(block=block, attacks=chosen, public_images=None if block == 4 or data is None else str(data))]
     if scheme.name in BY_POSITION:  # the whole image as one block: every position has a key of its own
-        whole = te.audit.ATTACKS["known_plaintext"](points=(64, 250))
-        reports.append(run(block=SIDE, attacks=[whole]))
+        whole = (
+            te.audit.ATTACKS["known_plaintext"](points=(64, 250)),
+            te.audit.ATTACKS["known_tables"](points=(64, 250), halves=True),
+        )
+        reports.append(run(block=SIDE, attacks=whole))
     best: dict[str, Any] = {}
     for report in reports:
         for name, result in report.results.items():

@@ -76,6 +76,19 @@ def test_a_substitution_falls_to_tables_and_not_to_linear_maps():
     assert report.cipher == "tables"
 
 
+def test_half_bytes_fall_one_by_one_where_bytes_do_not():
+    """ELE: every block has a key of its own, and the whole image is taken for one block."""
+    images = np.stack([np.asarray(image)[12:20, 12:20] for image in bundled_images()[0]])
+    kind = ATTACKS["known_tables"]
+    options = {"block": 8, "images": images, "keyed": True}
+    encrypt = te.audit.SCHEMES["ele"]().encryption
+    whole = attacked(encrypt, [kind(points=(250,))], **options).results["known_tables"]
+    halves = attacked(encrypt, [kind(points=(250,), halves=True)], **options).results["known_tables"]
+    assert whole.verdict == HOLDS
+    assert halves.verdict == BROKEN
+    assert halves.effort == "250 known blocks, halves=True"
+
+
 def test_noise_holds_against_everything():
     network = ATTACKS["inverse_network"](points=(25,), steps=60)
     attacks = [*KNOWN, network, ATTACKS["ciphertext_only_orthogonal"](points=(25,)), "thumbnail", "feature_reconstruction"]

@@ -14,7 +14,7 @@ from timm_encmixer.audit.material import Held
 from timm_encmixer.audit.recovery import RecoveredImages
 from timm_encmixer.ciphers.blocks import join, split
 
-_LEVELS = 256
+_LEVELS, _HALF = 256, 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +22,14 @@ class KnownTables(Attack):
     """For each number of a block the number of ciphertext that tells most about it, and a table of what it stood for.
 
     That undoes every order of the numbers of a block together with every substitution of their values, also by a real cipher.
+
+    Args:
+        points: As for every attack.
+        halves: Take the half bytes of ciphertext for its numbers. Tables of 16 entries need fewer blocks than those of 256, and
+            ciphers of half bytes fall apart into them.
     """
+
+    halves: bool = False
 
     name = "known_tables"
     attacker = "somebody who has images both plain and encrypted, whatever was done to the values of pixels"
@@ -41,20 +48,21 @@ class KnownTables(Attack):
         """Choose the positions, and fill the tables in."""
         plain, encrypted = held.known_blocks
         low, high = float(encrypted.min()), float(encrypted.max())
-        codes = _codes(encrypted, low, high)
-        source, table = _tables(plain, codes)
+        source, table = _tables(plain, _codes(encrypted, low, high, halves=self.halves))
         patch, channels = held.scheme.patch_size, held.scheme.in_chans
 
         def reconstruct(seen: Tensor) -> Tensor:
             blocks = split(seen.double(), patch) - 0.5
-            met = _codes(blocks, low, high)[..., source]
-            return join(table[torch.arange(len(source)), met] + 0.5, channels, patch)
+            met = _codes(blocks, low, high, halves=self.halves)[..., source]
+            return join(table[torch.arange(len(source)), met.clamp(max=table.shape[1] - 1)] + 0.5, channels, patch)
 
         return RecoveredImages(reconstruct)
 
 
-def _codes(numbers: Tensor, low: float, high: float) -> Tensor:
-    return ((numbers - low) * ((_LEVELS - 1) / max(high - low, 1e-9))).round().clamp(0, _LEVELS - 1).long()
+def _codes(numbers: Tensor, low: float, high: float, *, halves: bool) -> Tensor:
+    """Return numbers (..., D) as bytes, or as their upper and lower half bytes (..., 2 D); int64."""
+    codes = ((numbers - low) * ((_LEVELS - 1) / max(high - low, 1e-9))).round().clamp(0, _LEVELS - 1).long()
+    return torch.cat([codes // _HALF, codes % _HALF], dim=-1) if halves else codes
 
 
 def _tables(plain: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
@@ -62,20 +70,21 @@ def _tables(plain: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
 
     Args:
         plain: Numbers, shape (n, D).
-        codes: Of ciphertext, 0 to 255, int64, shape (n, D).
+        codes: Of ciphertext, 0 to L - 1, int64, shape (n, E).
 
     Returns:
-        Positions, shape (D,), and mean plain numbers by code, shape (D, 256).
+        Positions, shape (D,), and mean plain numbers by code, shape (D, L).
     """
     count, size = plain.shape
+    levels = int(codes.max()) + 1
     mean = plain.mean(dim=0)
     centred = plain - mean
     best = torch.full((size,), -torch.inf, dtype=plain.dtype)
-    source, table = torch.arange(size), torch.zeros(size, _LEVELS, dtype=plain.dtype)
+    source, table = torch.zeros(size, dtype=torch.long), torch.zeros(size, levels, dtype=plain.dtype)
     for position in range(codes.shape[1]):
         code = codes[:, position]
-        sums = torch.zeros(_LEVELS, size, dtype=plain.dtype).index_add_(0, code, centred)
-        counts = torch.bincount(code, minlength=_LEVELS).to(plain)[:, None]
+        sums = torch.zeros(levels, size, dtype=plain.dtype).index_add_(0, code, centred)
+        counts = torch.bincount(code, minlength=levels).to(plain)[:, None]
         # What a table of so many entries explains by chance is taken off.
         chance = float((counts > 0).sum()) / count * centred.square().sum(dim=0)
         explained = (sums.square() / counts.clamp(min=1)).sum(dim=0) - chance
@@ -88,5 +97,5 @@ def _tables(plain: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
 def _filled(sums: Tensor, counts: Tensor) -> Tensor:
     """Return means by code; codes that were not met take the nearest one that was, by value."""
     met = torch.nonzero(counts[:, 0]).flatten()
-    nearest = met[(torch.arange(_LEVELS)[:, None] - met).abs().argmin(dim=1)]
+    nearest = met[(torch.arange(len(counts))[:, None] - met).abs().argmin(dim=1)]
     return (sums / counts.clamp(min=1))[nearest]
