@@ -19,11 +19,14 @@ def attacks(letters):
     [
         ("", "No attack could be run."),
         ("n", "No attack could be run."),
-        ("b", "1 attack breaks it; the key stops none of them."),
-        ("h", "No attack breaks it; the key stops a0."),
-        ("bbh", "2 of 3 attacks break it; the key stops only a2."),
-        ("bphhnn", "1 of 4 attacks breaks it; 1 breaks it in part; the key stops only a2 and a3; 2 could not be run."),
-        ("hhh", "None of 3 attacks breaks it; the key stops a0, a1 and a2."),
+        ("b", "1 attack breaks it."),
+        ("h", "No attack breaks it; a0 got nothing with this budget."),
+        ("bbh", "2 of 3 attacks break it; only a2 got nothing with this budget."),
+        (
+            "bphhnn",
+            "1 of 4 attacks breaks it; 1 breaks it in part; only a2 and a3 got nothing with this budget; 2 could not be run.",
+        ),
+        ("hhh", "None of 3 attacks breaks it; a0, a1 and a2 got nothing with this budget."),
     ],
 )
 def test_the_sentence_counts_verdicts(letters, sentence):

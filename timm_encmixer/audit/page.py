@@ -70,7 +70,7 @@ def render(template: str, report: Mapping[str, Any], pictures: Mapping[str, list
 
 
 def summary(report: Mapping[str, Any]) -> str:
-    """Return what an audit found as one sentence: how many attacks break the cipher, and which ones the key stops.
+    """Return what an audit found as one sentence: how many attacks break the cipher, and which ones got nothing.
 
     Args:
         report: What `Report.to_dict` returns.
@@ -86,14 +86,12 @@ def summary(report: Mapping[str, Any]) -> str:
     clauses = [f"{len(broken) or ('None' if run > 1 else 'No')}{of} {'break' if len(broken) > 1 else 'breaks'} it"]
     if partly:
         clauses.append(f"{len(partly)} {'breaks' if len(partly) == 1 else 'break'} it in part")
-    clauses.append(f"the key stops only {_listed(stopped)}" if stopped and run > len(stopped) else _stopped(stopped))
+    if stopped:
+        only = "only " if run > len(stopped) else ""
+        clauses.append(f"{only}{_listed(stopped)} got nothing with this budget")
     if skipped:
         clauses.append(f"{len(skipped)} could not be run")
     return f"{'; '.join(clauses)}."
-
-
-def _stopped(names: list[str]) -> str:
-    return f"the key stops {_listed(names)}" if names else "the key stops none of them"
 
 
 def _listed(names: list[str]) -> str:
