@@ -1792,7 +1792,7 @@ var FILTERS = {
   bilinear: { support: 1, weight: (x) => Math.max(0, 1 - Math.abs(x)) },
   hamming: {
     support: 1,
-    weight: (x) => x === 0 ? 1 : Math.abs(x) >= 1 ? 0 : sinc(Math.abs(x)) * (0.54 + 0.46 * Math.cos(Math.abs(x) * Math.PI))
+    weight: (x) => Math.abs(x) >= 1 ? 0 : sinc(x) * (Math.fround(0.54) + Math.fround(0.46) * Math.cos(x * Math.PI))
   },
   bicubic: { support: 2, weight: bicubic },
   lanczos: { support: 3, weight: (x) => x >= -3 && x < 3 ? sinc(x) * sinc(x / 3) : 0 }
@@ -1800,8 +1800,11 @@ var FILTERS = {
 function resize(image, width, height, interpolation) {
   if (interpolation === "nearest") return nearest(image, width, height);
   const filter = FILTERS[interpolation];
-  const wide = width === image.width ? image : horizontal(image, width, filter);
-  return height === image.height ? wide : vertical(wide, height, filter);
+  const across = (given) => width === given.width ? given : horizontal(given, width, filter);
+  const down = (given) => height === given.height ? given : vertical(given, height, filter);
+  const shrinks = image.height - height;
+  const isTall = shrinks > 0 && shrinks > 2 * (image.width - width);
+  return isTall ? across(down(image)) : down(across(image));
 }
 function horizontal({ data, width: given, height, channels }, width, filter) {
   const { first, count, weights, most } = coefficients(given, width, filter);

@@ -1,6 +1,6 @@
 /**
- * Pillow's resizing of 8-bit images, step by step, so that the results are the same bytes. Source: Pillow's src/libImaging/Resample.c
- * (filters with antialiasing, in fixed-point arithmetic) and Geometry.c (nearest).
+ * Pillow's resizing of 8-bit images, step by step, so that the results are the same bytes. Source: src/libImaging of Pillow 13,
+ * Resample.c (filters with antialiasing, in fixed-point arithmetic) and Geometry.c (nearest).
  */
 
 const PRECISION_BITS = 32 - 8 - 2;
@@ -17,7 +17,7 @@ const FILTERS = {
   bilinear: { support: 1, weight: (x) => Math.max(0, 1 - Math.abs(x)) },
   hamming: {
     support: 1,
-    weight: (x) => (x === 0 ? 1 : Math.abs(x) >= 1 ? 0 : sinc(Math.abs(x)) * (0.54 + 0.46 * Math.cos(Math.abs(x) * Math.PI))),
+    weight: (x) => (Math.abs(x) >= 1 ? 0 : sinc(x) * (Math.fround(0.54) + Math.fround(0.46) * Math.cos(x * Math.PI))),
   },
   bicubic: { support: 2, weight: bicubic },
   lanczos: { support: 3, weight: (x) => (x >= -3 && x < 3 ? sinc(x) * sinc(x / 3) : 0) },
@@ -35,8 +35,11 @@ const FILTERS = {
 export function resize(image, width, height, interpolation) {
   if (interpolation === "nearest") return nearest(image, width, height);
   const filter = FILTERS[interpolation];
-  const wide = width === image.width ? image : horizontal(image, width, filter);
-  return height === image.height ? wide : vertical(wide, height, filter);
+  const across = (/** @type {Pixels} */ given) => (width === given.width ? given : horizontal(given, width, filter));
+  const down = (/** @type {Pixels} */ given) => (height === given.height ? given : vertical(given, height, filter));
+  const shrinks = image.height - height;
+  const isTall = shrinks > 0 && shrinks > 2 * (image.width - width); // Pillow before 13 goes across first always
+  return isTall ? across(down(image)) : down(across(image));
 }
 
 /** @param {Pixels} image @param {number} width @param {Filter} filter @returns {Pixels} */
