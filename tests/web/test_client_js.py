@@ -1,4 +1,4 @@
-"""The JavaScript client under Node: its own tests, with the Python package's answers in files; and what it wrote, read by Python."""
+"""The JavaScript client under Node: its own tests, with the Python package's answers in files; Python reads what it wrote."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import shutil
 import struct
 import subprocess
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ from timm_encmixer.scheme import ALL_CIPHERS, Preprocessing
 
 CLIENT = ROOT / "timm_encmixer" / "web" / "client"
 NODE = shutil.which("node")
+OLDEST_NODE = 20
 UINT8_CIPHERS = [name for name in ALL_CIPHERS if "orthogonal" not in name]
 FILTERS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
 COMPAT = ROOT / "tests" / "compat"
@@ -40,7 +40,17 @@ LARGEST_DIFFERENCE = (
 )  # grey levels; Pillow 13 resizes tall images otherwise
 Pixels = np.ndarray
 
-needs_node = pytest.mark.skipif(NODE is None, reason="no node here: Debian's package nodejs has it")
+
+def node_version() -> int:
+    """The first number of Node's version; 0 where there is none."""
+    if NODE is None:
+        return 0
+    return int(subprocess.run([NODE, "--version"], capture_output=True, text=True, check=True).stdout[1:].partition(".")[0])
+
+
+needs_node = pytest.mark.skipif(
+    node_version() < OLDEST_NODE, reason=f"no Node {OLDEST_NODE} here: Debian's package nodejs has it"
+)
 needs_npm = pytest.mark.skipif(not (CLIENT / "node_modules").exists(), reason="make web installs what the build needs")
 
 

@@ -1999,10 +1999,19 @@ async function readImage(file, { where = "image" } = {}) {
     const context = new OffscreenCanvas(width, height).getContext("2d", { colorSpace: "srgb", willReadFrequently: true });
     if (context === null) throw new EncMixerError(where, "a canvas to read the image with", "none", "try another browser");
     context.drawImage(bitmap, 0, 0);
-    return { data: context.getImageData(0, 0, width, height, { colorSpace: "srgb" }).data, width, height, channels: 4 };
+    const { data } = context.getImageData(0, 0, width, height, { colorSpace: "srgb" });
+    if (hasAlpha(data)) {
+      const got = "transparent ones, whose colours a browser's canvas changes";
+      throw new EncMixerError(where, "opaque pixels, in formats other than PNG", got, "save it as PNG first");
+    }
+    return { data, width, height, channels: 4 };
   } finally {
     bitmap.close();
   }
+}
+function hasAlpha(data) {
+  for (let i = 3; i < data.length; i += 4) if (data[i] !== 255) return true;
+  return false;
 }
 function hasComment(bytes, begin2) {
   if (bytes[0] !== 255 || bytes[1] !== 216) return false;

@@ -147,7 +147,8 @@ export declare function preprocess(image: ImageLike, record: ModelRecord): Pixel
  *
  * PNG is decoded here, so it also works outside of a browser. The browser decodes all other formats, without colour management.
  *
- * @throws {EncMixerError} No image, a damaged or animated PNG, a JPEG ciphertext, or more than 89,478,485 pixels.
+ * @throws {EncMixerError} No image, a damaged or animated PNG, a JPEG ciphertext, transparent pixels in another format than PNG, or
+ *   more than 89,478,485 pixels.
  */
 export declare function readImage(file: Blob | ArrayBuffer | Uint8Array, options?: Where): Promise<Pixels>;
 
