@@ -3,7 +3,7 @@ BIN := .venv/bin
 WORKFLOWS := $(wildcard .github/workflows/*.yml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup format check docs pictures models test bench demo dist
+.PHONY: help setup format check docs pictures models web test bench demo dist
 
 help:  ## Say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -40,6 +40,9 @@ pictures:  ## Draw the pictures of README and docs
 models:  ## Examine all of timm's models; write docs/models.md
 	$(BIN)/python tests/families/make_models.py
 
+web:  ## Build the JavaScript client's bundle, and check its types (Node 20, npm)
+	cd timm_encmixer/web/client && npm ci --ignore-scripts --no-audit --no-fund && npm run build && npm run check && npm test
+
 test:  ## Run all tests
 	$(BIN)/pytest
 
@@ -54,6 +57,7 @@ bench:  ## Print the benchmarks' ratios
 	$(BIN)/python tests/benchmarks/bench_audit.py
 	$(BIN)/python tests/benchmarks/bench_dataset.py
 	$(BIN)/python tests/benchmarks/bench_client.py
+	node timm_encmixer/web/client/bench.js
 
 demo:  ## The whole story on bundled weights and images
 	$(BIN)/encmixer demo

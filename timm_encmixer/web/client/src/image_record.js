@@ -1,0 +1,99 @@
+/** What a ciphertext image says of itself: its key and cipher, and what its pixels were. Format: docs/format.md, "Ciphertext images". */
+
+import { crc32 } from "./checksum.js";
+import { EncMixerError, shown } from "./errors.js";
+
+export const KEYWORD = "encmixer"; // of the text chunk of a PNG; a JPEG's comment begins with it and a colon
+const FIELDS = ["version", "cipher", "patch_size", "size", "fingerprint", "digest"];
+const ORIGINAL = "decrypt the file that was written: ciphertext must not be resized, cropped, turned or recompressed";
+
+/**
+ * @typedef {import("./api").ImageRecord} ImageRecord
+ * @typedef {import("./api").Pixels} Pixels
+ */
+
+/**
+ * Return the record of a ciphertext.
+ *
+ * @param {Pixels} ciphertext
+ * @param {import("./api").ModelRecord} record Of the model.
+ * @returns {ImageRecord}
+ */
+export function imageRecordOf(ciphertext, { cipher, patch_size, fingerprint }) {
+  return { version: 1, cipher, patch_size, size: [ciphertext.height, ciphertext.width], fingerprint, digest: digest(ciphertext) };
+}
+
+/**
+ * Read the record in the text chunk of a PNG.
+ *
+ * @param {string} text
+ * @param {string} where
+ * @returns {ImageRecord}
+ */
+export function readImageRecord(text, where) {
+  const remedy = "upgrade encmixer, or take another copy";
+  /** @type {any} */
+  let value;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    throw new EncMixerError(`${where}: record`, "JSON", "text that is not valid JSON", remedy);
+  }
+  const isWhole = (/** @type {unknown} */ one, /** @type {number} */ most) => Number.isInteger(one) && Number(one) >= 1 && Number(one) <= most;
+  const fits =
+    typeof value === "object" &&
+    value !== null &&
+    Object.keys(value).every((name) => FIELDS.includes(name)) &&
+    (value.version ?? 1) === 1 &&
+    typeof value.cipher === "string" &&
+    value.cipher.length <= 64 &&
+    isWhole(value.patch_size, 1024) &&
+    Array.isArray(value.size) &&
+    value.size.length === 2 &&
+    value.size.every((/** @type {unknown} */ side) => isWhole(side, 2 ** 31 - 1)) &&
+    /^[0-9a-f]{16}$/.test(value.fingerprint) &&
+    /^[0-9a-f]{8}$/.test(value.digest);
+  if (!fits) throw new EncMixerError(`${where}: record`, "what docs/format.md describes", shown(text), remedy);
+  return { version: 1, ...value };
+}
+
+/**
+ * Compare a ciphertext with the record that it carries, and with the model's.
+ *
+ * @param {Pixels} image
+ * @param {import("./api").ModelRecord} model
+ */
+export function checkCiphertext(image, model) {
+  const found = image.imageRecord;
+  if (found === undefined) return;
+  if (found.fingerprint !== model.fingerprint) {
+    const remedy = "decrypt it with that key, or encrypt the plain image again";
+    throw new EncMixerError("image", `a ciphertext under the key ${model.fingerprint}`, `the key ${found.fingerprint}`, remedy);
+  }
+  if (found.cipher !== model.cipher || found.patch_size !== model.patch_size) {
+    const expected = `a ciphertext of ${model.cipher}, blocks of ${model.patch_size} px`;
+    const got = `${found.cipher}, blocks of ${found.patch_size} px`;
+    throw new EncMixerError("image", expected, got, "name the model that it was encrypted for");
+  }
+  if (found.size[0] !== image.height || found.size[1] !== image.width) {
+    const expected = `${found.size[0]} x ${found.size[1]} px, as it was written`;
+    throw new EncMixerError("image", expected, `${image.height} x ${image.width} px`, ORIGINAL);
+  }
+  if (found.digest !== digest(image)) throw new EncMixerError("image", "the pixels that were written", "others", ORIGINAL);
+}
+
+/**
+ * Refuse a ciphertext in place of a plain image.
+ *
+ * @param {{ imageRecord?: ImageRecord }} image
+ */
+export function refuseCiphertext({ imageRecord }) {
+  if (imageRecord === undefined) return;
+  const got = `a ciphertext of ${imageRecord.cipher} under the key ${imageRecord.fingerprint}`;
+  throw new EncMixerError("image", "a plain image", got, "give the plain image; decrypt gets it back");
+}
+
+/** @param {Pixels} pixels */
+function digest({ data }) {
+  return crc32(data).toString(16).padStart(8, "0");
+}
