@@ -33,7 +33,10 @@ from timm_encmixer.audit.methods import border_matching
 from timm_encmixer.audit.methods.alignment import agreement, polar, settle
 from timm_encmixer.audit.methods.assignment import assign
 from timm_encmixer.audit.methods.block_map import apply, invert, matrix_of, symmetries
+from timm_encmixer.audit.methods.colours import Colours
+from timm_encmixer.audit.methods.statistics import blocks_of, image_statistics
 from timm_encmixer.audit.methods.training import _without_denormals
+from timm_encmixer.audit.photos import sample_photos
 from timm_encmixer.audit.recovery import RecoveredKey, RecoveredOrder
 from timm_encmixer.audit.report import Report, above
 from timm_encmixer.audit.suite import audit_key, make_target
@@ -114,6 +117,17 @@ def aes(shape):
     count = torch.Size(shape).numel()
     stream = Cipher(algorithms.AES(bytes(32)), modes.CTR(bytes(16))).encryptor().update(bytes(count))
     return torch.frombuffer(bytearray(stream), dtype=torch.uint8).reshape(shape).float() / 255
+
+
+def test_few_large_photos_are_recovered_in_their_colours(targets):
+    """Statistics of few other photos alone leave the channels mixed: 18 dB."""
+    photos = sample_photos(112, 112)[:48].unflatten(0, (24, 2))  # as they are and mirrored
+    order = torch.randperm(24, generator=torch.Generator().manual_seed(3))
+    ours, others = photos[order[:12], 0], photos[order[12:]].flatten(0, 1)
+    changed = {"images": ours, "labels": None, "test_images": ours, "test_labels": None, "photos": others}
+    target = dataclasses.replace(targets("orthogonal"), **changed, public_statistics=image_statistics(others, 4))
+    result = ATTACKS["ciphertext_only_orthogonal"](points=(12,), starts=4)(target, target.truth(), QUICK)
+    assert (result.verdict, result.psnr_db > 35) == (BROKEN, True)
 
 
 @pytest.mark.parametrize("unbreakable", [noise, aes])
@@ -441,6 +455,30 @@ def test_settling_finds_a_hidden_signed_permutation_near_a_rough_matrix(key, cip
     found = settle(-rough, target, reference, moves="shuffle" in parts, signed="negpos" in parts)
     assert torch.equal(found, hidden) or ("negpos" in parts and torch.equal(found, -hidden))
     assert agreement(found, target, reference) == pytest.approx(float(target.square().sum()))
+
+
+@pytest.mark.parametrize("patch", [4, 7])
+def test_the_colours_of_photos_decide_the_order_and_the_signs_of_channels(patch):
+    photos = sample_photos(8 * patch, 8 * patch)
+    ours, public = photos[:48:2], photos[48:]
+    colours = Colours(blocks_of(ours, patch), patch, public)
+    size = patch**2
+    for order, signs in itertools.product(itertools.permutations(range(3)), itertools.product((1, -1), repeat=3)):
+        mixed = torch.eye(3, dtype=torch.float64)[list(order)] * torch.tensor(signs)
+        wrong = torch.kron(mixed, torch.eye(size, dtype=torch.float64))
+        right = torch.equal(mixed, torch.eye(3, dtype=torch.float64))
+        assert right or colours.likelihood(wrong) < colours.likelihood(torch.eye(3 * size, dtype=torch.float64))
+
+
+def test_colours_undo_a_mixture_of_channels():
+    photos = sample_photos(56, 56)
+    ours, public = photos[:48:2], photos[48:]
+    turn = polar(torch.randn(3, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
+    mixed = torch.kron(turn, torch.eye(49, dtype=torch.float64))
+    target, reference = (image_statistics(images, 7).within[None] for images in (ours, public))
+    colours = Colours(blocks_of(ours, 7) @ mixed.T, 7, public)
+    back = colours.mixture(torch.eye(147, dtype=torch.float64), mixed @ target @ mixed.T, reference)
+    assert float((back @ mixed - torch.eye(147)).norm(dim=1).max()) < 0.2
 
 
 @pytest.mark.parametrize("signed", [False, True])
