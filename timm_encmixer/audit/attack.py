@@ -86,10 +86,6 @@ class Effort:
         """A fresh numpy generator of this run."""
         return np.random.default_rng(self.seed)
 
-    def pick(self, quick: int, full: int) -> int:
-        """Return the one of two numbers that the budget allows."""
-        return full if self.budget == "full" else quick
-
     def track(self, items: Sequence[T], *, share: float = 1.0) -> Iterator[T]:
         """Yield items, and tell after each that its part was done of what is this share of the run."""
         for item in items:
@@ -212,6 +208,7 @@ class Attack(ABC):
         met = [f"{len(target.images)} images"] if _OF_IMAGES & set(self.material) else []
         amount = met if self.curve is None else [f"{value:g} {self.curve.label}"]
         own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "points"}
+        own = {name: number for name, number in own.items() if number is not None}
         return ", ".join([*amount, *(f"{name}={number}" for name, number in own.items())])
 
     def details(self, held: Held) -> dict[str, float]:
@@ -307,7 +304,7 @@ def verdict_of(measured: Measurement, controls: Mapping[str, Likeness]) -> str:
         controls: Likeness of pictures that do not show what the images show.
     """
     images = [likeness for likeness in (measured.handed_in, measured.seen) if likeness is not None]
-    share = 0.0 if measured.is_likeness else measured.recovered
+    share = max(0.0 if measured.is_likeness else measured.recovered, measured.use)
     if share >= BROKEN_SHARE or any(one.psnr_db >= BROKEN_DB or one.ssim >= BROKEN_SSIM for one in images):
         return BROKEN
     if share >= PARTLY_SHARE or (measured.seen is not None and measured.seen.beats(controls)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -26,9 +26,12 @@ from timm_encmixer.audit.sight import Likeness, likeness, luminance, psnr_db, se
 from timm_encmixer.audit.target import Target, Truth
 from timm_encmixer.ciphers import BlockCipher
 from timm_encmixer.ciphers.blocks import join, split
+from timm_encmixer.evaluation.accuracy import wrong_key
+from timm_encmixer.keys import SecretKey
 
 ROW_COSINE = 0.9  # a row of A counts as right from here on; for permutations that means exactly right
 SHOWN = 6
+_WRONG_KEYS, _CLEARLY = 3, 0.1  # keys that nobody recovered, and what a recovered one must exceed them by
 _WORTH_SHOWING_DB = 1.0  # that pictures gain by being put right
 NEIGHBOURS, AS_HANDED_IN = "neighbours that are right", "in place as handed in"
 UP_TO_SYMMETRIES = "recovered up to mirrors, channel order and sign"
@@ -47,6 +50,8 @@ class Measurement:
         pictures: Rows of pictures by name, floats in [0, 1], shape (n, C, H, W).
         put_right: Images after `put_right`, shape (N, C, H, W).
         is_likeness: `recovered` is an SSIM, of which pictures that show nothing have some too.
+        use: Of a recovered key: the encrypted model's accuracy above guessing, as a share of the plain model's; 0 where wrong
+            keys give nearly as much.
     """
 
     recovered: float
@@ -57,6 +62,7 @@ class Measurement:
     pictures: dict[str, Tensor] = field(default_factory=dict)
     put_right: Tensor | None = None
     is_likeness: bool = False
+    use: float = 0.0
 
 
 @functools.singledispatch
@@ -93,9 +99,33 @@ def _key(recovery: RecoveredKey, truth: Truth, target: Target) -> Measurement:
         share = accuracy(
             lambda plain: classify(encrypted_model, apply(recovery.matrix, plain, patch)), truth.images, truth.labels
         )
+    measured = _of_images(images, truth, target, classified=False)
     return replace(
-        _of_images(images, truth, target, classified=False), recovered=right, accuracy=share, details=details, is_likeness=False
+        measured,
+        recovered=right,
+        accuracy=share,
+        details=details,
+        is_likeness=False,
+        use=_use(share, truth),
     )
+
+
+def _use(share: float | None, truth: Truth) -> float:
+    """Return `Measurement.use` of a key under which the encrypted model is right on a share of the images."""
+    use = 0.0 if share is None else _above_guessing(share, truth)
+    if use <= _CLEARLY:
+        return 0.0
+    of_wrong_keys = _above_guessing(max(_accuracies_of(map(wrong_key, range(_WRONG_KEYS)), truth)), truth)
+    return use if use > of_wrong_keys + _CLEARLY else 0.0
+
+
+def _accuracies_of(keys: Iterable[SecretKey], truth: Truth) -> list[float]:
+    """Return the encrypted model's accuracy on images that were encrypted with each of some keys."""
+    assert truth.model is not None
+    assert truth.labels is not None
+    scheme, model = truth.model.cipher.scheme.without_fingerprint(), truth.model.encrypted_model
+    ciphers = (BlockCipher(key, scheme) for key in keys)
+    return [accuracy(lambda plain, c=c: classify(model, encrypt_images(c, plain)), truth.images, truth.labels) for c in ciphers]  # type: ignore[misc]
 
 
 def _of_images(images: Tensor, truth: Truth, target: Target, *, classified: bool = True) -> Measurement:
@@ -208,17 +238,7 @@ def _models(recovery: RecoveredModels, truth: Truth, target: Target) -> Measurem
 @measure.register
 def _guesses(recovery: GuessedKeys, truth: Truth, target: Target) -> Measurement:
     """`recovered` is the best guess's accuracy above guessing, as a share of the plain model's."""
-    assert truth.labels is not None  # as above
-    assert truth.model is not None
-    scheme, encrypted_model = truth.model.cipher.scheme.without_fingerprint(), truth.model.encrypted_model
-    shares = [
-        accuracy(
-            lambda plain, k=key: classify(encrypted_model, encrypt_images(BlockCipher(k, scheme), plain)),  # type: ignore[misc]
-            truth.images,
-            truth.labels,
-        )
-        for key in recovery.keys
-    ]
+    shares = _accuracies_of(recovery.keys, truth)
     mean = sum(shares) / len(shares)
     return Measurement(_above_guessing(max(shares), truth), accuracy=max(shares), details={"mean": mean, "lowest": min(shares)})
 

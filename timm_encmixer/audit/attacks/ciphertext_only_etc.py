@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack, Curve, Effort
+from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack, Curve, Effort, budgeted
 from timm_encmixer.audit.material import Held
 from timm_encmixer.audit.methods.block_map import signed_permutation
 from timm_encmixer.audit.methods.statistics import BlockStatistics, image_statistics
@@ -29,10 +29,10 @@ class CiphertextOnlyEtc(Attack):
 
     Args:
         points: As for every attack.
-        starts: Starting points of the search; None takes 16 or 64.
+        starts: Starting points of the search.
     """
 
-    starts: int | None = None
+    starts: int = budgeted(16, 64)
 
     name = "ciphertext_only_etc"
     attacker = "somebody who collects ciphertext images"
@@ -56,7 +56,7 @@ class CiphertextOnlyEtc(Attack):
         mean = seen.mean.numpy()
         moments = [_moment(seen, offset) for offset in _BEHIND]
         borders = Borders((moments[0], moments[1], moments[2]), scheme.in_chans, scheme.patch_size)
-        found = arrange(borders, starts=self.starts or effort.pick(16, 64), rng=effort.rng)
+        found = arrange(borders, starts=self.starts, rng=effort.rng)
         return RecoveredKey(_matrix(_coloured(found, moments[0] - np.outer(mean, mean), seen, scheme.in_chans)))
 
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
-from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack, Curve, Effort
+from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack, Curve, Effort, budgeted
 from timm_encmixer.audit.material import Held
 from timm_encmixer.audit.methods.alignment import agreement, align, settle, whitened
 from timm_encmixer.audit.methods.assignment import assign
 from timm_encmixer.audit.methods.block_map import signed_permutation, symmetries
-from timm_encmixer.audit.methods.statistics import common, correlation, image_statistics
+from timm_encmixer.audit.methods.colours import AGREEMENT, CHANNELS, Colours
+from timm_encmixer.audit.methods.statistics import BlockStatistics, blocks_of, common, correlation, image_statistics
 from timm_encmixer.audit.recovery import RecoveredKey
 
 RIDGE = 0.1  # mean variances
@@ -26,18 +28,20 @@ class CiphertextOnlyShuffle(Attack):
 
     In two ways: correlations within a block by quadratic assignment, and all covariances by alignment, brought to the nearest
     signed permutation. What that leaves open, the mirror images of a block, a reordering of the channels and one sign, is
-    decided by the neighbours' covariances, and the sign by light coming from above.
+    decided by the neighbours' covariances and by colours, and without colours the sign by light coming from above.
 
     Args:
         points: As for every attack.
-        starts: Starting points of the search for correlations; None takes 4 or 16.
+        starts: Starting points of the search for correlations.
+        alignments: Starting points of the alignment.
     """
 
-    starts: int | None = None
+    starts: int = budgeted(4, 16)
+    alignments: int = budgeted(12, 32)
 
     name = "ciphertext_only_shuffle"
     attacker = "somebody who collects ciphertext images"
-    material = ("ciphertexts", "public_statistics")
+    material = ("ciphertexts", "public_statistics", "photos")
     source = (
         "our own; ciphertext-only attacks on this family: Chang and Li (arXiv 2004.13263), "
         "Sirichotedumrong and Kiya (arXiv 2010.06198)"
@@ -54,14 +58,15 @@ class CiphertextOnlyShuffle(Attack):
 
     def attack(self, held: Held, effort: Effort) -> RecoveredKey:
         """Match, then decide among what that leaves open."""
-        seen = image_statistics(held.ciphertexts, held.scheme.patch_size)
+        patch = held.scheme.patch_size
+        seen = image_statistics(held.ciphertexts, patch)
         moves, signed = held.scheme.moves, held.scheme.inverts
         order = assign(
             correlation(seen.within).numpy(),
             correlation(held.public_statistics.within).numpy(),
             moves=moves,
             signed=signed,
-            starts=self.starts or effort.pick(4, 16),
+            starts=self.starts,
             iterations=1000,
             rng=effort.rng,
             track=functools.partial(effort.track, share=0.5),
@@ -70,7 +75,7 @@ class CiphertextOnlyShuffle(Attack):
         turned = align(
             target,
             reference,
-            starts=effort.pick(12, 32),
+            starts=self.alignments,
             iterations=200,
             generator=effort.generator,
             track=functools.partial(effort.track, share=0.5),
@@ -80,6 +85,21 @@ class CiphertextOnlyShuffle(Attack):
             settle(turned, target, reference, moves=moves, signed=signed),
         ]
         variants = (matrix @ turn for matrix in found for turn in symmetries(held.scheme))
-        best = max(variants, key=lambda variant: agreement(variant, target, reference))
-        upside_down = float((best.T @ seen.light) @ held.public_statistics.light) < 0
-        return RecoveredKey(-best if upside_down and signed else best)
+        likelihood, signs = _likelihood(held, seen), (1, -1) if signed else (1,)
+        perfect = float(reference.square().sum())
+
+        def worth(variant: Tensor) -> float:
+            likeliest = max(likelihood(sign * variant) for sign in signs)
+            return AGREEMENT * agreement(variant, target, reference) / perfect + likeliest
+
+        best = max(variants, key=worth)
+        return RecoveredKey(max((sign * best for sign in signs), key=likelihood))
+
+
+def _likelihood(held: Held, seen: BlockStatistics) -> Callable[[Tensor], float]:
+    """Return how likely a matrix is by the colours that it leads to; for images without colours, whether light is above."""
+    if held.scheme.in_chans != CHANNELS:
+        return lambda matrix: float((matrix.T @ seen.light) @ held.public_statistics.light > 0)
+    patch = held.scheme.patch_size
+    colours = Colours(blocks_of(held.ciphertexts, patch), patch, held.photos)
+    return lambda matrix: colours.likelihood(matrix.T)

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack, Effort
+from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack, Effort, budgeted
 from timm_encmixer.audit.material import Held
 from timm_encmixer.audit.methods.alignment import align, inverse_root
 from timm_encmixer.audit.methods.statistics import block_statistics, common
@@ -25,10 +25,10 @@ class ServerView(Attack):
 
     Args:
         points: As for every attack.
-        starts: Starting points of the alignment; None takes 12 or 48.
+        starts: Starting points of the alignment.
     """
 
-    starts: int | None = None
+    starts: int = budgeted(12, 48)
 
     name = "server_view"
     attacker = "someone who runs the encrypted model, with nothing but the outputs of its stem"
@@ -63,7 +63,7 @@ class ServerView(Attack):
         turn = align(
             targets[1:],
             whitened[1:],
-            starts=self.starts or effort.pick(12, 48),
+            starts=self.starts,
             iterations=300,
             generator=effort.generator,
             track=effort.track,

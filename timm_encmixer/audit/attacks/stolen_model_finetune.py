@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack, Curve, Effort
+from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack, Curve, Effort, budgeted
 from timm_encmixer.audit.material import Held
 from timm_encmixer.audit.methods.training import fit
 from timm_encmixer.audit.pipeline import classify
@@ -26,9 +26,11 @@ class StolenModelFinetune(Attack):
 
     Args:
         points: As for every attack.
-        epochs: Passes over the images; None takes as many as the budget allows, 4 to 40.
+        trained: Images that each training sees, over all its passes; there are 4 to 40 passes.
+        epochs: Passes over the images, whatever `trained` is; None leaves them to that.
     """
 
+    trained: int = budgeted(1500, 12000)
     epochs: int | None = None
 
     name = "stolen_model_finetune"
@@ -50,7 +52,7 @@ class StolenModelFinetune(Attack):
         """Train three models."""
         images, labels = held.labelled
         inputs = normalise(images)
-        epochs = self.epochs or max(4, min(40, effort.pick(1500, 12000) // len(images)))
+        epochs = self.epochs or max(4, min(40, self.trained // len(images)))
         track = functools.partial(effort.track, share=1 / 3)
         classifiers: dict[str, Callable[[Tensor], Tensor]] = {}
         for name, rate in (("stem only", 1e-2), ("whole model", 3e-3)):

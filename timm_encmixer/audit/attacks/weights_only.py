@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack, Effort
+from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack, Effort, budgeted
 from timm_encmixer.audit.material import Held
+from timm_encmixer.audit.methods.alignment import nearest_signed_permutation
 from timm_encmixer.audit.methods.assignment import assign
 from timm_encmixer.audit.methods.block_map import apply, signed_permutation, symmetries
+from timm_encmixer.audit.methods.likelihood import climb, gaps, random_orthogonal
 from timm_encmixer.audit.methods.statistics import correlation
 from timm_encmixer.audit.pipeline import classify, stem_rows
 from timm_encmixer.audit.recovery import RecoveredKey
 
 POWERS = (0.35, 0.5)
-_SEARCH = 0.3  # of a run; the rest is the choice among what that leaves open
+ENOUGH = 0.03  # gap of BatchNorm statistics at which photos are as likely as under the right key
+SMOOTH = (2.0, 0.0)  # what the smoothness of filters counts for; a stem that nobody trained has none
+RATE = 7.5  # of the gradient, in radians a step, divided by the size of a block
+COARSE = (4, 5, 6, 8)  # directions of largest variance, which the gradient finds first
+_USUAL_SIZE = 48
+_MATCHING = 0.4  # of a run; the rest is the gradient's
+_SEARCH = 0.3  # of the matching; the rest is the choice among what that leaves open
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,14 +37,17 @@ class WeightsOnly(Attack):
 
     Filters that were trained on photos are smooth, so their correlations between positions resemble a power of the
     covariance of photo blocks, with the mean brightness held back. A tabu search matches the two. What that leaves open
-    (mirrors, channel orders, signs) is decided by the model: it is surest of its answers under the right key.
+    (mirrors, channel orders, signs) is decided by the model: it is surest of its answers under the right key. Where photos stay
+    unlikely to it, the gradient of their likelihood leads to an orthogonal matrix, and this to a new start of the search.
 
     Args:
         points: As for every attack.
-        starts: Starting points of the search; None takes 24 or 96.
+        starts: Starting points of the search for blocks of 48 numbers; larger ones get fewer, as a step costs the size squared.
+        steps: Of the gradient, from each of its starts.
     """
 
-    starts: int | None = None
+    starts: int = budgeted(24, 96)
+    steps: int = budgeted(150, 600)
 
     name = "weights_only"
     attacker = "somebody who has nothing but the encrypted model"
@@ -46,36 +58,104 @@ class WeightsOnly(Attack):
         PARTLY: "Gets part of the key from the encrypted weights alone.",
         HOLDS: "Does not get the key from the encrypted weights.",
     }
-    advice = "Do not count on private weights alone; a stem that photos did not shape gives this attack nothing."
+    advice = "Do not count on private weights alone."
     work = 35.0
 
     def attack(self, held: Held, effort: Effort) -> RecoveredKey:
-        """Match, then let the model's confidence choose."""
-        rows = stem_rows(held.encrypted_model)
-        rows = rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-12)
-        seen = rows.T @ rows
-        parts = held.scheme.parts
-        found = []
+        """Match, let the model choose, and where photos stay unlikely to it, climb."""
+        variants: list[Tensor] = []
+        if "orthogonal" not in held.scheme.parts:
+            matched, settled = self._matched(held, effort)
+            variants.append(surest(held, matched, effort))
+            if settled:
+                return RecoveredKey(variants[0])
+        generator = effort.generator
+        turned = torch.empty(0)
+        for smooth, inverted in itertools.product(SMOOTH, (False, True)):
+            turned = -turned if inverted else random_orthogonal(held.scheme.block_size, generator)
+            turned = self._climbed(held, effort, turned, smooth, generator)
+            variants += [turned, *_near(held, effort, turned)]
+            found = max(variants, key=lambda matrix: _likeness(held, matrix, held.photos))
+            if _gap(held, found) <= ENOUGH:
+                break
+        return RecoveredKey(found)
+
+    def _matched(self, held: Held, effort: Effort) -> tuple[list[Tensor], bool]:
+        """Return keys by second-order statistics, with all that these leave open; and whether all searches found the same."""
+        seen, found = _seen(held), []
+        starts = max(1, round(self.starts * min(1, (_USUAL_SIZE / len(seen)) ** 2)))
         for power in POWERS:
-            prior = smooth_filters(held.public_statistics.within, power)
-            if "orthogonal" in parts:
-                found.append(torch.linalg.eigh(seen)[1] @ torch.linalg.eigh(prior)[1].T)
-                continue
             order = assign(
                 correlation(seen).numpy(),
-                correlation(prior).numpy(),
+                correlation(smooth_filters(held.public_statistics.within, power)).numpy(),
                 moves=held.scheme.moves,
                 signed=held.scheme.inverts,
-                starts=self.starts or effort.pick(24, 96),
+                starts=starts,
                 iterations=2500,
                 rng=effort.rng,
-                track=functools.partial(effort.track, share=_SEARCH / len(POWERS)),
+                track=functools.partial(effort.track, share=_MATCHING * _SEARCH / len(POWERS)),
             )
             found.append(signed_permutation(torch.from_numpy(order.order), torch.from_numpy(order.sign)))
         global_signs = (1,) if held.scheme.cipher == "shuffle" else (1, -1)
         variants = [sign * matrix @ turn for matrix in found for turn in symmetries(held.scheme) for sign in global_signs]
         different = {(matrix + 0.0).numpy().tobytes(): matrix for matrix in variants}  # + 0.0: no negative zeros
-        return RecoveredKey(surest(held, list(different.values()), effort))
+        return list(different.values()), len(different) * len(found) == len(variants)
+
+    def _climbed(self, held: Held, effort: Effort, start: Tensor, smooth: float, generator: torch.Generator) -> Tensor:
+        """Return the orthogonal matrix that the gradient finds; `smooth` is the weight of the stem filters' smoothness."""
+        seen, within = _seen(held), held.public_statistics.within
+        prior = smooth_filters(within, POWERS[-1])
+        filters, photos = (seen / seen.norm()).float(), (prior / prior.norm()).float()
+
+        def pull(matrix: Tensor) -> Tensor:
+            alike: Tensor = matrix.T @ filters @ matrix * photos
+            return -smooth * alike.sum()
+
+        return climb(
+            held.encrypted_model,
+            held.photos,
+            held.scheme.patch_size,
+            start=start,
+            pull=pull,
+            steps=self.steps,
+            rate=RATE / len(seen),
+            generator=generator,
+            track=functools.partial(effort.track, share=(1 - _MATCHING) / len(SMOOTH) / 2),
+        )
+
+
+def _seen(held: Held) -> Tensor:
+    """Return the second-order statistics of the encrypted stem's filters, each of length 1; shape (D, D)."""
+    rows = stem_rows(held.encrypted_model)
+    rows = rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-12)
+    products: Tensor = rows.T @ rows
+    return products
+
+
+def _near(held: Held, effort: Effort, turned: Tensor) -> list[Tensor]:
+    """Return signed permutations that are near an orthogonal matrix, and what the search finds from there."""
+    scheme, seen, within = held.scheme, _seen(held), held.public_statistics.within
+    if "orthogonal" in scheme.parts:
+        return []
+    found: list[Tensor] = []
+    moves, signed = scheme.moves, scheme.inverts
+    values, vectors = torch.linalg.eigh(within)
+    for count, power in itertools.product(COARSE, POWERS):
+        coarse = (vectors[:, -count:] * values[-count:].clamp(max=float(values[-2]))) @ vectors[:, -count:].T
+        start = nearest_signed_permutation(turned @ (coarse * coarse.diagonal().rsqrt()), moves=moves, signed=signed)
+        places = start.abs().argmax(dim=1)
+        order = assign(
+            correlation(seen).numpy(),
+            correlation(smooth_filters(within, power)).numpy(),
+            moves=moves,
+            signed=signed,
+            starts=1,
+            iterations=2500,
+            rng=effort.rng,
+            first=(places.numpy(), start.gather(1, places[:, None]).squeeze(1).sign().long().numpy()),
+        )
+        found += [start, signed_permutation(torch.from_numpy(order.order), torch.from_numpy(order.sign))]
+    return found
 
 
 def smooth_filters(covariance: Tensor, power: float) -> Tensor:
@@ -98,7 +178,7 @@ def surest(held: Held, variants: Sequence[Tensor], effort: Effort) -> Tensor:
     remaining = list(variants)
     for photos, keep, share in ((12, 96, 0.45), (48, 12, 0.45), (96, 1, 0.1)):
         shown = held.photos[:: max(1, len(held.photos) // photos)]
-        tried = effort.track(remaining, share=(1 - _SEARCH) * share)
+        tried = effort.track(remaining, share=_MATCHING * (1 - _SEARCH) * share)
         likeness = [_likeness(held, matrix, shown) for matrix in tried]
         order = sorted(range(len(remaining)), key=lambda index: -likeness[index])
         remaining = [remaining[index] for index in order[:keep]]
@@ -111,21 +191,14 @@ def _likeness(held: Held, matrix: Tensor, photos: Tensor) -> float:
     The first half of them counts, which sees texture; the rest sees what photos are of. How sure the model is of its answers
     is added; without such layers it is all there is.
     """
-    gaps: list[Tensor] = []
-
-    def compare(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        mean, variance = module.get_buffer("running_mean"), module.get_buffer("running_var") + module.eps  # type: ignore[operator]
-        seen = inputs[0].transpose(0, 1).flatten(1)
-        centre = seen.mean(dim=1, keepdim=True)
-        spread = (seen - centre).square().sum(dim=1) / (seen.shape[1] - 1)  # `var` takes half of the attack's time
-        gaps.append(((centre.squeeze(1) - mean).square() / variance + (spread / variance).log().square()).mean())
-
-    layers = [m for m in held.encrypted_model.modules() if isinstance(m, nn.BatchNorm2d) and m.track_running_stats]
-    hooks = [layer.register_forward_pre_hook(compare) for layer in layers[: (len(layers) + 1) // 2]]
-    try:
+    with gaps(held.encrypted_model, share=0.5) as found:
         logits = classify(held.encrypted_model, apply(matrix, photos, held.scheme.patch_size))
-    finally:
-        for hook in hooks:
-            hook.remove()
     sureness = float(logits.log_softmax(dim=1).amax(dim=1).mean())
-    return sureness - float(torch.stack(gaps).mean()) if gaps else sureness
+    return sureness - float(torch.stack(found).mean()) if found else sureness
+
+
+def _gap(held: Held, matrix: Tensor) -> float:
+    """Return how unlikely public photos are under a key, 0 at best; infinite where no BatchNorm layer tells."""
+    with gaps(held.encrypted_model, share=0.5) as found:
+        classify(held.encrypted_model, apply(matrix, held.photos, held.scheme.patch_size))
+    return float(torch.stack(found).mean()) if found else float("inf")

@@ -41,6 +41,7 @@ def assign(
     starts: int,
     iterations: int,
     rng: np.random.Generator,
+    first: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
     track: Callable[[Sequence[int]], Iterable[int]] = iter,
 ) -> Assignment:
     """Match two symmetric matrices of shape (n, n); their diagonals do not count.
@@ -50,9 +51,10 @@ def assign(
         reference: What the order is taken from.
         moves: PositionEmbedding may move; otherwise p is the identity and only signs are sought.
         signed: Signs may be -1.
-        starts: Starting points of the tabu search, the first of them scipy's solution.
+        starts: Starting points of the tabu search.
         iterations: Moves of the tabu search from each.
         rng: For the starting points and the search.
+        first: Order and signs of the first starting point; None takes scipy's solution.
         track: Yields the numbers of the starts, and may show how far they are.
     """
     target, reference = (matrix - np.diag(np.diag(matrix)) for matrix in (target, reference))
@@ -62,8 +64,11 @@ def assign(
         return _finish(target, reference, order, best_signs(target * reference) if signed else np.ones(n, np.int64))
     best: Assignment | None = None
     for start in track(range(starts)):
-        order = _scipy_order(target, reference) if start == 0 else rng.permutation(n)
-        sign = best_signs(target * reference[np.ix_(order, order)]) if signed else np.ones(n, np.int64)
+        if first is not None and start == 0:
+            order, sign = first
+        else:
+            order = _scipy_order(target, reference) if start == 0 else rng.permutation(n)
+            sign = best_signs(target * reference[np.ix_(order, order)]) if signed else np.ones(n, np.int64)
         found = _tabu(target, reference, order, sign, signed, iterations, rng)
         if best is None or found.score > best.score:
             best = found

@@ -68,12 +68,13 @@ class BlockStatistics:
 
 def image_statistics(images: Tensor, patch: int) -> BlockStatistics:
     """Return the statistics of images (N, C, H, W), uint8 or floats in [0, 1], cut into blocks of `patch` pixels."""
-
-    def blocks() -> list[Tensor]:
-        return [split(_unit(batch), patch) - 0.5 for batch in torch.split(images, _BATCH)]
-
-    statistics = block_statistics(blocks())
+    statistics = block_statistics([blocks_of(batch, patch) for batch in torch.split(images, _BATCH)])
     return BlockStatistics(statistics.mean, statistics.covariances, statistics.light, patch, len(images))
+
+
+def blocks_of(images: Tensor, patch: int) -> Tensor:
+    """Return images (N, C, H, W), uint8 or floats in [0, 1], as blocks about mid-grey (N, rows, columns, D), float64."""
+    return split(_unit(images), patch) - 0.5
 
 
 def block_statistics(batches: list[Tensor]) -> BlockStatistics:
