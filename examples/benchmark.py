@@ -73,6 +73,17 @@ SCHEMES = (
 )
 PATCH = 4  # of the network; that of a scheme which needs another one:
 PATCHES = {"encmixer_etc": 8}
+ATTACKS = (
+    "ciphertext_only_shuffle",
+    "ciphertext_only_orthogonal",
+    "ciphertext_only_etc",
+    "known_plaintext",
+    "known_tables",
+    "chosen_plaintext",
+    "own_keys_network",
+    "thumbnail",
+    "feature_reconstruction",
+)
 BY_POSITION = ("ele", "pixelwise", "etc_blocks", "vit_blocks", "cfe")  # whose key differs from block to block
 MEASURED, PHOTO = 200, 3  # images whose bytes are counted; the image that the gallery shows
 
@@ -249,13 +260,11 @@ def costs(scheme: Any) -> dict[str, float]:
 def attacks(scheme: Any, data: Path | None) -> tuple[dict[str, Any], dict[str, Image.Image]]:
     """What each attack gets, and pictures of the best recovery: plain, ciphertext, recovered."""
     block = max(4, scheme.block)
-    chosen: list[Any] = [
-        name
-        for name in te.audit.ATTACKS
-        if name in ("ciphertext_only_shuffle", "ciphertext_only_orthogonal", "ciphertext_only_etc", "known_plaintext")
-        or name in ("known_tables", "chosen_plaintext", "own_keys_network", "thumbnail", "feature_reconstruction")
-    ]
-    chosen.append(te.audit.ATTACKS["inverse_network"](local=True))
+    chosen: list[Any] = [*ATTACKS, te.audit.ATTACKS["inverse_network"](local=True)]
+    if block > 4:  # an alignment takes as long as the cube of the number of pixels
+        chosen += [
+            te.audit.ATTACKS[name](points=(25, 250)) for name in ("ciphertext_only_shuffle", "ciphertext_only_orthogonal")
+        ]
     run = functools.partial(te.audit.run_cipher, scheme.encryption, keyed=True, name=scheme.name, progress=False)
     reports = [run(block=block, attacks=chosen, public_images=None if block == 4 or data is None else str(data))]
     if scheme.name in BY_POSITION:  # the whole image as one block: every position has a key of its own
