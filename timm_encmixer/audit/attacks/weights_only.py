@@ -75,7 +75,7 @@ class WeightsOnly(Attack):
             turned = -turned if inverted else random_orthogonal(held.scheme.block_size, generator)
             turned = self._climbed(held, effort, turned, smooth, generator)
             variants += [turned, *_near(held, effort, turned)]
-            found = max(variants, key=lambda matrix: _likeness(held, matrix, held.photos))
+            found = max(variants, key=lambda matrix: (-_gap(held, matrix), _likeness(held, matrix, held.photos)))
             if _gap(held, found) <= ENOUGH:
                 break
         return RecoveredKey(found)
