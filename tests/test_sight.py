@@ -126,6 +126,19 @@ def test_a_key_with_the_channels_in_a_wrong_order_is_broken(target, truth):
         assert verdict_of(measured, truth.controls) == BROKEN
 
 
+def test_a_key_without_a_right_row_counts_by_its_use(target, truth):
+    generator = torch.Generator().manual_seed(0)
+    skew = torch.randn(48, 48, generator=generator, dtype=torch.float64)
+    near = truth.model.matrix @ torch.matrix_exp(0.055 * (skew - skew.T))
+    assert float((near * truth.model.matrix).sum(dim=1).max()) < 0.93
+    measured = measure(RecoveredKey(near), truth, target)
+    assert measured.recovered < 0.1
+    assert measured.use > 0.3
+    assert verdict_of(measured, truth.controls) in (PARTLY, BROKEN)
+    other = torch.linalg.qr(torch.randn(48, 48, generator=generator, dtype=torch.float64))[0]
+    assert measure(RecoveredKey(other), truth, target).use == 0
+
+
 def test_a_likeness_that_controls_have_too_is_no_part(target, truth, plain):
     blurred = torch.nn.functional.interpolate(
         torch.nn.functional.adaptive_avg_pool2d(plain, 3), plain.shape[-2:], mode="bilinear"
