@@ -25,7 +25,8 @@ from PIL import Image
 
 import timm_encmixer as te
 from timm_encmixer.audit import ATTACKS, run
-from timm_encmixer.audit.attack import BROKEN, HOLDS, NOT_RUN, PARTLY, Attack, Effort
+from timm_encmixer.audit.attack import BROKEN, HOLDS, NOT_RUN, PARTLY, Attack
+from timm_encmixer.audit.effort import Effort
 from timm_encmixer.audit.material import MATERIAL
 from timm_encmixer.audit.measures import UP_TO_SYMMETRIES, measure
 from timm_encmixer.audit.methods import border_matching

@@ -10,8 +10,9 @@ import timm
 import torch
 
 import timm_encmixer as te
-from timm_encmixer.audit.attack import BROKEN, HOLDS, NOT_RUN, Effort
+from timm_encmixer.audit.attack import BROKEN, HOLDS, NOT_RUN
 from timm_encmixer.audit.attacks.registry import ATTACKS
+from timm_encmixer.audit.effort import Effort
 from timm_encmixer.audit.methods.block_map import matrix_of
 from timm_encmixer.audit.methods.sub_blocks import Borders, arrange
 from timm_encmixer.audit.photos import sample_photos

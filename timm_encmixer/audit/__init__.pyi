@@ -1,9 +1,9 @@
 from .attack import Attack as Attack
-from .attack import Curve as Curve
-from .attack import Effort as Effort
-from .attack import budgeted as budgeted
 from .attacks.registry import ATTACKS as ATTACKS
 from .cipher_suite import run_cipher as run_cipher
+from .effort import Curve as Curve
+from .effort import Effort as Effort
+from .effort import budgeted as budgeted
 from .methods.statistics import image_statistics as image_statistics
 from .recovery import RecoveredImages as RecoveredImages
 from .recovery import RecoveredKey as RecoveredKey

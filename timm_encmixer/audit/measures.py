@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
+from timm_encmixer.audit.methods.arrangement import in_place, neighbours, rearranged, turns
 from timm_encmixer.audit.methods.block_map import apply, invert, symmetries, unit
 from timm_encmixer.audit.photos import portrait
 from timm_encmixer.audit.pipeline import accuracy, classify, encrypt_images, stem_outputs
@@ -25,7 +26,6 @@ from timm_encmixer.audit.recovery import (
 from timm_encmixer.audit.sight import Likeness, likeness, luminance, psnr_db, seen
 from timm_encmixer.audit.target import Target, Truth
 from timm_encmixer.ciphers import BlockCipher
-from timm_encmixer.ciphers.blocks import join, split
 from timm_encmixer.evaluation.accuracy import wrong_key
 from timm_encmixer.keys import SecretKey
 
@@ -168,41 +168,12 @@ def _order(recovery: RecoveredOrder, truth: Truth, target: Target) -> Measuremen
     patch, (height, width) = target.patch_size, truth.images.shape[-2:]
     grid = (height // patch, width // patch)
     handed_in = truth.model.order[recovery.order].reshape(grid)
-    best = max((turn for turn in _turns(handed_in) if turn.shape == grid), key=_in_place)
-    ciphertext, restored = (_rearranged(truth.images, blocks, patch) for blocks in (truth.model.order.reshape(grid), best))
-    details = {NEIGHBOURS: _neighbours(best), AS_HANDED_IN: _in_place(handed_in)}
+    best = max((turn for turn in turns(handed_in) if turn.shape == grid), key=in_place)
+    ciphertext, restored = (rearranged(truth.images, blocks, patch) for blocks in (truth.model.order.reshape(grid), best))
+    details = {NEIGHBOURS: neighbours(best), AS_HANDED_IN: in_place(handed_in)}
     measured = _of_images(restored, truth, target)
     measured.pictures["ciphertext"] = ciphertext[:SHOWN]
-    return replace(measured, recovered=_in_place(best), details=details, is_likeness=False)
-
-
-# An arrangement is the block of the plain image at each position of a grid; int64, shape (rows, columns).
-
-
-def _in_place(arrangement: Tensor) -> float:
-    """Return the share of blocks that are at their own positions."""
-    own = torch.arange(arrangement.numel()).reshape(arrangement.shape)
-    return float((arrangement == own).double().mean())
-
-
-def _rearranged(images: Tensor, arrangement: Tensor, patch: int) -> Tensor:
-    """Return images (N, C, H, W) in [0, 1] with their blocks arranged so."""
-    blocks = split(unit(images), patch).flatten(1, 2)[:, arrangement.flatten()]
-    return join(blocks.reshape(-1, *arrangement.shape, blocks.shape[2]), images.shape[1], patch)
-
-
-def _turns(arrangement: Tensor) -> Iterator[Tensor]:
-    """Yield an arrangement in its eight turns and mirror images."""
-    for turned in (torch.rot90(arrangement, k) for k in range(4)):
-        yield from (turned, turned.flip(1))
-
-
-def _neighbours(arrangement: Tensor) -> float:
-    """Return the share of neighbours in an arrangement that are neighbours in the image, in the same direction."""
-    columns = arrangement.shape[1]
-    across = (arrangement[:, 1:] == arrangement[:, :-1] + 1) & (arrangement[:, 1:] % columns != 0)
-    down = arrangement[1:] == arrangement[:-1] + columns
-    return float(torch.cat([across.flatten(), down.flatten()]).double().mean())
+    return replace(measured, recovered=in_place(best), details=details, is_likeness=False)
 
 
 @measure.register

@@ -10,16 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from timm_encmixer.audit.attack import (
-    BROKEN,
-    BROKEN_DB,
-    BROKEN_SHARE,
-    BROKEN_SSIM,
-    HOLDS,
-    NOT_RUN,
-    PARTLY,
-    PARTLY_SHARE,
-)
+from timm_encmixer.audit.attack import BROKEN, BROKEN_DB, BROKEN_SHARE, BROKEN_SSIM, HOLDS, NOT_RUN, PARTLY, PARTLY_SHARE
 
 MORE_MAY_BREAK_IT = "Where the verdict is holds, more images, a longer search or another method may break it."
 

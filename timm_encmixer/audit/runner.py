@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from timm_encmixer.audit.attack import BUDGETS, Attack, Effort
+from timm_encmixer.audit.attack import Attack
 from timm_encmixer.audit.attacks.registry import ATTACKS
+from timm_encmixer.audit.effort import BUDGETS, Effort
 from timm_encmixer.audit.material import MATERIAL
 from timm_encmixer.audit.names import check_names
 from timm_encmixer.audit.preparation import Source, public_words

@@ -10,7 +10,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack, Effort, budgeted
+from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack
+from timm_encmixer.audit.effort import Effort, budgeted
 from timm_encmixer.audit.material import Held
 from timm_encmixer.audit.recovery import AdversarialImages
 from timm_encmixer.scheme import Preprocessing

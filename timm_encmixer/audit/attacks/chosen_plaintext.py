@@ -9,7 +9,8 @@ from typing import ClassVar
 
 import torch
 
-from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack, Effort
+from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack
+from timm_encmixer.audit.effort import Effort
 from timm_encmixer.audit.material import Held
 from timm_encmixer.audit.methods.alignment import polar
 from timm_encmixer.audit.recovery import RecoveredKey

@@ -9,7 +9,8 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack, Curve, Effort, budgeted
+from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack
+from timm_encmixer.audit.effort import Curve, Effort, budgeted
 from timm_encmixer.audit.material import Held
 from timm_encmixer.audit.methods.block_map import signed_permutation
 from timm_encmixer.audit.methods.statistics import BlockStatistics, image_statistics

@@ -8,7 +8,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack, Effort
+from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack
+from timm_encmixer.audit.effort import Effort
 from timm_encmixer.audit.material import Held
 from timm_encmixer.audit.recovery import RecoveredImages
 

@@ -8,7 +8,8 @@ from typing import ClassVar
 
 import torch
 
-from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack, Curve, Effort, budgeted
+from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack
+from timm_encmixer.audit.effort import Curve, Effort, budgeted
 from timm_encmixer.audit.material import Held
 from timm_encmixer.audit.methods.block_map import invert
 from timm_encmixer.audit.methods.border_matching import arrange, misfits

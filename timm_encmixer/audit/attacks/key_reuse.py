@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack, Effort
+from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack
 from timm_encmixer.audit.attacks.public_base_weights import match_rows
+from timm_encmixer.audit.effort import Effort
 from timm_encmixer.audit.material import Held
 from timm_encmixer.audit.recovery import RecoveredKey
 

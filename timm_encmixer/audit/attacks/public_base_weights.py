@@ -8,7 +8,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack, Curve, Effort
+from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack
+from timm_encmixer.audit.effort import Curve, Effort
 from timm_encmixer.audit.material import Held
 from timm_encmixer.audit.methods.alignment import nearest_signed_permutation, polar
 from timm_encmixer.audit.pipeline import stem_rows

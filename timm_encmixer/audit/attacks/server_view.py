@@ -9,7 +9,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack, Effort, budgeted
+from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack
+from timm_encmixer.audit.effort import Effort, budgeted
 from timm_encmixer.audit.material import Held
 from timm_encmixer.audit.methods.alignment import align, inverse_root
 from timm_encmixer.audit.methods.statistics import block_statistics, common

@@ -11,7 +11,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack, Effort, budgeted
+from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack
+from timm_encmixer.audit.effort import Effort, budgeted
 from timm_encmixer.audit.material import Held
 from timm_encmixer.audit.methods.alignment import nearest_signed_permutation
 from timm_encmixer.audit.methods.assignment import assign

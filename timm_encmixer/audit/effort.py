@@ -1,0 +1,76 @@
+"""What an attack may spend: its budget, its source of chance, and the amounts of its curve."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+T = TypeVar("T")
+BUDGETS = ("quick", "full")
+
+
+@dataclass(frozen=True)
+class Budgeted:
+    """A number that depends on the budget, the default of a parameter."""
+
+    quick: int
+    full: int
+
+
+def budgeted(quick: int, full: int) -> int:
+    """Return the default of a parameter whose number depends on the budget; `attack` meets the number of its own budget."""
+    return field(default=Budgeted(quick, full))  # type: ignore[return-value]  # as `dataclasses.field` is typed
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What is varied from run to run of one attack; the last value gives the attack's result.
+
+    Args:
+        setting: Name that `Target.hold` or the attack knows.
+        label: What to write at the axis.
+        quick: Values for the quick budget; those beyond what there is are replaced by all there is.
+        full: Values for the full budget.
+        amount: More of it helps the attacker, so the least that breaks the cipher is worth reporting.
+    """
+
+    setting: str
+    label: str
+    quick: tuple[float, ...]
+    full: tuple[float, ...]
+    amount: bool = True
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What an attack may spend, its source of chance, and whom it tells how far it is.
+
+    Args:
+        budget: One of `BUDGETS`.
+        seed: For everything that is left to chance.
+        done: Called with the share of a run that was done since the last call.
+    """
+
+    budget: str
+    seed: int
+    done: Callable[[float], object] = field(default=lambda share: None, repr=False, compare=False)
+
+    @property
+    def generator(self) -> torch.Generator:
+        """A fresh generator of this run."""
+        return torch.Generator().manual_seed(self.seed)
+
+    @property
+    def rng(self) -> np.random.Generator:
+        """A fresh numpy generator of this run."""
+        return np.random.default_rng(self.seed)
+
+    def track(self, items: Sequence[T], *, share: float = 1.0) -> Iterator[T]:
+        """Yield items, and tell after each that its part was done of what is this share of the run."""
+        for item in items:
+            yield item
+            self.done(share / len(items))
