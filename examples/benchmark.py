@@ -303,7 +303,7 @@ def attacks(scheme: Any, data: Path | None) -> tuple[dict[str, Any], dict[str, I
 
 
 def _tile(picture: Tensor) -> Image.Image:
-    return Image.fromarray((picture.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())
+    return Image.fromarray((picture.clamp(0, 1) * 255).round().to(torch.uint8).expand(3, -1, -1).permute(1, 2, 0).numpy())
 
 
 def settings(name: str, args: argparse.Namespace) -> dict[str, Any]:

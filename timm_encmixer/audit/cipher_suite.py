@@ -78,7 +78,7 @@ def run_cipher(
         AuditError: Unknown attack or budget, a block that does not fit, or a function that fails or returns no images.
         DataError: As for `run`.
     """
-    chosen = chosen_attacks(attacks, budget)
+    chosen = chosen_attacks(attacks, budget, seed)
     if plain_model is None and images is None:
         plain_model = BUNDLED_MODEL
     model = None if plain_model is None else load_model(plain_model).eval()
@@ -87,13 +87,13 @@ def run_cipher(
     source = _from_array(images) if isinstance(images, np.ndarray) else opened(images, split=split, label_column=label_column)
     public = _from_array(public_images) if isinstance(public_images, np.ndarray) else public_images
     plain = _preprocessing(model, source, size, channels=images.shape[-1] if isinstance(images, np.ndarray) else 3)
-    if block not in PATCH_PX or any(side % block for side in plain.input_size[1:]):
+    if type(block) is not int or block not in PATCH_PX or any(side % block for side in plain.input_size[1:]):
         expected = (
             f"a side from {PATCH_PX[0]} to {PATCH_PX[-1]} px that divides {plain.input_size[1]} x {plain.input_size[2]} px"
         )
         raise AuditError("block", expected, repr(block)[:100], "a cipher of single pixels is attacked with any such block")
     key = own_key(seed, 0)
-    function, inverse = (encrypt(key), decrypt(key) if decrypt else None) if keyed else (encrypt, decrypt)
+    function, inverse = (_made(encrypt, key), decrypt and _made(decrypt, key)) if keyed else (encrypt, decrypt)
     statistics, photos = public_material(opened_public(public, public_split), plain, block, seed=seed, progress=progress)
     divided = divide(source, plain, budget=budget, seed=seed, progress=progress)
     target = CipherTarget(
@@ -119,8 +119,29 @@ def run_cipher(
     )
 
 
+def _made(factory: Callable[[Any], Any], key: bytes) -> Callable[[Any], Any]:
+    """Return the cipher that a factory makes of a key.
+
+    Raises:
+        AuditError: It fails, or makes no function.
+    """
+    name, expected = (
+        str(getattr(factory, "__name__", type(factory).__name__)),
+        "a function of a key that returns the cipher (keyed)",
+    )
+    try:
+        made = factory(key)
+    except Exception as error:
+        remedy = "correct it, or leave `keyed` out for a function of images"
+        raise AuditError(name, expected, f"{type(error).__name__}: {error}"[:200], remedy) from error
+    if not callable(made):
+        raise AuditError(name, expected, f"one that returns {type(made).__name__}", "return a function of images")
+    function: Callable[[Any], Any] = made
+    return function
+
+
 def _from_array(images: NDArray[np.uint8]) -> MemoryImages:
-    if images.ndim != 4 or images.dtype != np.uint8 or images.shape[-1] not in (1, 3):
+    if images.ndim != 4 or not len(images) or images.dtype != np.uint8 or images.shape[-1] not in (1, 3):
         got = f"{images.dtype} of shape {images.shape}"
         raise AuditError("images", "uint8 images (N, H, W, C), C being 1 or 3", got, "convert them")
     return MemoryImages(
@@ -132,6 +153,8 @@ def _preprocessing(
     model: nn.Module | None, images: LabelledImages, size: tuple[int, int] | None, channels: int
 ) -> Preprocessing:
     """Return how images are brought to one size, and what a plain model normalises by."""
+    if size is not None and not (isinstance(size, tuple) and len(size) == 2 and all(type(side) is int for side in size)):
+        raise AuditError("size", "height and width in px, such as (32, 32)", repr(size)[:100], "give such a pair")
     if model is not None:
         cfg: Any = model.pretrained_cfg
         plain = preprocessing_of(cfg, cfg["input_size"][0])

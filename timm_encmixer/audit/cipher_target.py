@@ -20,6 +20,9 @@ from timm_encmixer.errors import AuditError
 from timm_encmixer.scheme import Preprocessing, Scheme
 
 Array = NDArray[Any]
+_NARROW, _BEYOND = 0.2, 0.8  # a range too narrow for pictures; how far floats of pictures may leave [0, 1]
+_BYTES_FROM = 16.0
+_SMALLEST = 1e-30
 _DECRYPTED = 24  # images that a cipher's own decryption is tried on
 Convert = Callable[[Array], Array]
 _OF_MODELS = ("scrambled", "block_key", "keys_in_part", "encrypted_model", "base_model", "features", "other_model")
@@ -58,13 +61,28 @@ class CipherTarget(Target):
         """Size of the images, and the plain model's normalisation."""
         return self.preprocessing
 
+    def __post_init__(self) -> None:
+        first = converted(self.function, self.images, self.function_name)
+        self._range = _usual_range(first)
+        self._shape = first.shape[1:]
+        self.ciphertexts = self._scaled(first) if self.ciphertexts is None else self.ciphertexts
+        super().__post_init__()
+
     def encrypt(self, images: Tensor) -> Tensor:
-        """Return the ciphertexts of uint8 images (N, C, H, W) as floats.
+        """Return the ciphertexts of uint8 images (N, C, H, W) as floats, scaled as anybody who sees them would.
 
         Raises:
-            AuditError: The function fails, or returns no images.
+            AuditError: The function fails, or returns no images, or some of another shape than before.
         """
-        return converted(self.function, images, self.function_name)
+        made = converted(self.function, images, self.function_name)
+        if made.shape[1:] != self._shape:
+            got = f"{tuple(made.shape[1:])} after {tuple(self._shape)}, as (c, h, w)"
+            raise AuditError(self.function_name, "ciphertexts of one shape", got, "correct the function")
+        return self._scaled(made)
+
+    def _scaled(self, ciphertexts: Tensor) -> Tensor:
+        low, high = self._range
+        return (ciphertexts - low) / (high - low)
 
     def scheme_for(self, assumed: str) -> Scheme:
         """Return the record that an attacker assumes, who is told nothing but the side of a block."""
@@ -82,7 +100,7 @@ class CipherTarget(Target):
 
         def own(index: int) -> Callable[[Tensor], Tensor]:
             function = factory(own_key(seed, index))
-            return lambda images: converted(function, images, name)
+            return lambda images: self._scaled(converted(function, images, name))
 
         return own
 
@@ -100,17 +118,50 @@ def converted(function: Convert, images: Tensor, name: str) -> Tensor:
     """
     try:
         made = function(np.ascontiguousarray(images.permute(0, 2, 3, 1).numpy()))
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # also SystemExit, which would end the audit as if all were well
         got = f"{type(error).__name__}: {error}"[:200]
-        raise AuditError(name, "a function of uint8 images (N, H, W, C)", got, "correct the function") from error
+        raise AuditError(
+            name, "a function of uint8 images (N, H, W, C)", got, "correct the function; see also `keyed`"
+        ) from error
     if not isinstance(made, np.ndarray) or made.ndim != 4 or len(made) != len(images):
         got = f"shape {made.shape}" if isinstance(made, np.ndarray) else type(made).__name__
-        raise AuditError(name, f"an array ({len(images)}, h, w, c) for {len(images)} images", got, "return an array of images")
-    if made.dtype != np.uint8 and not (np.issubdtype(made.dtype, np.floating) and np.isfinite(made).all()):
-        got = "numbers that are not finite" if np.issubdtype(made.dtype, np.floating) else str(made.dtype)
-        raise AuditError(name, "uint8 or finite floats", got, "return one of these")
+        remedy = "return an array of images; say `keyed` of a function of keys"
+        raise AuditError(name, f"an array ({len(images)}, h, w, c) for {len(images)} images", got, remedy)
+    if made.dtype != np.uint8:
+        made = _as_float32(made, name)
     tensor = torch.from_numpy(np.ascontiguousarray(made.transpose(0, 3, 1, 2)))
     return unit(tensor).float()
+
+
+def _as_float32(made: Array, name: str) -> Array:
+    """Return floats as float32.
+
+    Raises:
+        AuditError: They are no floats, or not finite.
+    """
+    expected, remedy = "uint8 or finite floats of at most 32 bits", "return one of these"
+    if not np.issubdtype(made.dtype, np.floating):
+        raise AuditError(name, expected, str(made.dtype), remedy)
+    with np.errstate(over="ignore"):
+        single = made.astype(np.float32)
+    if not np.isfinite(single).all():
+        raise AuditError(name, expected, "numbers that are not finite", remedy)
+    return single
+
+
+def _usual_range(ciphertexts: Tensor) -> tuple[float, float]:
+    """Return what stands for black and white: 0 and 1, 0 and 255 or -1 and 1 where that fits, else the ends of the range."""
+    low, high = float(ciphertexts.min()), float(ciphertexts.max())
+    if high - low > _NARROW:
+        if low >= -_BEYOND and high <= 1 + _BEYOND:
+            return 0.0, 1.0
+        if low >= -1 and high <= 1:
+            return -1.0, 1.0
+        if low >= 0 and high <= 255 and high > _BYTES_FROM:
+            return 0.0, 255.0
+    return low, max(high, low + _SMALLEST)
 
 
 def decrypted_psnr_db(function: Convert, inverse: Convert, images: Tensor) -> float:

@@ -26,6 +26,7 @@ from timm_encmixer.audit.recovery import (
 from timm_encmixer.audit.sight import Likeness, likeness, luminance, psnr_db, seen
 from timm_encmixer.audit.target import Target, Truth
 from timm_encmixer.ciphers import BlockCipher
+from timm_encmixer.errors import AuditError
 from timm_encmixer.evaluation.accuracy import wrong_key
 from timm_encmixer.keys import SecretKey
 
@@ -83,7 +84,9 @@ def _key(recovery: RecoveredKey, truth: Truth, target: Target) -> Measurement:
     tell apart is said beside it: the same share for the best mirror image, channel order and sign, where that is larger. Where
     no model is attacked there is no true A, and the images that the key gives are measured as images are.
     """
-    patch = target.patch_size
+    patch, size = target.patch_size, truth.images.shape[1] * target.patch_size**2
+    if not (isinstance(recovery.matrix, Tensor) and recovery.matrix.shape == (size, size)):
+        raise AuditError("RecoveredKey", f"a matrix ({size}, {size})", _kind_of(recovery.matrix), "return such a tensor")
     images = invert(recovery.matrix, truth.ciphertexts, patch).clamp(0, 1)
     if truth.model is None:
         return _of_images(images, truth, target)
@@ -131,6 +134,8 @@ def _accuracies_of(keys: Iterable[SecretKey], truth: Truth) -> list[float]:
 def _of_images(images: Tensor, truth: Truth, target: Target, *, classified: bool = True) -> Measurement:
     """Measure images (N, C, H, W) in [0, 1]: how like the plain ones they are, and what the plain model reads in them."""
     plain = unit(truth.images)
+    if not bool(torch.isfinite(images).all()):
+        raise AuditError("recovery", "finite images in [0, 1]", "numbers that are not finite", "return such images")
     as_handed_in, (after, right) = likeness(images, plain), seen(images, plain, target.patch_size)
     share = accuracy(target.classify_plain, images, truth.labels) if classified and truth.labels is not None else None
     pictures = {
@@ -179,13 +184,21 @@ def _order(recovery: RecoveredOrder, truth: Truth, target: Target) -> Measuremen
 @measure.register
 def _images(recovery: RecoveredImages, truth: Truth, target: Target) -> Measurement:
     """`recovered` is the mean SSIM, or for thumbnails the mean squared correlation with the plain blocks' mean brightness."""
-    images = recovery.reconstruct(_met(recovery, truth)).float().clamp(0, 1)
+    images = recovery.reconstruct(_met(recovery, truth).clone())
+    patch, (count, channels, height, width) = target.patch_size, truth.images.shape
+    shape = (count, 1, height // patch, width // patch) if recovery.thumbnail else (count, channels, height, width)
+    if not (isinstance(images, Tensor) and images.shape == shape):
+        raise AuditError("RecoveredImages", f"a tensor {shape}", _kind_of(images), "return as many images as were given")
+    images = images.detach().float().clamp(0, 1)
     if not recovery.thumbnail:
         return _of_images(images, truth, target)
-    patch = target.patch_size
     measured = _of_images(_enlarged(images, patch, truth.images.shape[1]), truth, target)
     measured.pictures.update(_portrait(recovery, truth))
     return replace(measured, recovered=_thumbnail_likeness(images, truth.images, patch), is_likeness=False)
+
+
+def _kind_of(thing: object) -> str:
+    return f"a tensor {tuple(thing.shape)}" if isinstance(thing, Tensor) else type(thing).__name__
 
 
 def _met(recovery: RecoveredImages, truth: Truth) -> Tensor:

@@ -105,16 +105,19 @@ def _tell(bar: Any, work: float, share: float) -> None:
     bar.update(work * share)
 
 
-def chosen_attacks(attacks: Iterable[str | Attack] | None, budget: str) -> list[Attack]:
+def chosen_attacks(attacks: Iterable[str | Attack] | None, budget: str, seed: int) -> list[Attack]:
     """Return attacks by their names, each name once; one with parameters takes the place of an earlier one of its name.
 
     Args:
         attacks: Names in `ATTACKS`, or attacks with parameters of one's own; None takes all of `ATTACKS`.
         budget: One of `BUDGETS`.
+        seed: A whole number from 0.
 
     Raises:
-        AuditError: Unknown attack or budget.
+        AuditError: Unknown attack or budget, or a seed that is none.
     """
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+        raise AuditError("seed", "a whole number from 0", repr(seed)[:100], "give such a number")
     if budget not in BUDGETS:
         raise AuditError("budget", f"one of {', '.join(BUDGETS)}", repr(budget), "choose one of these")
     wanted = list(ATTACKS) if attacks is None else list(attacks)

@@ -70,7 +70,7 @@ def run(
         KeyMismatchError: It is encrypted with another key.
         DataError: No images, too few, or labels that the model does not have.
     """
-    chosen = chosen_attacks(attacks, budget)
+    chosen = chosen_attacks(attacks, budget, seed)
     if isinstance(model, nn.Module):
         label, public_weights = type(model).__name__, provenance_of(getattr(model, "pretrained_cfg", None) or {}).public
     else:

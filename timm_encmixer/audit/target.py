@@ -166,7 +166,7 @@ class Target(ABC):
                 is added to the owner's stem, in standard deviations of its weights; `epochs` is how long the owner fine-tunes.
             assumed: As `scheme_for`.
         """
-        return Held(self.scheme_for(assumed), setting, {name: self.give(name, setting) for name in material})
+        return Held(self.scheme_for(assumed), setting, {name: _copied(self.give(name, setting)) for name in material})
 
     def give(self, name: str, setting: Mapping[str, float]) -> Any:
         """Return one kind of material, None where there is none: what the method `_give_NAME` makes, else the field NAME."""
@@ -200,3 +200,10 @@ class Target(ABC):
     def _give_labelled(self, setting: Mapping[str, float]) -> tuple[Tensor, Tensor] | None:
         count = self._count("labelled", setting)
         return None if self.labels is None else (self.images[:count], self.labels[:count])
+
+
+def _copied(material: Any) -> Any:
+    """Return tensors as copies: an attack that changes what it holds must not change it for others."""
+    if isinstance(material, tuple):
+        return tuple(map(_copied, material))
+    return material.clone() if isinstance(material, Tensor) else material

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import sys
@@ -104,7 +105,7 @@ _OF_MODELS = ("key", "base", "cipher")  # options that say nothing where a ciphe
     metavar="MODULE:NAME",
     help="Attack this Python function of uint8 images (N, H, W, C) instead of a model; --model then reads what is recovered.",
 )
-@click.option("--block", type=click.IntRange(min=1), metavar="PX", help="With --cipher-from: side of the cipher's blocks.")
+@click.option("--block", type=click.IntRange(2, 32), metavar="PX", help="With --cipher-from: side of the cipher's blocks.")
 @click.option("--keyed", is_flag=True, help="With --cipher-from: the function takes a key (32 bytes) and returns the cipher.")
 @click.option("--decrypt-from", metavar="MODULE:NAME", help="With --cipher-from: its inverse, to say how exact it is.")
 @force_option
@@ -158,7 +159,8 @@ def audit_command(
     from timm_encmixer.audit.report import above, refuse_target, report_table
 
     refuse_target(out, overwrite=force)
-    result = attack(**common)
+    with contextlib.redirect_stdout(sys.stderr):  # a user's cipher may print
+        result = attack(**common)
     result.save(out, overwrite=force)
     report(
         {"out": str(out), **result.to_dict()}, as_json, lambda: f"{report_table(result)}\nThe report is {out / 'audit.html'}"
@@ -231,8 +233,11 @@ def _function(spec: str, where: str) -> Callable[[Any], Any]:
     if here not in sys.path:
         sys.path.insert(0, here)
     try:
-        found = getattr(importlib.import_module(module), name)
-    except Exception as error:  # the module is the user's
+        with contextlib.redirect_stdout(sys.stderr):
+            found = getattr(importlib.import_module(module), name)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # the module is the user's, and may call sys.exit
         raise AuditError(
             where, expected, f"{spec}: {type(error).__name__}: {error}"[:300], "correct the name or the module"
         ) from error
