@@ -31,12 +31,10 @@ SETTINGS = {  # columns by setting: name in docs/figures and heading
     "frozen": "private, frozen stem",
     "scrambled": "private ViT, scrambled blocks",
     "etc": "private, etc, blocks of 8 px",
-    "etc-scrambled": "private ViT, etc, scrambled",
 }
 CIPHERS = {
     "scrambled": "shuffle+negpos+scramble",
     "etc": "etc",
-    "etc-scrambled": "etc+scramble",
 }  # of settings, where it is not the default
 COLUMNS = {"cipher": {cipher: cipher for cipher in te.CIPHERS}, "setting": SETTINGS}
 COLOURS = {"broken": "#f4b8b2", "partly broken": "#fbe3ac", "holds": "#bfe3ba", "not run": "#ececec"}

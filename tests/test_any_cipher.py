@@ -7,9 +7,10 @@ import textwrap
 
 import numpy as np
 import pytest
+import torch
 
 import timm_encmixer as te
-from timm_encmixer.audit import ATTACKS, run_cipher
+from timm_encmixer.audit import ATTACKS, Attack, RecoveredImages, RecoveredKey, run_cipher
 from timm_encmixer.audit.attack import BROKEN, HOLDS, NOT_RUN, PARTLY
 from timm_encmixer.bundled import bundled_images
 from timm_encmixer.errors import AuditError, DataError
@@ -185,6 +186,97 @@ def test_a_function_that_returns_no_images(function, got):
         attacked(function, ["thumbnail"])
 
 
+@pytest.mark.parametrize(
+    "change",
+    [lambda x: x, lambda x: x / 255, lambda x: x / 127.5 - 1, lambda x: x / 255 + 10, lambda x: x * 1e-3, lambda x: x * 40],
+    ids=["bytes", "unit", "signed", "shifted", "small", "large"],
+)
+@pytest.mark.parametrize("dtype", ["<f4", ">f4", "f8"])
+def test_floats_may_have_any_range(change, dtype):
+    attacks = [ATTACKS["known_plaintext"](points=(64,)), "chosen_plaintext"]
+    report = attacked(lambda images: change(images.astype(np.float64)).astype(dtype), attacks)
+    assert {result.verdict for result in report.results.values()} == {BROKEN}
+
+
+class Spoiling(Attack):
+    """Changes what it holds, and what it is measured on."""
+
+    name = "spoiling"
+    attacker = "a bad neighbour"
+    material = ("ciphertexts", "image_pairs")
+    source = "this test"
+    findings = {BROKEN: "", PARTLY: "", HOLDS: ""}  # noqa: RUF012
+    advice = ""
+
+    def attack(self, held, effort):
+        held.ciphertexts.zero_()
+        held.image_pairs[0].zero_()
+        return RecoveredImages(lambda seen: seen.zero_() + 0.5)
+
+
+def test_an_attack_changes_nothing_for_others():
+    report = attacked(lambda images: 255 - images, [Spoiling(), *KNOWN])
+    assert report.results["spoiling"].verdict == HOLDS
+    assert {report.results[attack.name].verdict for attack in KNOWN} == {BROKEN}
+
+
+class Wrong(Spoiling):
+    name = "wrong"
+
+    def attack(self, held, effort):
+        return self.handed_in
+
+
+@pytest.mark.parametrize(
+    "handed_in",
+    [
+        RecoveredImages(lambda seen: None),
+        RecoveredImages(lambda seen: seen[:-1]),
+        RecoveredImages(lambda seen: seen / 0),
+        RecoveredKey(torch.eye(3)),
+        RecoveredKey(np.eye(48)),
+    ],
+    ids=["None", "fewer", "infinite", "small", "numpy"],
+)
+def test_what_an_attack_cannot_hand_in(handed_in):
+    Wrong.handed_in = handed_in
+    with pytest.raises(AuditError, match=r"Recovered|recovery"):
+        attacked(lambda images: images, [Wrong()])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"block": np.int64(4)}, "block"),
+        ({"block": 4.0}, "block"),
+        ({"seed": -1}, "seed"),
+        ({"seed": True}, "seed"),
+        ({"size": 32}, "size"),
+        ({"keyed": True}, "keyed"),
+        ({"images": np.zeros((0, 8, 8, 3), np.uint8)}, "images"),
+    ],
+)
+def test_arguments_that_no_audit_can_have(options, message):
+    with pytest.raises(AuditError, match=message):
+        attacked(noise, ["thumbnail"], **options)
+
+
+def test_ciphertexts_of_changing_shapes_and_an_exit():
+    sizes = iter((8, 4))
+
+    def changing(images):
+        return images[:, :: 32 // next(sizes)]
+
+    with pytest.raises(AuditError, match="ciphertexts of one shape"):
+        attacked(changing, ["inverse_network"])
+
+    def leave(images):
+        raise SystemExit(0)
+
+    with pytest.raises(AuditError, match="SystemExit"):
+        attacked(leave, ["thumbnail"])
+
+
 def test_an_encrypted_model_reads_no_plain_images(plain_model, key):
     with pytest.raises(AuditError, match="plain_model: expected a plain model"):
         attacked(noise, ["thumbnail"], plain_model=te.encrypt_model(plain_model, key))
@@ -210,6 +302,7 @@ def test_from_the_command_line(encmixer, tmp_path):
                 return lambda images: images ^ key[0]
 
             number = 3
+            print("printed by the module")
             """
         )
     )
@@ -233,12 +326,14 @@ def test_from_the_command_line(encmixer, tmp_path):
         (("--cipher-from", "mine", "--block", "4"), "expected MODULE:NAME"),
         (("--cipher-from", "mine:number", "--block", "4"), "mine:number, a int"),
         (("--cipher-from", "mine:number"), "--cipher-from needs --block"),
+        (("--cipher-from", "leaving:encrypt", "--block", "4"), "SystemExit"),
         (("--block", "4"), "--block is for a cipher without a model"),
         (("--cipher-from", "mine:number", "--block", "4", "--cipher", "shuffle"), "--cipher is for models"),
     ],
 )
 def test_mistakes_on_the_command_line(encmixer, tmp_path, arguments, message):
     (tmp_path / "mine.py").write_text("number = 3\n")
+    (tmp_path / "leaving.py").write_text("raise SystemExit(0)\n")
     done = encmixer("audit", *arguments)
     assert done.returncode == 2
     assert message in done.stderr

@@ -20,7 +20,7 @@ from timm_encmixer.errors import AuditError
 from timm_encmixer.scheme import Preprocessing, Scheme
 
 Array = NDArray[Any]
-_NARROW, _BEYOND = 0.2, 0.8  # a range too narrow for pictures; how far floats of pictures may leave [0, 1]
+_NARROW, _BEYOND = 0.5, 0.8  # a range too narrow for pictures; how far floats of pictures may leave [0, 1]
 _BYTES_FROM = 16.0
 _SMALLEST = 1e-30
 _DECRYPTED = 24  # images that a cipher's own decryption is tried on

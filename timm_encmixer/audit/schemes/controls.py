@@ -21,7 +21,7 @@ class Identity(PublishedScheme):
     name: ClassVar[str] = "identity"
     title: ClassVar[str] = "No encryption"
     source: ClassVar[str] = "our own"
-    purpose: ClassVar[str] = _CONTROL + "what learning and attacks get at most."
+    purpose: ClassVar[str] = _CONTROL + "what learning gets at most, and attacks that look for a key."
     key_use: ClassVar[str] = "none"
 
     block: int = 1
