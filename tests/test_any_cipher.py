@@ -187,11 +187,17 @@ def test_a_function_that_returns_no_images(function, got):
 
 
 @pytest.mark.parametrize(
-    "change",
-    [lambda x: x, lambda x: x / 255, lambda x: x / 127.5 - 1, lambda x: x / 255 + 10, lambda x: x * 1e-3, lambda x: x * 40],
+    ("change", "dtype"),
+    [
+        (lambda x: x, "<f4"),
+        (lambda x: x / 255, ">f4"),
+        (lambda x: x / 127.5 - 1, "f8"),
+        (lambda x: x / 255 + 10, "f4"),
+        (lambda x: x * 1e-3, "f4"),
+        (lambda x: x * 40, "f2"),
+    ],
     ids=["bytes", "unit", "signed", "shifted", "small", "large"],
 )
-@pytest.mark.parametrize("dtype", ["<f4", ">f4", "f8"])
 def test_floats_may_have_any_range(change, dtype):
     attacks = [ATTACKS["known_plaintext"](points=(64,)), "chosen_plaintext"]
     report = attacked(lambda images: change(images.astype(np.float64)).astype(dtype), attacks)
