@@ -14,6 +14,7 @@ from timm_encmixer.audit.attack import BROKEN, HOLDS
 
 DOCUMENT = ROOT / "docs" / "benchmark.md"
 CHEAP = ("known_tables", "chosen_plaintext", "thumbnail", "feature_reconstruction")
+UNTRAINED = ("aes_ctr", "noise")  # a network would learn nothing
 AGAIN = ("le", "pixelwise_per_image", "shf", "aes_ctr", "encmixer_shuffle_negpos")
 
 
@@ -49,7 +50,7 @@ def test_the_files_are_of_one_setting(script, reports):
         assert report["settings"]["scheme"] == repr(script.make_scheme(name))
         assert (report["settings"]["budget"], report["settings"]["seeds"]) == ("quick", [0])
         assert set(report["attacks"]) <= set(ATTACKS)
-        assert {"right key", "wrong key"} <= set(report["accuracy"])
+        assert name in UNTRAINED or {"right key", "wrong key"} <= set(report["accuracy"])
 
 
 def test_what_everybody_reads_and_what_nobody_reads(reports):
@@ -59,7 +60,6 @@ def test_what_everybody_reads_and_what_nobody_reads(reports):
     for name in ("aes_ctr", "noise"):
         run = {result["verdict"] for result in reports[name]["attacks"].values() if result["reason"] is None}
         assert run == {HOLDS}, name
-        assert reports[name]["accuracy"]["right key"] < 0.15
 
 
 def test_the_encrypted_model_has_the_plain_models_accuracy(reports):
