@@ -82,7 +82,7 @@ _OF_MODELS = ("key", "base", "cipher")  # options that say nothing where a ciphe
 @click.option(
     "--out", type=PATH, callback=free_target, default=Path("encmixer-audit"), show_default=True, help="Folder for the report."
 )
-@click.option("--budget", type=Choice(["quick", "full"]), default="quick", show_default=True, help="Two minutes, or an hour.")
+@click.option("--budget", type=Choice(["quick", "full"]), default="quick", show_default=True, help="Minutes, or an hour.")
 @click.option(
     "--only",
     multiple=True,

@@ -12,7 +12,7 @@ from torch import Tensor
 from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack
 from timm_encmixer.audit.effort import Curve, Effort, budgeted
 from timm_encmixer.audit.material import Held
-from timm_encmixer.audit.methods.inversion import block_order, reordered, train_inverse
+from timm_encmixer.audit.methods.inversion import block_order, reordered, side_of_block, train_inverse
 from timm_encmixer.audit.recovery import RecoveredImages
 
 _LEAST_FOR_ORDER = 8  # pairs from which the variances of blocks tell their order
@@ -54,8 +54,8 @@ class InverseNetwork(Attack):
         """Train on random images of the pairs."""
         plain, encrypted = held.image_pairs
         patch, generator = held.scheme.patch_size, effort.generator
-        side = patch * encrypted.shape[-1] // plain.shape[-1]
-        order = block_order(plain, encrypted, patch) if self.local and side and len(plain) >= _LEAST_FOR_ORDER else None
+        side = side_of_block(plain, encrypted, patch)
+        order = block_order(plain, encrypted, patch) if self.local and len(plain) >= _LEAST_FOR_ORDER else None
         met = encrypted.float() if order is None else reordered(encrypted.float(), order, side)
 
         def pairs(step: int) -> tuple[Tensor, Tensor]:

@@ -66,7 +66,9 @@ def block_order(plain: Tensor, encrypted: Tensor, patch: int) -> Tensor | None:
         encrypted: Shape (n, c, h, w), of as many blocks.
         patch: Side of a block of the plain image in px.
     """
-    one, other = (_variances(images, side) for images, side in ((plain, patch), (encrypted, _side(plain, encrypted, patch))))
+    one, other = (
+        _variances(images, side) for images, side in ((plain, patch), (encrypted, side_of_block(plain, encrypted, patch)))
+    )
     likeness = one.T @ other
     order = torch.from_numpy(linear_sum_assignment(likeness.numpy(), maximize=True)[1])
     moved = not torch.equal(order, torch.arange(len(order)))
@@ -88,12 +90,13 @@ def _variances(images: Tensor, side: int) -> Tensor:
     return standard
 
 
-def _side(plain: Tensor, encrypted: Tensor, patch: int) -> int:
+def side_of_block(plain: Tensor, encrypted: Tensor, patch: int) -> int:
+    """Return the side of a ciphertext block in px, at least 1; arguments are those of `block_order`."""
     return max(1, patch * encrypted.shape[-1] // plain.shape[-1])
 
 
 def _network(plain: Tensor, encrypted: Tensor, patch: int, *, local: bool) -> nn.Sequential:
-    side, channels, size = _side(plain, encrypted, patch), encrypted.shape[1], plain.shape[1] * patch**2
+    side, channels, size = side_of_block(plain, encrypted, patch), encrypted.shape[1], plain.shape[1] * patch**2
     ways: list[nn.Module] = [nn.Conv2d(channels, size, side, stride=side), _Blocks(channels, size, side)]
     if local:
         ways.append(_Local(channels, size, side, encrypted.shape[-2] // side, encrypted.shape[-1] // side))
