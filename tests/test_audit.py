@@ -26,6 +26,8 @@ from PIL import Image
 import timm_encmixer as te
 from timm_encmixer.audit import ATTACKS, run
 from timm_encmixer.audit.attack import BROKEN, HOLDS, NOT_RUN, PARTLY, Attack
+from timm_encmixer.audit.attacks import weights_only
+from timm_encmixer.audit.attacks.weights_only import Candidate
 from timm_encmixer.audit.effort import Effort
 from timm_encmixer.audit.material import MATERIAL
 from timm_encmixer.audit.measures import UP_TO_SYMMETRIES, measure
@@ -308,6 +310,23 @@ def test_the_weights_alone_give_order_and_signs_up_to_mirrors_and_channels(targe
     truth = target.truth().model.matrix
     assert any(torch.equal(variant, truth) for variant in offered)
     assert settled
+
+
+def test_between_the_last_keys_the_gap_decides_and_not_how_sure_the_model_is(targets, monkeypatch):
+    """As for a small model of 128 channels, which was surest of its answers under another key than its own."""
+    target, attack = targets(DEFAULT), ATTACKS["weights_only"]()
+    right, other = torch.eye(48), -torch.eye(48)
+    judged = {1.0: (0.077, -0.79), -1.0: (0.119, -0.74)}
+    monkeypatch.setattr(weights_only, "_judge", lambda held, matrix, photos: Candidate(matrix, *judged[float(matrix[0, 0])]))
+    found = weights_only.surest(target.hold(attack.material, {}), [other, right], QUICK)
+    assert torch.equal(found.matrix, right)
+
+
+def test_a_key_of_the_cipher_goes_before_a_matrix_that_only_fits_the_photos_better():
+    key, turn = Candidate(torch.eye(2), 0.2, -0.5), Candidate(-torch.eye(2), 0.12, -0.4)
+    assert weights_only._likeliest([key], [turn]) is key
+    assert weights_only._likeliest([dataclasses.replace(key, gap=0.6)], [turn]) is turn
+    assert weights_only._likeliest([], [turn]) is turn
 
 
 def test_a_stem_that_photos_did_not_shape_gives_nothing():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -23,7 +24,8 @@ from timm_encmixer.audit.pipeline import classify, stem_rows
 from timm_encmixer.audit.recovery import RecoveredKey
 
 POWERS = (0.35, 0.5)
-ENOUGH = 0.03  # gap of BatchNorm statistics at which photos are as likely as under the right key
+ENOUGH = 0.15  # gap of BatchNorm statistics (`Candidate`) at which a search ends; a random key has ten times that
+FREEDOM = 0.1  # by which the gap of any orthogonal matrix is smaller than that of a key, as it has more to fit the photos with
 SMOOTH = (2.0, 0.0)  # what the smoothness of filters counts for; a stem that nobody trained has none
 RATE = 7.5  # of the gradient, in radians a step, divided by the size of a block
 COARSE = (4, 5, 6, 8)  # directions of largest variance, which the gradient finds first
@@ -38,8 +40,9 @@ class WeightsOnly(Attack):
 
     Filters that were trained on photos are smooth, so their correlations between positions resemble a power of the
     covariance of photo blocks, with the mean brightness held back. A tabu search matches the two. What that leaves open
-    (mirrors, channel orders, signs) is decided by the model: it is surest of its answers under the right key. Where photos stay
-    unlikely to it, the gradient of their likelihood leads to an orthogonal matrix, and this to a new start of the search.
+    (mirrors, channel orders, signs) is decided by the model: under the right key photos lead to the statistics that its BatchNorm
+    layers keep from training, and to sure answers. Where photos stay unlikely to it, the gradient of their likelihood leads to an
+    orthogonal matrix, and this to a new start of the search.
 
     Args:
         points: As for every attack.
@@ -64,22 +67,23 @@ class WeightsOnly(Attack):
 
     def attack(self, held: Held, effort: Effort) -> RecoveredKey:
         """Match, let the model choose, and where photos stay unlikely to it, climb."""
-        variants: list[Tensor] = []
+        keys: list[Candidate] = []  # of the cipher
+        turns: list[Candidate] = []  # any orthogonal matrices
         if "orthogonal" not in held.scheme.parts:
             matched, settled = self._matched(held, effort)
-            variants.append(surest(held, matched, effort))
-            if settled:
-                return RecoveredKey(variants[0])
+            keys.append(surest(held, matched, effort))
+            if settled or keys[0].gap <= ENOUGH:
+                return RecoveredKey(keys[0].matrix)
         generator = effort.generator
         turned = torch.empty(0)
         for smooth, inverted in itertools.product(SMOOTH, (False, True)):
             turned = -turned if inverted else random_orthogonal(held.scheme.block_size, generator)
             turned = self._climbed(held, effort, turned, smooth, generator)
-            variants += [turned, *_near(held, effort, turned)]
-            found = max(variants, key=lambda matrix: (-_gap(held, matrix), _likeness(held, matrix, held.photos)))
-            if _gap(held, found) <= ENOUGH:
+            turns.append(_judge(held, turned, held.photos))
+            keys += [_judge(held, matrix, held.photos) for matrix in _near(held, effort, turned)]
+            if min(candidate.gap for candidate in (*keys, *turns)) <= ENOUGH:
                 break
-        return RecoveredKey(found)
+        return RecoveredKey(_likeliest(keys, turns).matrix)
 
     def _matched(self, held: Held, effort: Effort) -> tuple[list[Tensor], bool]:
         """Return keys by second-order statistics, with all that these leave open; and whether all searches found the same."""
@@ -174,32 +178,53 @@ def smooth_filters(covariance: Tensor, power: float) -> Tensor:
     return prior
 
 
-def surest(held: Held, variants: Sequence[Tensor], effort: Effort) -> Tensor:
-    """Return the key under which public photos look to the model most like what it was trained on; in three rounds."""
-    remaining = list(variants)
-    for photos, keep, share in ((12, 96, 0.45), (48, 12, 0.45), (96, 1, 0.1)):
-        shown = held.photos[:: max(1, len(held.photos) // photos)]
-        tried = effort.track(remaining, share=_MATCHING * (1 - _SEARCH) * share)
-        likeness = [_likeness(held, matrix, shown) for matrix in tried]
-        order = sorted(range(len(remaining)), key=lambda index: -likeness[index])
-        remaining = [remaining[index] for index in order[:keep]]
-    return remaining[0]
+@dataclass(frozen=True)
+class Candidate:
+    """A matrix, and how likely public photos are under it.
 
-
-def _likeness(held: Held, matrix: Tensor, photos: Tensor) -> float:
-    """Return how near the inputs of BatchNorm layers are to the statistics that these keep from training.
-
-    The first half of them counts, which sees texture; the rest sees what photos are of. How sure the model is of its answers
-    is added; without such layers it is all there is.
+    Args:
+        matrix: Shape (D, D).
+        gap: How far the inputs of BatchNorm layers are from the statistics that these keep from training, 0 at best; infinite
+            where there are no such layers. The first half of them counts, which sees texture; the rest sees what photos are of.
+        sureness: Of the model's answers; 0 at best.
     """
+
+    matrix: Tensor
+    gap: float
+    sureness: float
+
+    @property
+    def likeness(self) -> float:
+        return self.sureness - self.gap if math.isfinite(self.gap) else self.sureness
+
+
+def _judge(held: Held, matrix: Tensor, photos: Tensor) -> Candidate:
     with gaps(held.encrypted_model, share=0.5) as found:
         logits = classify(held.encrypted_model, apply(matrix, photos, held.scheme.patch_size))
-    sureness = float(logits.log_softmax(dim=1).amax(dim=1).mean())
-    return sureness - float(torch.stack(found).mean()) if found else sureness
+    gap = float(torch.stack(found).mean()) if found else math.inf
+    return Candidate(matrix, gap, float(logits.log_softmax(dim=1).amax(dim=1).mean()))
 
 
-def _gap(held: Held, matrix: Tensor) -> float:
-    """Return how unlikely public photos are under a key, 0 at best; infinite where no BatchNorm layer tells."""
-    with gaps(held.encrypted_model, share=0.5) as found:
-        classify(held.encrypted_model, apply(matrix, held.photos, held.scheme.patch_size))
-    return float(torch.stack(found).mean()) if found else float("inf")
+def surest(held: Held, variants: Sequence[Tensor], effort: Effort) -> Candidate:
+    """Return the key under which public photos look to the model most like what it was trained on; in three rounds.
+
+    Few photos tell most keys apart by gap and sureness together. Between the last few the gap of all photos decides.
+    """
+    remaining = list(variants)
+    for photos, keep, share in ((12, 96, 0.45), (48, 12, 0.45)):
+        tried = effort.track(remaining, share=_MATCHING * (1 - _SEARCH) * share)
+        judged = [_judge(held, matrix, held.photos[:: max(1, len(held.photos) // photos)]) for matrix in tried]
+        remaining = [candidate.matrix for candidate in sorted(judged, key=lambda candidate: -candidate.likeness)[:keep]]
+    tried = effort.track(remaining, share=_MATCHING * (1 - _SEARCH) * 0.1)
+    return _by_gap([_judge(held, matrix, held.photos) for matrix in tried])
+
+
+def _by_gap(candidates: Sequence[Candidate]) -> Candidate:
+    return min(candidates, key=lambda candidate: (candidate.gap, -candidate.sureness))
+
+
+def _likeliest(keys: Sequence[Candidate], turns: Sequence[Candidate]) -> Candidate:
+    """Return the best key of the cipher, unless an orthogonal matrix is better by more than its freedom explains."""
+    turn = _by_gap(turns)
+    key = _by_gap(keys) if keys else turn
+    return key if key.gap <= turn.gap + FREEDOM else turn

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from timm_encmixer.audit.methods.block_map import unit
 from timm_encmixer.ciphers.blocks import join, split
 
-_BATCH = 96  # photos a step
+_BATCH = 48  # photos a step
 _SURENESS = 0.1  # what the model's answers count for beside statistics
 _VARIETY = 0.5  # answers should be sure, and not all the same
 _DECAYS = 0.9, 0.99  # of Adam
