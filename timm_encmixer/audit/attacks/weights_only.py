@@ -40,9 +40,9 @@ class WeightsOnly(Attack):
 
     Filters that were trained on photos are smooth, so their correlations between positions resemble a power of the
     covariance of photo blocks, with the mean brightness held back. A tabu search matches the two. What that leaves open
-    (mirrors, channel orders, signs) is decided by the model: under the right key photos lead to the statistics that its BatchNorm
-    layers keep from training, and to sure answers. Where photos stay unlikely to it, the gradient of their likelihood leads to an
-    orthogonal matrix, and this to a new start of the search.
+    (mirrors, channel orders, signs) is decided by the model: under the right key photos lead to the statistics that its
+    BatchNorm layers keep from training, and to sure answers. Where photos stay unlikely to it, the gradient of their likelihood
+    leads to an orthogonal matrix, and this to a new start of the search.
 
     Args:
         points: As for every attack.
@@ -195,6 +195,7 @@ class Candidate:
 
     @property
     def likeness(self) -> float:
+        """Sureness less the gap."""
         return self.sureness - self.gap if math.isfinite(self.gap) else self.sureness
 
 
