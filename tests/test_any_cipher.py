@@ -12,6 +12,7 @@ import torch
 import timm_encmixer as te
 from timm_encmixer.audit import ATTACKS, Attack, RecoveredImages, RecoveredKey, run_cipher
 from timm_encmixer.audit.attack import BROKEN, HOLDS, NOT_RUN, PARTLY
+from timm_encmixer.audit.effort import Curve
 from timm_encmixer.bundled import bundled_images
 from timm_encmixer.errors import AuditError, DataError
 from timm_encmixer.images.labelled import UNLABELLED, MemoryImages
@@ -283,6 +284,20 @@ def test_ciphertexts_of_changing_shapes_and_an_exit():
         attacked(leave, ["thumbnail"])
 
 
+@pytest.mark.parametrize("points", [(), ("one",), (-1,), 5])
+def test_a_curve_has_points(points):
+    with pytest.raises(AuditError, match="Curve of ciphertexts: full: expected a tuple of numbers"):
+        Curve("ciphertexts", "ciphertexts", (1, 2), points)
+
+
+def test_a_curve_is_a_curve():
+    class Bent(Spoiling):
+        curve = (1, 2)
+
+    with pytest.raises(AuditError, match="Bent: curve: expected a Curve or None, got tuple"):
+        attacked(noise, [Bent()])
+
+
 def test_an_encrypted_model_reads_no_plain_images(plain_model, key):
     with pytest.raises(AuditError, match="plain_model: expected a plain model"):
         attacked(noise, ["thumbnail"], plain_model=te.encrypt_model(plain_model, key))
@@ -307,13 +322,15 @@ def test_from_the_command_line(encmixer, tmp_path):
             def keyed(key):
                 return lambda images: images ^ key[0]
 
-            number = 3
+            class Mine:
+                inverted = staticmethod(encrypt)
+
             print("printed by the module")
             """
         )
     )
     common = ["audit", "--only", "known_plaintext", "--only", "own_keys_network", "--block", "4"]
-    done = encmixer(*common, "--cipher-from", "mine:encrypt", "--decrypt-from", "mine:encrypt", "--json")
+    done = encmixer(*common, "--cipher-from", "mine:encrypt", "--decrypt-from", "mine:Mine.inverted", "--json")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert (report["cipher"], report["model"], report["decrypted_psnr_db"]) == ("mine:encrypt", "", 100)

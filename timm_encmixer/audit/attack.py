@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -12,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from timm_encmixer.audit.effort import Budgeted, Curve, Effort
+from timm_encmixer.audit.effort import Budgeted, Curve, Effort, are_numbers
 from timm_encmixer.audit.material import MATERIAL, Held
 from timm_encmixer.audit.measures import Measurement, measure
 from timm_encmixer.audit.pipeline import accuracy
@@ -90,13 +89,16 @@ class Attack(ABC):
         """Refuse parameters that no run can have.
 
         Raises:
-            AuditError: Points that are no numbers, below 0 or, where they are amounts, below 1; or starts below 1.
+            AuditError: A curve that is none; points that are no numbers, below 0 or, where they are amounts, below 1; or
+                starts below 1.
         """
         for parameter in fields(self):  # None stands for the default, so that a caller can leave one open
             if getattr(self, parameter.name) is None and isinstance(parameter.default, Budgeted):
                 object.__setattr__(self, parameter.name, parameter.default)
+        if not isinstance(self.curve, (Curve, type(None))):
+            raise AuditError(f"{type(self).__name__}: curve", "a Curve or None", type(self.curve).__name__, "make a Curve")
         least = 1 if self.curve is not None and self.curve.amount else 0
-        if self.points is not None and not (_are_numbers(self.points, least) and self.points):
+        if self.points is not None and not (are_numbers(self.points, least) and self.points):
             expected = f"a tuple of numbers from {least}, such as ({least}, {least + 1})"
             raise AuditError(
                 f"{type(self).__name__}: points",
@@ -105,7 +107,7 @@ class Attack(ABC):
                 "give such a value",
             )
         starts = getattr(self, "starts", None)
-        if not (starts is None or isinstance(starts, Budgeted) or (isinstance(starts, int) and _are_numbers((starts,), 1))):
+        if not (starts is None or isinstance(starts, Budgeted) or (isinstance(starts, int) and are_numbers((starts,), 1))):
             raise AuditError(
                 f"{type(self).__name__}: starts",
                 "a whole number from 1",
@@ -222,13 +224,6 @@ class _Run:
         share = min(share, self._left)
         self._left -= share
         self._done(share)
-
-
-def _are_numbers(values: object, least: float) -> bool:
-    """Whether this is a tuple or list of finite numbers, none of them below a bound."""
-    return isinstance(values, (tuple, list)) and all(
-        isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value < math.inf for value in values
-    )
 
 
 def verdict_of(measured: Measurement, controls: Mapping[str, Likeness]) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
 import torch
+
+from timm_encmixer.errors import AuditError
 
 T = TypeVar("T")
 BUDGETS = ("quick", "full")
@@ -36,6 +39,9 @@ class Curve:
         quick: Values for the quick budget; those beyond what there is are replaced by all there is.
         full: Values for the full budget.
         amount: More of it helps the attacker, so the least that breaks the cipher is worth reporting.
+
+    Raises:
+        AuditError: No values, or ones that are no numbers.
     """
 
     setting: str
@@ -43,6 +49,21 @@ class Curve:
     quick: tuple[float, ...]
     full: tuple[float, ...]
     amount: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse a curve without points."""
+        for budget in BUDGETS:
+            values = getattr(self, budget)
+            if not (values and are_numbers(values, 0)):
+                expected = "a tuple of numbers from 0, such as (1, 10)"
+                raise AuditError(f"Curve of {self.setting}: {budget}", expected, repr(values)[:100], "give such values")
+
+
+def are_numbers(values: object, least: float) -> bool:
+    """Whether this is a tuple or list of finite numbers, none of them below a bound."""
+    return isinstance(values, (tuple, list)) and all(
+        isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value < math.inf for value in values
+    )
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import operator
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -234,7 +235,7 @@ def _function(spec: str, where: str) -> Callable[[Any], Any]:
         sys.path.insert(0, here)
     try:
         with contextlib.redirect_stdout(sys.stderr):
-            found = getattr(importlib.import_module(module), name)
+            found = operator.attrgetter(name)(importlib.import_module(module))
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # the module is the user's, and may call sys.exit

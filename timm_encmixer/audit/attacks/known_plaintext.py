@@ -23,7 +23,7 @@ class KnownPlaintext(Attack):
     source = "our own"
     curve = Curve("known_blocks", "known blocks", (4, 8, 16, 32, 64, 128, 256), (4, 8, 16, 32, 64, 128, 256, 1024, 4096))
     findings: ClassVar[Mapping[str, str]] = {
-        BROKEN: "Has the key from a few blocks, which is a small piece of one image.",
+        BROKEN: "Has the key, or a map that decrypts like it, from a few blocks: a small piece of one image.",
         PARTLY: "Gets part of the key.",
         HOLDS: "Does not get the key from this many blocks.",
     }

@@ -81,7 +81,7 @@ class WeightsOnly(Attack):
             turned = self._climbed(held, effort, turned, smooth, generator)
             turns.append(_judge(held, turned, held.photos))
             keys += [_judge(held, matrix, held.photos) for matrix in _near(held, effort, turned)]
-            if min(candidate.gap for candidate in (*keys, *turns)) <= ENOUGH:
+            if min(candidate.gap for candidate in keys or turns) <= ENOUGH:
                 break
         return RecoveredKey(_likeliest(keys, turns).matrix)
 
