@@ -291,21 +291,21 @@ def test_weights_that_are_no_relatives_give_no_key(targets, plain_model, monkeyp
 
 def test_the_weights_alone_give_the_signs_of_negpos(targets):
     target = targets("negpos")
-    result = ATTACKS["weights_only"]()(target, target.truth(), QUICK)
+    result = ATTACKS["weights_only"](starts=8)(target, target.truth(), QUICK)
     assert result.verdict == BROKEN
     assert result.recovered == 1.0
 
 
 def test_the_weights_alone_give_the_order_of_shuffle(targets):
     target = targets("shuffle")
-    result = ATTACKS["weights_only"]()(target, target.truth(), QUICK)
+    result = ATTACKS["weights_only"](starts=8)(target, target.truth(), QUICK)
     assert result.verdict == BROKEN
     assert result.recovered == 1.0
 
 
 def test_the_weights_alone_give_order_and_signs_up_to_mirrors_and_channels(targets):
     """What the search finds; choosing among mirrors is another step, and does not always come out right."""
-    target, attack = targets(DEFAULT), ATTACKS["weights_only"]().within("quick")
+    target, attack = targets(DEFAULT), ATTACKS["weights_only"](starts=8).within("quick")
     offered, settled = attack._matched(target.hold(attack.material, {}), QUICK)
     truth = target.truth().model.matrix
     assert any(torch.equal(variant, truth) for variant in offered)
@@ -375,7 +375,7 @@ def test_the_gradient_finds_the_key_under_which_photos_are_likely(remembering, s
     found = []
     for _ in range(4):
         start = random_orthogonal(12, generator)
-        options = {"start": start, "pull": lambda matrix: torch.zeros(()), "steps": 80, "rate": 0.5, "generator": generator}
+        options = {"start": start, "pull": lambda matrix: torch.zeros(()), "steps": 120, "rate": 0.5, "generator": generator}
         matrix = climb(model, public, 2, **options)
         assert torch.allclose(matrix @ matrix.T, torch.eye(12, dtype=torch.float64))
         with torch.inference_mode(), gaps(model) as gap:

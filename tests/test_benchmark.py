@@ -15,7 +15,7 @@ from timm_encmixer.audit.attack import BROKEN, HOLDS
 DOCUMENT = ROOT / "docs" / "benchmark.md"
 CHEAP = ("known_tables", "chosen_plaintext", "thumbnail", "feature_reconstruction")
 UNTRAINED = ("aes_ctr", "noise")  # a network would learn nothing
-AGAIN = ("le", "pixelwise_per_image", "shf", "aes_ctr", "encmixer_shuffle_negpos")
+AGAIN = ("pixelwise_per_image", "shf", "aes_ctr", "encmixer_shuffle_negpos")
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,11 @@ def test_cheap_cells_come_out_again(script, reports, name):
     cost = script.costs(scheme)
     for size in ("bytes as PNG", "bytes as JPEG"):
         assert cost[size] == pytest.approx(written["costs"][size], rel=0.01)
-    report = run_cipher(scheme.encryption, keyed=True, block=4, attacks=CHEAP, progress=False)
+    kinds = [ATTACKS[attack] for attack in CHEAP]
+    attacks = [
+        kind() if kind.curve is None else kind(points=kind.curve.quick[-1:]) for kind in kinds
+    ]  # as far as the table shows
+    report = run_cipher(scheme.encryption, keyed=True, block=4, attacks=attacks, progress=False)
     for attack, result in report.results.items():
         before = written["attacks"][attack]
         assert result.verdict == before["verdict"], attack

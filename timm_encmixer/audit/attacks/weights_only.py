@@ -80,7 +80,8 @@ class WeightsOnly(Attack):
             turned = -turned if inverted else random_orthogonal(held.scheme.block_size, generator)
             turned = self._climbed(held, effort, turned, smooth, generator)
             turns.append(_judge(held, turned, held.photos))
-            keys += [_judge(held, matrix, held.photos) for matrix in _near(held, effort, turned)]
+            near = [_judge(held, matrix, held.photos) for matrix in _near(held, effort, turned)]
+            keys += [surest(held, _look_alikes(held, _by_gap(near).matrix), effort)] if near else []
             if min(candidate.gap for candidate in keys or turns) <= ENOUGH:
                 break
         return RecoveredKey(_likeliest(keys, turns).matrix)
@@ -101,8 +102,7 @@ class WeightsOnly(Attack):
                 track=functools.partial(effort.track, share=_MATCHING * _SEARCH / len(POWERS)),
             )
             found.append(signed_permutation(torch.from_numpy(order.order), torch.from_numpy(order.sign)))
-        global_signs = (1,) if held.scheme.cipher == "shuffle" else (1, -1)
-        variants = [sign * matrix @ turn for matrix in found for turn in symmetries(held.scheme) for sign in global_signs]
+        variants = [alike for matrix in found for alike in _look_alikes(held, matrix)]
         different = {(matrix + 0.0).numpy().tobytes(): matrix for matrix in variants}  # + 0.0: no negative zeros
         return list(different.values()), len(different) * len(found) == len(variants)
 
@@ -161,6 +161,12 @@ def _near(held: Held, effort: Effort, turned: Tensor) -> list[Tensor]:
         )
         found += [start, signed_permutation(torch.from_numpy(order.order), torch.from_numpy(order.sign))]
     return found
+
+
+def _look_alikes(held: Held, matrix: Tensor) -> list[Tensor]:
+    """Return a key with all those that second-order statistics hardly tell from it."""
+    signs = (1,) if held.scheme.cipher == "shuffle" else (1, -1)
+    return [sign * matrix @ turn for turn in symmetries(held.scheme) for sign in signs]
 
 
 def smooth_filters(covariance: Tensor, power: float) -> Tensor:
