@@ -145,10 +145,11 @@ def test_the_check_of_the_site_finds_what_it_looks_for(tmp_path):
 
 
 def test_every_example_says_at_its_start_what_it_needs():
-    for script in (ROOT / "examples").glob("*.py"):
+    for script in (script for pattern in ("*.py", "serving/*.py") for script in (ROOT / "examples").glob(pattern)):
         words = ast.get_docstring(ast.parse(script.read_text()))
-        assert re.search(r"\bneeds? (the extra|no extra|scikit-learn|timm only)", words, re.IGNORECASE), script
-        assert f"[{script.name}](../examples/{script.name})" in (ROOT / "docs" / "examples.md").read_text()
+        assert re.search(r"\bneeds? (the extra|no extra|scikit-learn|(litserve and )?timm only)", words, re.IGNORECASE), script
+        name = script.relative_to(ROOT / "examples")
+        assert f"[{name}](../examples/{name})" in (ROOT / "docs" / "examples.md").read_text()
 
 
 def test_the_example_trains_on_an_encrypted_data_set(encrypted_folder, key_file, photos, tmp_path):
