@@ -17,6 +17,7 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parent.parent
 PAGES = ("CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")
+FRONT = "<!-- site: front -->"  # mkdocs.yml says what stands there
 FENCE = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(\]\()([^)\s#]+)((?:#[^)\s]*)?\))")
 
@@ -28,7 +29,7 @@ def examples() -> list[Path]:
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add README, CONTRIBUTING and the like, and the examples to the pages."""
-    added = {"index.md": (ROOT / "README.md").read_text()}
+    added = {"index.md": (ROOT / "README.md").read_text().replace(FRONT, config.extra["front"])}
     added |= {f"repository/{name}": (ROOT / name).read_text() for name in PAGES}
     for script in examples():
         source = script.read_text()

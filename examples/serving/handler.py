@@ -1,4 +1,4 @@
-"""Inference Endpoints of the Hugging Face Hub: run an encrypted model on ciphertext. It belongs into the model's repository.
+"""Inference Endpoints of the Hugging Face Hub: run an encrypted model on ciphertext. It belongs in the model's repository.
 
 Needs timm only, which requirements.txt beside it names. docs/serving.md says how to send the three files to the repository.
 """
