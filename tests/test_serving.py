@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 import base64
+import contextlib
 import importlib
 import io
 import json
 import os
+import random
 import re
 import shlex
 import shutil
@@ -97,11 +99,19 @@ def post(url: str, content: bytes) -> Answer:
         return error.code, json.load(error)
 
 
+def free_port() -> int:
+    """Return a port below those that the system gives to connections, so that none gets it before the server does."""
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    for port in random.sample(range(first // 2, first), 100):
+        with contextlib.suppress(OSError), socket.socket() as free:
+            free.bind(("127.0.0.1", port))
+            return port
+    raise OSError("no free port")
+
+
 def serving(script: str, model: Path, folder: Path) -> Iterator[Recipe]:
     """Run a recipe's server on a free port until the test is done."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     with (folder / "log").open("wb") as log:
         words = [str(RECIPES / script), str(model), "--port", str(port)]
         server = processes.start(words, env={**os.environ, "HF_HUB_OFFLINE": "1"}, cwd=folder, err=log.fileno())
