@@ -155,6 +155,7 @@ def test_what_the_page_pushes_beside_the_model_makes_an_endpoints_repository(fol
     KEY.save(owner.cwd / "owner.key")
     owner.run(*shlex.split(push)[1:], "--license", "mit", check=True)
     owner.python(send)
+    owner.run(*shlex.split(push)[1:], "--license", "apache-2.0", check=True)  # a later push, which keeps them
     (tmp_path / "golden.png").write_bytes(golden)
     code = f"""
 import base64, json, sys
