@@ -17,19 +17,25 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parent.parent
 PAGES = ("CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")
+FRONT = "<!-- site: front -->"  # mkdocs.yml says what stands there
 FENCE = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(\]\()([^)\s#]+)((?:#[^)\s]*)?\))")
 
 
+def examples() -> list[Path]:
+    """Return the scripts that have pages."""
+    return sorted(script for pattern in ("*.py", "serving/*.py") for script in (ROOT / "examples").glob(pattern))
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add README, CONTRIBUTING and the like, and the examples to the pages."""
-    added = {"index.md": (ROOT / "README.md").read_text()}
+    added = {"index.md": (ROOT / "README.md").read_text().replace(FRONT, config.extra["front"])}
     added |= {f"repository/{name}": (ROOT / name).read_text() for name in PAGES}
-    for script in sorted((ROOT / "examples").glob("*.py")):
+    for script in examples():
         source = script.read_text()
         words = ast.get_docstring(ast.parse(source))
         code = source[source.index('"""', 3) + 3 :].lstrip()
-        added[f"examples/{script.stem}.md"] = f"# {script.name}\n\n{words}\n\n```python\n{code}```\n"
+        added[_on_site(str(script.relative_to(ROOT)))] = f"# {script.name}\n\n{words}\n\n```python\n{code}```\n"
     for path, text in added.items():
         files.append(File.generated(config, path, content=_with_links(text, path)))
     return files

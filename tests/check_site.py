@@ -3,7 +3,7 @@
 - The headings of a document are the headings of its page, and each fence is a block of code: no prose became code. A CommonMark
   reader, which GitHub's is, finds the same headings and fences.
 - Links, pictures and anchors of all pages lead somewhere.
-- A page loads nothing from the network.
+- No page, style or script loads anything from the network, so the site works offline, and opened from files.
 - The API pages document every public name of the package and of its folders.
 
     python tests/check_site.py [--out FOLDER]
@@ -27,6 +27,16 @@ from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).parent.parent
 FENCE = re.compile(r"^( *)```(.*)$")
+URL_OF_STYLE = re.compile(r"""(?:url\(|@import)\s*["']?([^"')\s]+)""")
+URL_OF_SCRIPT = re.compile(r"""["'`](https?://[^"'`]*)""")
+LOADING_LINKS = {"stylesheet", "icon", "preconnect", "dns-prefetch", "preload", "modulepreload", "prefetch", "manifest"}
+# The theme's script names these; it loads them where a page has the class or component. Every browser since 2020 has the last.
+OF_THE_THEME = {
+    "https://unpkg.com/mermaid": "mermaid",
+    "https://api.github.com/": "source",
+    "https://${e}/api/v4/projects/": "source",
+    "https://unpkg.com/resize-observer-polyfill": None,
+}
 
 
 class Page(HTMLParser):
@@ -37,11 +47,13 @@ class Page(HTMLParser):
         self.links: list[str] = []
         self.loaded: list[str] = []
         self.ids: set[str] = set()
+        self.parts: set[str] = set()  # classes, and components of the theme
         self.headings: list[str] = []
         self.fences = 0
         self._article = 0
         self._heading: list[str] | None = None
         self._hidden = 0
+        self._raw: str | None = None
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -50,10 +62,13 @@ class Page(HTMLParser):
             self.ids.add(values["id"])
         if tag == "a" and "href" in values:
             self.links.append(values["href"])
-        if tag in ("img", "script", "iframe") and "src" in values:
-            self.loaded.append(values["src"])
-        if tag == "link" and values.get("rel") in ("stylesheet", "icon", "preconnect"):
-            self.loaded.append(values.get("href", ""))
+        self.parts |= {*values.get("class", "").split(), values.get("data-md-component", "")}
+        self.loaded += [values[name] for name in ("src", "poster", "data") if name in values]
+        self.loaded += [part.split()[0] for part in values.get("srcset", "").split(",") if part.strip()]
+        self.loaded += URL_OF_STYLE.findall(values.get("style", ""))
+        if tag in ("use", "image") or (tag == "link" and LOADING_LINKS & set(values.get("rel", "").split())):
+            self.loaded += [values[name] for name in ("href", "xlink:href") if name in values]
+        self._raw = tag if tag in ("style", "script") else None
         if tag == "article":
             self._article += 1
         if self._article and re.fullmatch("h[1-6]", tag):
@@ -64,6 +79,7 @@ class Page(HTMLParser):
             self.fences += 1
 
     def handle_endtag(self, tag: str) -> None:
+        self._raw = None
         if tag == "article":
             self._article -= 1
         if tag == "a":
@@ -73,6 +89,8 @@ class Page(HTMLParser):
             self._heading = None
 
     def handle_data(self, data: str) -> None:
+        if self._raw is not None:
+            self.loaded += (URL_OF_STYLE if self._raw == "style" else URL_OF_SCRIPT).findall(data)
         if self._heading is not None and not self._hidden:
             self._heading.append(data)
 
@@ -120,11 +138,28 @@ def faults_of_rendering(site: Path, pages: dict[Path, Page]) -> Iterator[str]:
             yield f"{document.relative_to(ROOT)}: {fences} fences, the page shows {page.fences} blocks of code"
 
 
+def faults_of_loading(site: Path, pages: dict[Path, Page]) -> Iterator[str]:
+    """What pages, styles and scripts would load from elsewhere."""
+    for path, page in pages.items():
+        yield from (f"{path.relative_to(site)}: loads {url}" for url in page.loaded if _is_elsewhere(url))
+    for path in sorted(site.rglob("*.css")):
+        found = URL_OF_STYLE.findall(path.read_text())
+        yield from (f"{path.relative_to(site)}: loads {url}" for url in found if _is_elsewhere(url))
+    for path in sorted(set(site.rglob("*.js")) - {site / "search" / "search_index.js"}):  # the text of the pages
+        for url in URL_OF_SCRIPT.findall(path.read_text()):
+            known = next((start for start in OF_THE_THEME if url.startswith(start)), None)
+            if known is None:
+                yield f"{path.relative_to(site)}: loads {url}"
+            elif any(OF_THE_THEME[known] in page.parts for page in pages.values()):
+                yield f"{path.relative_to(site)}: loads {url}, for a page that has {OF_THE_THEME[known]}"
+
+
+def _is_elsewhere(url: str) -> bool:
+    return urlsplit(url).scheme not in ("", "data") or url.startswith("//")
+
+
 def faults_of_links(site: Path, pages: dict[Path, Page]) -> Iterator[str]:
     for path, page in pages.items():
-        for loaded in page.loaded:
-            if urlsplit(loaded).scheme not in ("", "data") or loaded.startswith("//"):
-                yield f"{path.relative_to(site)}: loads {loaded}"
         for link in [*page.links, *page.loaded]:
             parts = urlsplit(link)
             if parts.scheme or parts.netloc:
@@ -169,7 +204,8 @@ def build(site: Path) -> None:
 def faults(site: Path) -> list[str]:
     pages = {path.resolve(): Page(path.read_text()) for path in sorted(site.rglob("*.html")) if path.name != "404.html"}
     site = site.resolve()
-    return [*faults_of_rendering(site, pages), *faults_of_links(site, pages), *faults_of_api(site, pages)]
+    checks = (faults_of_rendering, faults_of_loading, faults_of_links, faults_of_api)
+    return [fault for check in checks for fault in check(site, pages)]
 
 
 def main() -> None:

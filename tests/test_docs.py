@@ -124,20 +124,34 @@ def test_the_check_of_the_site_finds_what_it_looks_for(tmp_path):
     good = {path: check_site.Page(path.read_text()) for path in tmp_path.rglob("*.html")}
     assert list(check_site.faults_of_rendering(tmp_path, good)) == []
     assert list(check_site.faults_of_links(tmp_path, good)) == []
+    assert list(check_site.faults_of_loading(tmp_path, good)) == []
 
     hub = tmp_path / "hub.html"
     hub.write_text(hub.read_text().replace("<h2>Sealing</h2>", "").replace('<div class="highlight"></div>', "", 1))
     (tmp_path / "cli.html").write_text(
         '<a href="none.html"></a><a href="hub.html#none"></a><script src="https://example.org/x.js"></script>'
+        '<img srcset="//example.org/a.png 2x"><p style="background: url(https://example.org/b.png)" class="mermaid"></p>'
+        '<link rel="preload" href="https://example.org/f"><style>@import "https://example.org/c.css";</style>'
+        '<script>fetch("https://example.org/d")</script><a href="https://example.org"></a><link rel="next" href="https://e.org">'
+    )
+    (tmp_path / "x.css").write_text("b { background: url('https://example.org/e.png') } i { background: url(data:,) }")
+    (tmp_path / "x.js").write_text(
+        'import("https://example.org/f.js"); load("https://unpkg.com/mermaid@11/m.js"); // https://z'
     )
     bad = {path: check_site.Page(path.read_text()) for path in tmp_path.rglob("*.html")}
     rendering = [fault for fault in check_site.faults_of_rendering(tmp_path, bad) if fault.startswith("docs/hub.md")]
     assert [fault.partition(" ")[2].split()[-3:] for fault in rendering][1] == ["blocks", "of", "code"]
     assert len(rendering) == 2
     assert list(check_site.faults_of_links(tmp_path, bad)) == [
-        "cli.html: loads https://example.org/x.js",
         "cli.html: none.html leads nowhere",
         "cli.html: hub.html#none has no such anchor",
+    ]
+    here = ("x.js", "a.png", "b.png", "f", "c.css", "d")
+    assert [fault.rpartition("/")[2] for fault in check_site.faults_of_loading(tmp_path, bad)][: len(here)] == list(here)
+    assert list(check_site.faults_of_loading(tmp_path, bad))[len(here) :] == [
+        "x.css: loads https://example.org/e.png",
+        "x.js: loads https://example.org/f.js",
+        "x.js: loads https://unpkg.com/mermaid@11/m.js, for a page that has mermaid",
     ]
     assert "docs/api: timm_encmixer.images.create_transform is public and not documented" in list(
         check_site.faults_of_api(tmp_path, bad)
@@ -145,10 +159,11 @@ def test_the_check_of_the_site_finds_what_it_looks_for(tmp_path):
 
 
 def test_every_example_says_at_its_start_what_it_needs():
-    for script in (ROOT / "examples").glob("*.py"):
+    for script in (script for pattern in ("*.py", "serving/*.py") for script in (ROOT / "examples").glob(pattern)):
         words = ast.get_docstring(ast.parse(script.read_text()))
-        assert re.search(r"\bneeds? (the extra|no extra|scikit-learn|timm only)", words, re.IGNORECASE), script
-        assert f"[{script.name}](../examples/{script.name})" in (ROOT / "docs" / "examples.md").read_text()
+        assert re.search(r"\bneeds? (the extra|no extra|scikit-learn|(litserve and )?timm only)", words, re.IGNORECASE), script
+        name = script.relative_to(ROOT / "examples")
+        assert f"[{name}](../examples/{name})" in (ROOT / "docs" / "examples.md").read_text()
 
 
 def test_the_example_trains_on_an_encrypted_data_set(encrypted_folder, key_file, photos, tmp_path):

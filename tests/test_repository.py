@@ -30,21 +30,27 @@ def test_every_python_that_is_promised_is_tested():
 
 def test_workflows_call_targets_that_there_are():
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    called = {step["run"].removeprefix("make ") for step in steps("ci") if step.get("run", "").startswith("make ")}
+    called = {
+        step["run"].removeprefix("make ")
+        for name in ("ci", "docs")
+        for step in steps(name)
+        if step.get("run", "").startswith("make ")
+    }
     assert {"setup", "check", "test", "docs", "dist"} <= called <= targets
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 def test_workflows_may_do_no_more_than_they_need(path):
-    """Reading the code; and, for the one step that publishes, proving to PyPI which workflow this is."""
+    """Reading the code; and, for the two steps that publish, proving which workflow this is, to PyPI and to GitHub Pages."""
     content = yaml.safe_load(path.read_text())
-    granted = {name: job.get("permissions", content["permissions"]) for name, job in content["jobs"].items()}
-    publishing = {
-        name for name, job in content["jobs"].items() if any("pypi-publish" in s.get("uses", "") for s in job["steps"])
-    }
-    for name, permissions in granted.items():
-        assert permissions == ({"id-token": "write"} if name in publishing else {"contents": "read"}), name
-    assert publishing == ({"publish"} if path.name == "release.yml" else set())
+    publishing = {"pypi-publish": {"id-token": "write"}, "deploy-pages": {"id-token": "write", "pages": "write"}}
+    published = []
+    for name, job in content["jobs"].items():
+        found = [action for action in publishing for step in job["steps"] if action in step.get("uses", "")]
+        expected = publishing[found[0]] if found else {"contents": "read"}
+        assert job.get("permissions", content["permissions"]) == expected, name
+        published += found
+    assert published == {"release.yml": ["pypi-publish"], "docs.yml": ["deploy-pages"]}.get(path.name, [])
     assert "secrets." not in path.read_text()
 
 

@@ -1,0 +1,301 @@
+"""The recipes of docs/serving.md: one golden ciphertext gives the plain model's logits; anything else is refused."""
+
+from __future__ import annotations
+
+import ast
+import base64
+import contextlib
+import importlib
+import io
+import json
+import os
+import random
+import re
+import shlex
+import shutil
+import socket
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import documents
+import onnx
+import processes
+import pytest
+import timm
+import torch
+from conftest import ROOT
+from PIL import Image
+
+import timm_encmixer as te
+
+RECIPES = ROOT / "examples" / "serving"
+KEY, OTHER = te.SecretKey(bytes(range(32))), te.SecretKey(bytes(32))
+CIPHER = "shuffle+negpos+scramble"
+SMALL = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 2, "num_classes": 10}
+Answer = tuple[int, dict]  # HTTP status, body
+Recipe = Callable[[bytes], Answer]
+
+
+@pytest.fixture(scope="module")
+def plain() -> torch.nn.Module:
+    """A shape that stock timm knows by its name."""
+    torch.manual_seed(0)
+    return timm.create_model("vit_base_patch32_clip_224", **SMALL).eval()
+
+
+@pytest.fixture(scope="module")
+def folder(plain, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("serving") / "encrypted"
+    te.save_model(te.encrypt_model(plain, KEY, cipher=CIPHER), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def etc_folder(plain, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("serving") / "etc"
+    te.save_model(te.encrypt_model(plain, KEY, cipher="etc"), folder)
+    return folder
+
+
+def file_of(image: Image.Image, format_: str = "PNG", **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, format=format_, **options)
+    return file.getvalue()
+
+
+def ciphertext_of(photo: Image.Image, folder: Path, key: te.SecretKey = KEY) -> Image.Image:
+    return te.create_transform(str(folder), key=key, output="image")(photo)
+
+
+@pytest.fixture(scope="module")
+def golden(folder, photos) -> bytes:
+    return file_of(ciphertext_of(photos[0], folder))
+
+
+@torch.no_grad()
+def plain_logits(plain: torch.nn.Module, photo: Image.Image) -> torch.Tensor:
+    """As timm itself preprocesses the photo for the plain model."""
+    transform = timm.data.create_transform(**timm.data.resolve_data_config({"input_size": (3, 32, 32)}, model=plain))
+    return plain(transform(photo)[None])[0]
+
+
+def close(got: list[float], expected: torch.Tensor, tolerance: float) -> bool:
+    """Whether logits differ by less than a share of their spread."""
+    assert float(expected.std()) > 1e-2
+    return float((torch.tensor(got) - expected).abs().max()) < tolerance * float(expected.std())
+
+
+def post(url: str, content: bytes) -> Answer:
+    body = json.dumps({"inputs": base64.b64encode(content).decode()}).encode()
+    request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=processes.LONGEST_SECONDS) as response:
+            return response.status, json.load(response)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+def free_port() -> int:
+    """Return a port below those that the system gives to connections, so that none gets it before the server does."""
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    for port in random.sample(range(first // 2, first), 100):
+        with contextlib.suppress(OSError), socket.socket() as free:
+            free.bind(("127.0.0.1", port))
+            return port
+    raise OSError("no free port")
+
+
+def serving(script: str, model: Path, folder: Path) -> Iterator[Recipe]:
+    """Run a recipe's server on a free port until the test is done."""
+    port = free_port()
+    with (folder / "log").open("wb") as log:
+        words = [str(RECIPES / script), str(model), "--port", str(port)]
+        server = processes.start(words, env={**os.environ, "HF_HUB_OFFLINE": "1"}, cwd=folder, err=log.fileno())
+    try:
+        while True:
+            assert server.poll() is None, (folder / "log").read_text()
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=processes.LONGEST_SECONDS).close()
+            except OSError:
+                time.sleep(0.1)
+            else:
+                break
+        yield lambda content: post(f"http://127.0.0.1:{port}/predict", content)
+    finally:
+        server.send_signal(2)
+        server.wait()
+
+
+@pytest.fixture(scope="module")
+def load_handler() -> Iterator[Callable[[Path], object]]:
+    """Load handler.py as the endpoint's container does: its folder is on the path, and its class gets the repository's."""
+    sys.path.insert(0, str(RECIPES))
+    yield lambda folder: importlib.import_module("handler").EndpointHandler(str(folder))
+    sys.path.remove(str(RECIPES))
+
+
+def asked(handler: object, inputs: object) -> Answer:
+    """Ask as the container does: an error becomes HTTP 400."""
+    try:
+        return 200, handler({"inputs": inputs})
+    except ValueError as error:
+        return 400, {"error": str(error)}
+
+
+def test_what_the_page_pushes_beside_the_model_makes_an_endpoints_repository(folder, golden, photos, plain, owner, tmp_path):
+    """The blocks of docs/serving.md; the container loads handler.py from the repository, whose folder is on its path."""
+    page = ROOT / "docs" / "serving.md"
+    push, send = [block.code for block in documents.blocks(page) if "model push" in block.code or "upload_folder" in block.code]
+    for name, source in (("encrypted", folder), ("examples/serving", RECIPES)):
+        shutil.copytree(source, owner.cwd / name)
+    KEY.save(owner.cwd / "owner.key")
+    owner.run(*shlex.split(push)[1:], "--license", "mit", check=True)
+    owner.python(send)
+    owner.run(*shlex.split(push)[1:], "--license", "apache-2.0", check=True)  # a later push, which keeps them
+    (tmp_path / "golden.png").write_bytes(golden)
+    code = f"""
+import base64, json, sys
+from huggingface_hub import snapshot_download
+repository = snapshot_download("me/vit", local_dir={str(tmp_path / "repository")!r})
+sys.path.insert(0, repository)
+from handler import EndpointHandler
+content = base64.b64encode(open({str(tmp_path / "golden.png")!r}, "rb").read()).decode()
+print(json.dumps(EndpointHandler(repository)({{"inputs": content}})))
+"""
+    answer = json.loads(owner.python(code, without_plugin=True).strip().splitlines()[-1])
+    assert close(answer["logits"], plain_logits(plain, photos[0]), 1e-4)
+    files = sorted(path.name for path in (tmp_path / "repository").iterdir() if path.is_file())
+    assert files == [
+        ".gitattributes",
+        "README.md",
+        "ciphertext.py",
+        "config.json",
+        "handler.py",
+        "model.safetensors",
+        "requirements.txt",
+    ]
+
+
+@pytest.fixture(scope="module")
+def handler_with_json(load_handler, folder) -> Recipe:
+    handler = load_handler(folder)
+    return lambda content: asked(handler, base64.b64encode(content).decode())
+
+
+@pytest.fixture(scope="module")
+def handler_with_image(load_handler, folder) -> Recipe:
+    """Of a body of type image/png the container makes a PIL image, RGB, before it calls the handler."""
+    handler = load_handler(folder)
+
+    def ask(content: bytes) -> Answer:
+        try:
+            image = Image.open(io.BytesIO(content)).convert("RGB")
+        except OSError as error:  # the container refuses it
+            return 400, {"error": f"image: {error}; encrypt"}
+        return asked(handler, image)
+
+    return ask
+
+
+@pytest.fixture(scope="module")
+def litserve_server(folder, tmp_path_factory) -> Iterator[Recipe]:
+    yield from serving("litserve_server.py", folder, tmp_path_factory.mktemp("litserve"))
+
+
+@pytest.fixture(scope="module")
+def onnx_file(folder, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("onnx") / "model.onnx"
+    result = processes.run([str(RECIPES / "onnx_export.py"), str(folder), str(path)], env=dict(os.environ), cwd=path.parent)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.endswith("model.onnx: pixels (N, 32, 32, 3) -> logits (N, 10)\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def onnx_server(onnx_file) -> Iterator[Recipe]:
+    yield from serving("onnx_server.py", onnx_file, onnx_file.parent)
+
+
+@pytest.fixture(scope="module", params=["handler_with_json", "handler_with_image", "litserve_server", "onnx_server"])
+def recipe(request) -> Recipe:
+    return request.getfixturevalue(request.param)
+
+
+def test_the_golden_ciphertext_gives_the_plain_models_logits(recipe, golden, plain, photos):
+    status, body = recipe(golden)
+    assert status == 200
+    assert close(body["logits"], plain_logits(plain, photos[0]), 1e-4)
+
+
+def with_one_other_pixel(file: bytes) -> bytes:
+    """Ciphertext that was changed and kept its record."""
+    image = Image.open(io.BytesIO(file))
+    info = te.images.png_info(image)
+    image.putpixel((3, 4), tuple(255 - value for value in image.getpixel((3, 4))))
+    return file_of(image, pnginfo=info)
+
+
+def resized(file: bytes) -> bytes:
+    image = Image.open(io.BytesIO(file))
+    return file_of(image.resize((48, 48)), pnginfo=te.images.png_info(image))
+
+
+def test_each_refuses_what_is_no_ciphertext_for_the_model(recipe, golden, plain, photos, folder, etc_folder, tmp_path):
+    te.save_model(te.encrypt_model(plain, OTHER, cipher=CIPHER), tmp_path / "other")
+    etc = ciphertext_of(photos[0], etc_folder)
+    refused = {
+        "an image of 32 x 32 px, the model's input, got 48 x 48 px": resized(golden),
+        "a PNG file that encmixer wrote|cannot identify": b"no image",
+        "an image without a record: a plain image": file_of(photos[0]),
+        "an image without a record: .* saved by other software": file_of(Image.open(io.BytesIO(golden)), "JPEG"),
+        f"whose fingerprint is {KEY.fingerprint}, got": file_of(ciphertext_of(photos[0], tmp_path / "other", OTHER)),
+        rf"whose cipher is {re.escape(CIPHER)}, got 'etc'": file_of(etc),
+        "a PNG file: JPEG destroys ciphertext": file_of(etc, "JPEG", quality=95, subsampling=0),
+        "whose digest is": with_one_other_pixel(golden),
+        "a damaged one|truncated": golden[:-300],
+    }
+    for reason, content in refused.items():
+        status, body = recipe(content)
+        assert status == 400, reason
+        text = body.get("detail", body.get("error"))
+        assert re.match("image: .*; encrypt", text), text
+        assert re.search(reason, text), text
+        assert "\n" not in text
+
+
+def test_jpeg_of_etc_is_taken_where_the_models_record_says_etc(load_handler, etc_folder, plain, photos):
+    handler = load_handler(etc_folder)
+    ciphertext = ciphertext_of(photos[0].resize((32, 32)), etc_folder)
+    png, jpeg = file_of(ciphertext), file_of(ciphertext, "JPEG", quality=100, subsampling=0)
+    expected = plain_logits(plain, photos[0])
+    for content in (png, jpeg):
+        for inputs in (base64.b64encode(content).decode(), Image.open(io.BytesIO(content)).convert("RGB")):
+            status, body = asked(handler, inputs)
+            assert status == 200, body
+            assert close(body["logits"], expected, 0.1)
+    status, body = asked(handler, base64.b64encode(file_of(ciphertext, "JPEG", quality=100, subsampling=2)).decode())
+    assert (status, "subsampled colours" in body["error"]) == (400, True)
+
+
+def test_the_configuration_for_triton_is_that_of_the_onnx_file(onnx_file):
+    """Triton itself does not run here."""
+    text = (RECIPES / "triton" / "model_repository" / "encmixer" / "config.pbtxt").read_text()
+    declared = re.findall(r'name: "(\w+)", data_type: TYPE_(\w+), dims: \[ ([\d, ]+) \]', text)
+    types = {onnx.TensorProto.UINT8: "UINT8", onnx.TensorProto.FLOAT: "FP32"}
+    graph = onnx.load(onnx_file).graph
+    tensors = [(one.name, one.type.tensor_type) for one in (*graph.input, *graph.output)]
+    dims = [", ".join(str(dim.dim_value) for dim in tensor.shape.dim[1:]) for _, tensor in tensors]
+    assert declared == [(name, types[tensor.elem_type], size) for (name, tensor), size in zip(tensors, dims, strict=True)]
+    assert all(tensor.shape.dim[0].dim_param for _, tensor in tensors)  # Triton batches
+
+
+def test_no_recipe_needs_the_plugin_or_a_key():
+    for script in RECIPES.glob("*.py"):
+        tree = ast.parse(script.read_text())
+        names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+        names |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        assert not any(name.startswith("timm_encmixer") for name in names), script
