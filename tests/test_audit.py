@@ -312,6 +312,19 @@ def test_the_weights_alone_give_order_and_signs_up_to_mirrors_and_channels(targe
     assert settled
 
 
+def test_all_keys_of_one_sub_block_are_tried():
+    model = timm.create_model("convmixer_custom", dim=16, depth=1, kernel_size=3, patch_size=8, num_classes=10)
+    images, labels, _ = bundled_images()
+    some = MemoryImages(images[:40], labels[:40])
+    options = {"key": None, "cipher": "etc", "base": None, "public_weights": False, "budget": "quick", "seed": 0}
+    target = make_target(model, images=some, public_images=some, **options)
+    attack = ATTACKS["weights_only"](starts=1).within("quick")
+    offered, settled = attack._matched(target.hold(attack.material, {}), QUICK)
+    truth = target.model_truth.matrix
+    assert not settled
+    assert any(torch.equal(variant, truth) for variant in offered)
+
+
 def test_between_the_last_keys_the_gap_decides_and_not_how_sure_the_model_is(targets, monkeypatch):
     """As for a small model of 128 channels, which was surest of its answers under another key than its own."""
     target, attack = targets(DEFAULT), ATTACKS["weights_only"]()

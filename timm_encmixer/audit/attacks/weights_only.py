@@ -42,7 +42,8 @@ class WeightsOnly(Attack):
     covariance of photo blocks, with the mean brightness held back. A tabu search matches the two. What that leaves open
     (mirrors, channel orders, signs) is decided by the model: under the right key photos lead to the statistics that its
     BatchNorm layers keep from training, and to sure answers. Where photos stay unlikely to it, the gradient of their likelihood
-    leads to an orthogonal matrix, and this to a new start of the search.
+    leads to an orthogonal matrix, and this to a new start of the search. Where a block is one sub-block of `etc`, all keys are
+    tried.
 
     Args:
         points: As for every attack.
@@ -102,6 +103,8 @@ class WeightsOnly(Attack):
                 track=functools.partial(effort.track, share=_MATCHING * _SEARCH / len(POWERS)),
             )
             found.append(signed_permutation(torch.from_numpy(order.order), torch.from_numpy(order.sign)))
+        if "etc" in held.scheme.parts:  # the look-alikes of nothing changed are all keys of one sub-block
+            found.append(torch.eye(len(seen), dtype=torch.float64))
         variants = [alike for matrix in found for alike in _look_alikes(held, matrix)]
         different = {(matrix + 0.0).numpy().tobytes(): matrix for matrix in variants}  # + 0.0: no negative zeros
         return list(different.values()), len(different) * len(found) == len(variants)
