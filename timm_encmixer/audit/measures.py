@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -25,14 +24,11 @@ from timm_encmixer.audit.recovery import (
 )
 from timm_encmixer.audit.sight import Likeness, likeness, luminance, psnr_db, seen
 from timm_encmixer.audit.target import Target, Truth
-from timm_encmixer.ciphers import BlockCipher
 from timm_encmixer.errors import AuditError
-from timm_encmixer.evaluation.accuracy import wrong_key
-from timm_encmixer.keys import SecretKey
 
 ROW_COSINE = 0.9  # a row of A counts as right from here on; for permutations that means exactly right
 SHOWN = 6
-_WRONG_KEYS, _CLEARLY = 3, 0.1  # keys that nobody recovered, and what a recovered one must exceed them by
+_CLEARLY = 0.1  # what the accuracy under a recovered key must exceed that under wrong ones by
 _WORTH_SHOWING_DB = 1.0  # that pictures gain by being put right
 NEIGHBOURS, AS_HANDED_IN = "neighbours that are right", "in place as handed in"
 UP_TO_SYMMETRIES = "recovered up to mirrors, channel order and sign"
@@ -118,17 +114,8 @@ def _use(share: float | None, truth: Truth) -> float:
     use = 0.0 if share is None else _above_guessing(share, truth)
     if use <= _CLEARLY:
         return 0.0
-    of_wrong_keys = _above_guessing(max(_accuracies_of(map(wrong_key, range(_WRONG_KEYS)), truth)), truth)
+    of_wrong_keys = _above_guessing(truth.accuracy_under_wrong_keys, truth)
     return use if use > of_wrong_keys + _CLEARLY else 0.0
-
-
-def _accuracies_of(keys: Iterable[SecretKey], truth: Truth) -> list[float]:
-    """Return the encrypted model's accuracy on images that were encrypted with each of some keys."""
-    assert truth.model is not None
-    assert truth.labels is not None
-    scheme, model = truth.model.cipher.scheme.without_fingerprint(), truth.model.encrypted_model
-    ciphers = (BlockCipher(key, scheme) for key in keys)
-    return [accuracy(lambda plain, c=c: classify(model, encrypt_images(c, plain)), truth.images, truth.labels) for c in ciphers]  # type: ignore[misc]
 
 
 def _of_images(images: Tensor, truth: Truth, target: Target, *, classified: bool = True) -> Measurement:
@@ -222,7 +209,7 @@ def _models(recovery: RecoveredModels, truth: Truth, target: Target) -> Measurem
 @measure.register
 def _guesses(recovery: GuessedKeys, truth: Truth, target: Target) -> Measurement:
     """`recovered` is the best guess's accuracy above guessing, as a share of the plain model's."""
-    shares = _accuracies_of(recovery.keys, truth)
+    shares = [truth.accuracy_under(key) for key in recovery.keys]
     mean = sum(shares) / len(shares)
     return Measurement(_above_guessing(max(shares), truth), accuracy=max(shares), details={"mean": mean, "lowest": min(shares)})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -13,11 +14,15 @@ from torch import Tensor, nn
 from timm_encmixer.audit.material import Held, Oracle
 from timm_encmixer.audit.methods.block_map import unit
 from timm_encmixer.audit.methods.statistics import BlockStatistics
-from timm_encmixer.audit.pipeline import accuracy, classify_plain
+from timm_encmixer.audit.pipeline import accuracy, classify, classify_plain, encrypt_images
 from timm_encmixer.audit.sight import Likeness, controls
 from timm_encmixer.ciphers import BlockCipher
 from timm_encmixer.ciphers.blocks import split
+from timm_encmixer.evaluation.accuracy import wrong_key
+from timm_encmixer.keys import SecretKey
 from timm_encmixer.scheme import DEFAULT_CIPHER, Preprocessing, Scheme
+
+_WRONG_KEYS = 3
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,18 @@ class Truth:
     plain_accuracy: float | None
     guessing: float
     model: ModelTruth | None
+
+    def accuracy_under(self, key: SecretKey) -> float:
+        """Return the encrypted model's accuracy on images that were encrypted with a key."""
+        assert self.model is not None  # asked for only where there is one, and labels
+        assert self.labels is not None
+        model, cipher = self.model.encrypted_model, BlockCipher(key, self.model.cipher.scheme.without_fingerprint())
+        return accuracy(lambda plain: classify(model, encrypt_images(cipher, plain)), self.images, self.labels)
+
+    @functools.cached_property
+    def accuracy_under_wrong_keys(self) -> float:
+        """The best accuracy under a few keys that nobody recovered; every measured key is compared with it."""
+        return max(self.accuracy_under(wrong_key(index)) for index in range(_WRONG_KEYS))
 
 
 @dataclass(kw_only=True)
