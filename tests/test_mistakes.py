@@ -266,7 +266,7 @@ def with_a_key(text: str):
 
 
 SECRET = te.SecretKey(bytes(range(100, 132)))
-LINE = SECRET._file_text().decode().strip()
+LINE = SECRET.file_text().decode().strip()
 LINES = [words for text in (LINE, f"hf-hub:{LINE}", f"me/{LINE}") for words in with_a_key(text)]
 BARE = [  # these look like a path or a word until it is known that they are none
     [*before, text]
