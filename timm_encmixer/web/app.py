@@ -6,6 +6,7 @@ import functools
 import inspect
 import json
 import logging
+import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import gradio
 import uvicorn
 from fastapi import FastAPI
 from fastapi.responses import Response
+from fastapi.routing import APIRoute
 
 from timm_encmixer.bundled import BUNDLED_MODEL
 from timm_encmixer.checkpoints.loading import ModelLike
@@ -24,7 +26,6 @@ from timm_encmixer.web.owner import publish
 from timm_encmixer.web.samples import ALBUM_PICTURES, album, album_sheet, png, samples
 from timm_encmixer.web.server import ModelServer, PlainComparison
 
-PORT = 7860  # Gradio's
 _FOLDER = Path(__file__).parent
 _STATIC = {
     "": ("page/index.html", "text/html"),
@@ -35,6 +36,7 @@ _STATIC = {
 }
 _WAITING = 32  # calls in the queue; more are refused
 _AT_ONCE = 4  # classifications
+_GOODBYE_SECONDS = 2
 _SESSIONS = 16  # of which Gradio remembers the last inputs, in memory
 logger = logging.getLogger(__name__)
 
@@ -80,20 +82,22 @@ def make_app(model: ModelLike = BUNDLED_MODEL) -> FastAPI:
     }
     if published.plain is not None:
         calls["plain"] = PlainComparison(published.plain, server).classify
-    app = gradio.mount_gradio_app(app, _blocks(calls), path="/", ssr_mode=False, run_history=False, footer_links=[])
-    app.add_middleware(Guard, own=[route.path for route in app.routes if hasattr(route, "path")], calls=list(calls))
+    own = [route.path for route in app.routes if isinstance(route, APIRoute)]
+    gradio.mount_gradio_app(app, _blocks(calls), path="/", ssr_mode=False, run_history=False, footer_links=[])
+    app.add_middleware(Guard, own=own, calls=list(calls))
     return app
 
 
-def serve(app: FastAPI, *, host: str = "127.0.0.1", port: int = PORT) -> None:
+def serve(app: FastAPI, listener: socket.socket) -> None:
     """Serve until the process is interrupted.
 
     Args:
         app: As `make_app` returns it.
-        host: Address to listen at; "0.0.0.0" for all, as in a container.
-        port: Number of the port.
+        listener: As `listen` returns it.
     """
-    uvicorn.run(app, host=host, port=port, log_level="warning")
+    with listener:
+        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=_GOODBYE_SECONDS)
+        uvicorn.Server(config).run(sockets=[listener])
 
 
 def _add_route(app: FastAPI, path: str, content: bytes, kind: str) -> None:
@@ -105,7 +109,8 @@ def _add_route(app: FastAPI, path: str, content: bytes, kind: str) -> None:
 
 def _blocks(calls: Mapping[str, Callable[..., Any]]) -> gradio.Blocks:
     """Return Gradio's side: no components, for the page is our own, but a queue and named endpoints."""
-    with gradio.Blocks(analytics_enabled=False, title="encmixer") as blocks:
+    blocks = gradio.Blocks(analytics_enabled=False, title="encmixer")
+    with blocks:
         for name, call in calls.items():
             gradio.api(
                 _told(call),

@@ -11,7 +11,7 @@ from torch import nn
 
 from timm_encmixer.bundled import BUNDLED_MODEL, bundled_images
 from timm_encmixer.checkpoints.loading import ModelLike, load_model
-from timm_encmixer.errors import EncMixerError, SourceError, SchemeError
+from timm_encmixer.errors import EncMixerError, SchemeError, SourceError
 from timm_encmixer.keys import SecretKey
 from timm_encmixer.models.encryption import encrypt_model
 from timm_encmixer.models.record import scheme_of
@@ -38,7 +38,7 @@ class Published:
 
 
 def publish(source: ModelLike) -> Published:
-    """Make a key and encrypt a plain model with it, by each of `DEMO_CIPHERS` that it can take; or take an encrypted one as it is.
+    """Make a key and encrypt a plain model with it, by each of `DEMO_CIPHERS` that it can take. Take an encrypted one as it is.
 
     Raises:
         StemError, SchemeError: As for `encrypt_model`, by the first cipher.

@@ -1,4 +1,4 @@
-"""The pictures that the page offers: samples to send, and an album of which the attacker collects ciphertexts. All are public."""
+"""Pictures that the page offers, all public: samples to send, and an album of which the attacker collects ciphertexts."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ def png(image: Image.Image) -> bytes:
 
 
 def sheet(pictures: Sequence[Image.Image], *, columns: int) -> Image.Image:
-    """Return pictures side by side, by rows, each of the album's size; RGB."""
+    """Return pictures side by side, by rows, each of the album's size; RGBA, transparent where there is none."""
     width, height = album()[0].size
-    made = Image.new("RGB", (width * columns, height * math.ceil(len(pictures) / columns)))
+    made = Image.new("RGBA", (width * columns, height * math.ceil(len(pictures) / columns)))
     for index, picture in enumerate(pictures):
         row, column = divmod(index, columns)
         made.paste(picture.resize((width, height), Image.Resampling.BOX), (column * width, row * height))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from timm_encmixer.audit import recover
 from timm_encmixer.errors import ImageError, SchemeError, did_you_mean
 from timm_encmixer.evaluation.accuracy import wrong_key
-from timm_encmixer.evaluation.threads import threads_for
 from timm_encmixer.images.image_record import check_ciphertext
 from timm_encmixer.images.preprocessing import resize_and_crop
 from timm_encmixer.images.reading import open_ciphertext, to_channels
@@ -28,7 +27,7 @@ from timm_encmixer.web.samples import ALBUM_PICTURES, album, png, sample, sheet
 
 SHOWN_CLASSES = 5
 _OVERHEAD_BYTES = 16_384  # of a PNG file beside its pixels
-_COLUMNS = 20  # of a sheet of recovered pictures
+_COLUMNS, _FEW = 20, 20  # of a sheet of recovered pictures; half as many columns for a few of them
 _WHERE = "ciphertext"
 Answer = list[dict[str, Any]]
 
@@ -43,9 +42,7 @@ class ModelServer:
 
     def __init__(self, models: Mapping[str, nn.Module], classes: Sequence[str]) -> None:
         self._models, self._classes = models, classes
-        self._transforms = {
-            cipher: timm.data.create_transform(**timm.data.resolve_model_data_config(model)) for cipher, model in models.items()
-        }
+        self._transforms = {cipher: _stock_transform(model) for cipher, model in models.items()}
 
     @property
     def records(self) -> dict[str, Scheme]:
@@ -76,8 +73,8 @@ class ModelServer:
 
         Args:
             ciphertext: As for `classify`.
-            collected: Ciphertexts of the first pictures of the album, at most `ALBUM_PICTURES`, likewise. The album is public, so
-                the verdict is measured on these.
+            collected: Ciphertexts of the first pictures of the album, likewise, at most `ALBUM_PICTURES`. The album is public,
+                so the verdict is measured on these.
             cipher: Which cipher they are of.
             any_key: As for `classify`.
 
@@ -96,7 +93,9 @@ class ModelServer:
         *others, image = [Image.fromarray(one.squeeze()).convert("RGB") for one in recovered.images]
         return {
             "image": _to_base64(png(image)),
-            "others": _to_base64(png(sheet(others, columns=_COLUMNS))) if others else None,
+            "others": _to_base64(png(sheet(others, columns=_COLUMNS if len(others) > _FEW else _COLUMNS // 2)))
+            if others
+            else None,
             "attacks": list(recovered.attacks),
             "collected": recovered.collected,
             "seconds": round(recovered.seconds, 2),
@@ -117,9 +116,7 @@ class ModelServer:
         transform = create_transform(scheme, key=wrong_key(0), wrong_key=True, output="image")
         ciphertext, plain = transform(sample(name)), self._prepared(sample(name), scheme)
         made = {"wrong key": ciphertext, "no key": plain}
-        return {
-            who: self.best(self._logits(cipher, self._transforms[cipher](image)[None]), 3) for who, image in made.items()
-        }
+        return {who: self.best(self._logits(cipher, self._transforms[cipher](image)[None]), 3) for who, image in made.items()}
 
     def best(self, logits: Tensor, count: int = SHOWN_CLASSES) -> Answer:
         """Return the names and shares of the best classes of logits (1, classes)."""
@@ -167,7 +164,7 @@ class PlainComparison:
 
     def __init__(self, model: nn.Module, server: ModelServer) -> None:
         self._model, self._server = model, server
-        self._transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
+        self._transform = _stock_transform(model)
 
     @torch.inference_mode()
     def classify(self, name: str) -> Answer:
@@ -177,6 +174,13 @@ class PlainComparison:
             ImageError: There is no such sample.
         """
         return self._server.best(self._model(self._transform(sample(name))[None]), 3)
+
+
+def _stock_transform(model: nn.Module) -> Callable[[Image.Image], Tensor]:
+    """Return timm's own transform of a model."""
+    config = timm.data.resolve_model_data_config(model)  # type: ignore[no-untyped-call]
+    transform: Callable[[Image.Image], Tensor] = timm.data.create_transform(**config)
+    return transform
 
 
 def _from_base64(text: str) -> bytes:
@@ -200,7 +204,7 @@ def _check_size(data: bytes, size: tuple[int, int]) -> None:
     try:
         with Image.open(io.BytesIO(data)) as image:
             width, height = image.size
-    except Exception:  # noqa: BLE001  # Pillow raises many kinds; `open_ciphertext` says which
+    except Exception:  # Pillow raises many kinds; `open_ciphertext` says which
         return
     if (height, width) != size:
         remedy = "bring the plain image to the model's size before it is encrypted; ciphertext must not be resized"
