@@ -8,10 +8,8 @@ import os
 import re
 import signal
 import socket
-import struct
 import urllib.error
 import urllib.request
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +20,7 @@ import processes
 import pytest
 from conftest import ROOT, assert_no_secret, secret_forms
 from PIL import Image
+from test_app_server import huge_png
 from test_client_js import photo_like, resizing_as_pillow_13
 
 import timm_encmixer as te
@@ -47,7 +46,7 @@ ROW = 48  # bytes of pixels that nothing else has
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory) -> Iterator[SimpleNamespace]:
-    """A running `encmixer app` on the bundled model; `stop` ends it, and says how it ended."""
+    """A running `encmixer app` on the bundled model."""
     folder = tmp_path_factory.mktemp("app")
     (folder / "tmp").mkdir()
     (folder / "home").mkdir()
@@ -64,19 +63,14 @@ def app(tmp_path_factory) -> Iterator[SimpleNamespace]:
             continue
         break
 
-    def stop() -> int:
-        child.send_signal(signal.SIGINT)
-        return child.wait()
-
     key_file = folder / "demo.key"
     key_file.touch(mode=0o600)
     with urllib.request.urlopen(f"{url}demo.key") as answer:
         key_file.write_bytes(answer.read())
     started = (folder / "log").stat().st_size
-    yield SimpleNamespace(
-        url=url, folder=folder, key=te.SecretKey.load(key_file), key_file=key_file, stop=stop, started=started
-    )
-    stop()
+    yield SimpleNamespace(url=url, folder=folder, key=te.SecretKey.load(key_file), key_file=key_file, started=started)
+    child.send_signal(signal.SIGINT)
+    assert child.wait() == 130
     log.close()
 
 
@@ -265,25 +259,20 @@ def test_several_users_and_programs_are_served_at_once_and_nothing_is_written(br
     assert not [form for form in secret_forms(app.key) if form in log]
 
 
-def test_faults_are_one_message_each_and_the_last_is_a_server_that_has_gone(browser, app, tmp_path):
+def test_faults_are_one_message_each(browser, app):
     page = open_page(browser, app)
 
     def choose(where: str, name: str, content: bytes) -> None:
         page.set_input_files(where, {"name": name, "mimeType": "application/octet-stream", "buffer": content})
 
     whole = photo_file(bundled_photo("rocket"))["buffer"]
-    header = struct.pack(">IIBBBBB", 40000, 40000, 8, 2, 0, 0, 0)
-    huge = b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-        for kind, body in ((b"IHDR", header), (b"IDAT", zlib.compress(b"")), (b"IEND", b""))
-    )
     before = page.inner_text("#fingerprint")
     for where, name, content, pattern in (
         ("#key-open", "my.key", b"hello", "^my.key: expected one line of text that starts with ENCMIXER-KEY-1"),
         ("#key-open", "my.key", app.key_file.read_bytes()[:-9] + b"\n", "^my.key: expected .*truncated or mistyped"),
         ("#key-open", "my.key", bytes(100_000), "^my.key: expected a key file of one line, got 100000 bytes"),
         ("#photo", "a.png", whole[: len(whole) // 2], "^a.png: expected a whole image, got a damaged one"),
-        ("#photo", "a.png", huge, "^a.png: expected at most 89478485 pixels"),
+        ("#photo", "a.png", huge_png(40_000, 40_000), "^a.png: expected at most 89478485 pixels"),
         ("#photo", "a.jpg", b"\xff\xd8\xff\xe0 no photo", "^a.jpg: expected an image"),
     ):
         choose(where, name, content)
@@ -320,7 +309,7 @@ def test_faults_are_one_message_each_and_the_last_is_a_server_that_has_gone(brow
         page.unroute("**/call/classify")
     assert send(page)[0] == "cat"
 
-    assert app.stop() == 130
+    page.route("**/*", lambda route: route.abort("connectionrefused"))  # as when the server has gone
     page.click("#send")
     message(page, "^server: expected an answer, got none; is encmixer app still running")
     assert page.is_enabled("#send")

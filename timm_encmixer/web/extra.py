@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from timm_encmixer.audit.extra import require_extra as require_audit
+from timm_encmixer.audit.extra import PACKAGES
 from timm_encmixer.errors import require_packages
 
 
@@ -12,5 +12,4 @@ def require_extra() -> None:
     Raises:
         MissingExtraError: One is not.
     """
-    require_packages("app", "web", "gradio")
-    require_audit()
+    require_packages("app", "web", "gradio", *PACKAGES)
