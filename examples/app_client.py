@@ -3,7 +3,7 @@
     python examples/app_client.py http://127.0.0.1:7860 encrypted owner.key photo.jpg
 
 The address is that of the page, or the name of a Space. `encrypted` is a folder with the config.json of its model.
-Needs the package gradio_client, which comes with the extra `web`.
+Needs the extra `web`, for gradio_client.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from timm_encmixer.web.samples import ALBUM_PICTURES, album, png, sample, sheet
 
 SHOWN_CLASSES = 5
 _OVERHEAD_BYTES = 16_384  # of a PNG file beside its pixels
-_COLUMNS, _FEW = 20, 20  # of a sheet of recovered pictures; half as many columns for a few of them
+_COLUMNS, _FEW = 20, 50  # of a sheet of recovered pictures; half as many columns for a few of them
 _WHERE = "ciphertext"
 Answer = list[dict[str, Any]]
 

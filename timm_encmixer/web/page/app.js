@@ -260,7 +260,7 @@ async function showCollected() {
   $("collected-count").textContent = slider.value;
   const others = await collected();
   const canvas = $("mosaic");
-  const columns = others.length > 20 ? 20 : 10; // as the server arranges what it recovers
+  const columns = others.length > 50 ? 20 : 10; // as the server arranges what it recovers
   const side = canvas.width / columns;
   canvas.height = side * Math.max(1, Math.ceil(others.length / columns));
   const context = canvas.getContext("2d");
