@@ -167,6 +167,7 @@ def test_without_the_extra_the_command_says_how_to_get_it(monkeypatch):
     import timm_encmixer.web as web
 
     monkeypatch.setitem(sys.modules, "gradio", None)
+    monkeypatch.delitem(vars(web), "make_app", raising=False)  # where it stays once it has been named
     with pytest.raises(MissingExtraError, match=r'app: expected the package gradio, got none.*pip install "\.\[web\]"'):
         _ = web.make_app
 

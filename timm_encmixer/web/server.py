@@ -115,6 +115,7 @@ class ModelServer:
         scheme = self._record(cipher)
         transform = create_transform(scheme, key=wrong_key(0), wrong_key=True, output="image")
         ciphertext, plain = transform(sample(name)), self._prepared(sample(name), scheme)
+        assert isinstance(ciphertext, Image.Image)  # as output says
         made = {"wrong key": ciphertext, "no key": plain}
         return {who: self.best(self._logits(cipher, self._transforms[cipher](image)[None]), 3) for who, image in made.items()}
 
