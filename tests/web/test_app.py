@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import os
 import re
 import signal
@@ -230,6 +231,35 @@ def test_the_story(browser, app, plain_model):
     for name in ("light", "dark"):
         page.goto(f"{app.url}?__theme={name}")
         assert page.evaluate("getComputedStyle(document.documentElement).colorScheme") == name
+
+
+def test_a_page_whose_model_has_another_owner_asks_for_the_key(browser, app):
+    """The same server, but the page is told that nobody hands out the key."""
+    context = browser.new_context()
+    page = context.new_page()
+    about = json.loads(urllib.request.urlopen(f"{app.url}about.json").read())
+    page.route("**/about.json", lambda route: route.fulfill(json={**about, "has_key": False, "compares": False}))
+    page.route("**/demo.key", lambda route: route.abort())
+    page.goto(app.url)
+    page.wait_for_selector("#samples [aria-pressed=true]")
+    assert f"Open the key file {app.key.fingerprint}" in page.inner_text("#key-note")
+    assert page.is_disabled("#send")
+    assert page.is_disabled("#attack")
+    assert page.is_hidden("#key-demo")
+    page.set_input_files("#key-open", app.key_file)
+    page.wait_for_selector("#send:enabled")
+    assert page.inner_text("#key-note") == "Your key fits the server's model. It stays in this page."
+    assert send(page)[0] == "cat"
+    assert page.locator(".compared > div").count() == 2  # there is no plain model
+
+    # What the attacker has collected is of the key and the cipher that were sent with, whatever is chosen afterwards.
+    page.locator("#ciphers label").nth(2).click()
+    page.click("#key-new")
+    page.wait_for_selector("#key-note.alarm")
+    page.click("#attack")
+    page.wait_for_selector("#attack-result:visible", timeout=SHOWN)
+    assert page.inner_text("#verdict") == "Broken"
+    context.close()
 
 
 def test_several_users_and_programs_are_served_at_once_and_nothing_is_written(browser, app, plain_model, tmp_path):

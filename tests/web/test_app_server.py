@@ -13,13 +13,14 @@ import zlib
 import numpy as np
 import pytest
 import timm
+import torch
 from conftest import assert_no_secret
 from PIL import Image
 
 import timm_encmixer as te
 from timm_encmixer.bundled import bundled_images, bundled_photo
 from timm_encmixer.errors import ImageError, MissingExtraError, SchemeError, SourceError
-from timm_encmixer.web.owner import class_names, publish
+from timm_encmixer.web.owner import DEMO_CIPHERS, class_names, publish
 from timm_encmixer.web.samples import album, samples
 from timm_encmixer.web.server import ModelServer, PlainComparison
 
@@ -75,6 +76,26 @@ def test_models_that_cannot_be_shown_are_refused(plain_model, key):
         publish(te.encrypt_model(plain_model, key, cipher="orthogonal"))
     with pytest.raises(SourceError, match="expected a classifier"):
         publish(timm.create_model("encmixer_256_8_ks5_p4", num_classes=0))
+
+
+def test_a_model_that_can_take_every_cipher():
+    torch.manual_seed(0)
+    model = timm.create_model("vit_tiny_patch16_224", img_size=32, num_classes=3)
+    published = publish(model)
+    assert tuple(published.models) == DEMO_CIPHERS
+    server = ModelServer(published.models, published.classes)
+    for cipher, record in server.records.items():
+        ciphertext = te.create_transform(record, key=published.key, output="image")(bundled_photo("cat"))
+        answers = [server.classify(encoded(ciphertext), cipher)["classes"]]
+        if record.takes_jpeg:
+            answers.append(server.classify(encoded(ciphertext, "JPEG", quality=95, subsampling=0), cipher)["classes"])
+        assert {answer[0]["class"] for answer in answers} == {PlainComparison(model, server).classify("cat")[0]["class"]}
+    scrambled = "shuffle+negpos+scramble"
+    picture = te.create_transform(server.records[scrambled], key=published.key, output="image")(bundled_photo("cat"))
+    with pytest.raises(
+        SchemeError, match=r"attack: expected a cipher that is attacked in seconds, got shuffle\+negpos\+scramble with"
+    ):
+        server.attack(encoded(picture), [], scrambled)
 
 
 def test_names_of_classes():

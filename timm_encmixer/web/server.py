@@ -20,6 +20,7 @@ from timm_encmixer.evaluation.accuracy import wrong_key
 from timm_encmixer.images.image_record import check_ciphertext
 from timm_encmixer.images.preprocessing import resize_and_crop
 from timm_encmixer.images.reading import open_ciphertext, to_channels
+from timm_encmixer.images.tensors import normalised_plain, to_tensor
 from timm_encmixer.images.transform import create_transform
 from timm_encmixer.models.record import scheme_of
 from timm_encmixer.scheme import Scheme
@@ -28,6 +29,7 @@ from timm_encmixer.web.samples import ALBUM_PICTURES, album, png, sample, sheet
 SHOWN_CLASSES = 5
 _OVERHEAD_BYTES = 16_384  # of a PNG file beside its pixels
 _COLUMNS, _FEW = 20, 50  # of a sheet of recovered pictures; half as many columns for a few of them
+_LARGEST_BLOCK = 192  # numbers in a block, up to which the order of blocks is found in seconds
 _WHERE = "ciphertext"
 Answer = list[dict[str, Any]]
 
@@ -79,15 +81,18 @@ class ModelServer:
             any_key: As for `classify`.
 
         Raises:
-            SchemeError: There is no such cipher here.
+            SchemeError: There is no such cipher here, or finding the order of its blocks takes long.
             ImageError: A ciphertext is none, or there are too many of them.
         """
         if not isinstance(collected, list) or len(collected) > ALBUM_PICTURES:
             got = f"{len(collected)}" if isinstance(collected, list) else type(collected).__name__
             raise ImageError("collected", f"a list of at most {ALBUM_PICTURES} ciphertexts", got, "send fewer")
-        seen = [np.asarray(self._opened(_from_base64(one), cipher, any_key)) for one in (*collected, ciphertext)]
         scheme = self._record(cipher)
-        plain = [np.asarray(self._prepared(picture, scheme)) for picture in album()[: len(collected)]]
+        if scheme.scrambles and scheme.block_size > _LARGEST_BLOCK:
+            got, remedy = f"{cipher} with blocks of {scheme.patch_size} px", "run encmixer audit, which takes minutes for it"
+            raise SchemeError("attack", "a cipher that is attacked in seconds", got, remedy)
+        seen = [np.asarray(self._opened(_from_base64(one), cipher, any_key)) for one in (*collected, ciphertext)]
+        plain = [np.asarray(_prepared(picture, scheme)) for picture in album()[: len(collected)]]
         seen, plain = [[_with_channels(one) for one in images] for images in (seen, plain)]
         recovered = recover(seen, scheme, plain=plain or None)
         *others, image = [Image.fromarray(one.squeeze()).convert("RGB") for one in recovered.images]
@@ -114,7 +119,7 @@ class ModelServer:
         """
         scheme = self._record(cipher)
         transform = create_transform(scheme, key=wrong_key(0), wrong_key=True, output="image")
-        ciphertext, plain = transform(sample(name)), self._prepared(sample(name), scheme)
+        ciphertext, plain = transform(sample(name)), _prepared(sample(name), scheme)
         assert isinstance(ciphertext, Image.Image)  # as output says
         made = {"wrong key": ciphertext, "no key": plain}
         return {who: self.best(self._logits(cipher, self._transforms[cipher](image)[None]), 3) for who, image in made.items()}
@@ -131,10 +136,6 @@ class ModelServer:
             remedy = did_you_mean(str(cipher), records, otherwise="choose one of these")
             raise SchemeError("cipher", f"one of {', '.join(records)}", repr(cipher)[:100], remedy)
         return records[cipher]
-
-    def _prepared(self, picture: Image.Image, scheme: Scheme) -> Image.Image:
-        assert scheme.plain is not None  # the record of an encrypted model
-        return resize_and_crop(to_channels(picture, scheme.in_chans), scheme.plain)
 
     def _opened(self, data: bytes, cipher: str, any_key: bool) -> Image.Image:
         """Return a ciphertext that the model can read; its size is looked at before its pixels are."""
@@ -160,12 +161,12 @@ class PlainComparison:
 
     Args:
         model: Plain.
-        server: Whose classes it has.
+        server: Whose models are this one's encryptions.
     """
 
     def __init__(self, model: nn.Module, server: ModelServer) -> None:
         self._model, self._server = model, server
-        self._transform = _stock_transform(model)
+        (self._scheme, *_) = server.records.values()
 
     @torch.inference_mode()
     def classify(self, name: str) -> Answer:
@@ -174,7 +175,15 @@ class PlainComparison:
         Raises:
             ImageError: There is no such sample.
         """
-        return self._server.best(self._model(self._transform(sample(name))[None]), 3)
+        assert self._scheme.plain is not None  # the record of an encrypted model
+        image = _prepared(sample(name), self._scheme)
+        return self._server.best(self._model(normalised_plain(to_tensor(image)[None], self._scheme.plain)), 3)
+
+
+def _prepared(picture: Image.Image, scheme: Scheme) -> Image.Image:
+    """Return a plain picture after the plain model's resizing and crop."""
+    assert scheme.plain is not None  # the record of an encrypted model
+    return resize_and_crop(to_channels(picture, scheme.in_chans), scheme.plain)
 
 
 def _stock_transform(model: nn.Module) -> Callable[[Image.Image], Tensor]:

@@ -16,7 +16,7 @@ const state = {
   photo: null, // Pixels
   sample: null, // name; null for the user's own photo
   made: null, // { plain, ciphertext, file } of the photo under the key
-  sent: null, // { file, cipher, wrong } that the attacker has seen
+  sent: null, // { ciphertext, cipher, wrong, pixels, key, model } that the attacker has seen
   album: null,
 };
 
@@ -158,12 +158,14 @@ async function encrypt() {
 /** The server */
 
 async function send() {
-  const { made, cipher, wrong, sample } = state;
+  const { made, cipher, wrong, sample, key } = state;
+  const model = record();
   await busy($("send"), async () => {
     const ciphertext = base64(made.file);
     const answer = await call("classify", [ciphertext, cipher, wrong]);
     const compared = sample === null ? null : await compare(sample, cipher);
-    state.sent = { ciphertext, cipher, wrong, pixels: made.ciphertext };
+    state.sent = { ciphertext, cipher, wrong, pixels: made.ciphertext, key, model };
+    await showCollected();
     const arrived = await decodePng(bytes(answer.arrived.image), { where: "answer" });
     draw($("arrived"), arrived);
     $("arrived-caption").textContent = `${grouped(answer.arrived.bytes)} bytes, ${answer.arrived.width} × ${answer.arrived.height} px, ${cipher}, key ${arrived.imageRecord.fingerprint}`;
@@ -244,11 +246,11 @@ async function attack() {
   });
 }
 
-/** The ciphertexts of others that the slider asks for, under the key that was sent with; encrypted here. */
+/** The ciphertexts of others that the slider asks for, encrypted here: under the key and cipher of what was sent, else those chosen. */
 async function collected() {
   if (!state.key) return [];
-  const model = record();
-  const cipher = makeCipher(state.key, model);
+  const { key, model } = state.sent ?? { key: state.key, model: record() };
+  const cipher = makeCipher(key, model);
   const wanted = Number($("collected").value);
   const ciphertexts = (await album()).slice(0, wanted).map((picture) => cipher.encrypt(preprocess(picture, model)));
   return ciphertexts.map((ciphertext) => ({ ciphertext, file: encodePng(ciphertext, { record: model }) }));
