@@ -28,7 +28,7 @@ import timm_encmixer as te
 from timm_encmixer.bundled import bundled_photo
 
 pytestmark = chromium.needs_chromium
-# The process says on stderr what it opens to write, makes or renames.
+# The process says on stderr what it opens to write, makes or renames, and where it connects to.
 APP = """
 import os, sys
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
@@ -36,6 +36,8 @@ def watch(event, arguments):
     opens = event == "open" and isinstance(arguments[0], (str, bytes)) and arguments[2] & WRITES
     if opens or event in ("os.mkdir", "os.rename"):
         os.write(2, f"WRITES {arguments[0]}\\n".encode())
+    if event in ("socket.connect", "socket.getaddrinfo"):
+        os.write(2, f"CONNECTS {arguments}\\n".encode())
 sys.addaudithook(watch)
 sys.argv = ["encmixer", "app", "--port", PORT]
 from timm_encmixer.__main__ import main
@@ -286,6 +288,7 @@ def test_several_users_and_programs_are_served_at_once_and_nothing_is_written(br
     assert b"WRITES " in log[: app.started], "the watch sees what is written"
     written = set(re.findall(rb"^WRITES (.*)$", log[app.started :], re.M))
     assert written <= {b"/dev/null"}
+    assert b"CONNECTS" not in log, "it asks nobody"
     assert not [form for form in secret_forms(app.key) if form in log]
 
 

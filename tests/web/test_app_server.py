@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import functools
 import io
@@ -14,7 +15,8 @@ import numpy as np
 import pytest
 import timm
 import torch
-from conftest import assert_no_secret
+import yaml
+from conftest import ROOT, assert_no_secret
 from PIL import Image
 
 import timm_encmixer as te
@@ -248,3 +250,12 @@ def test_the_guard_lets_through_what_the_page_needs_and_nothing_else():
     for body in (b"[]", b"not JSON", b"[" * 99_999):
         assert client.post(call, content=body).status_code == 422
     assert client.post(call, content=iter([bytes(2**20)] * (MOST_BYTES // 2**20 + 1))).status_code == 413
+
+
+def test_the_space_is_complete():
+    space = ROOT / "examples" / "space"
+    _, front, _ = (space / "README.md").read_text().split("---\n", 2)
+    told = yaml.safe_load(front)
+    assert (told["sdk"], told["app_file"]) == ("gradio", "app.py")
+    assert len(ast.parse((space / told["app_file"]).read_text()).body) == 3
+    assert "timm-encmixer[web]" in (space / "requirements.txt").read_text()

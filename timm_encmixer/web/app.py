@@ -83,7 +83,7 @@ def make_app(model: ModelLike = BUNDLED_MODEL) -> FastAPI:
     if published.plain is not None:
         calls["plain"] = PlainComparison(published.plain, server).classify
     own = [route.path for route in app.routes if isinstance(route, APIRoute)]
-    gradio.mount_gradio_app(app, _blocks(calls), path="/", ssr_mode=False, run_history=False, footer_links=[])
+    gradio.mount_gradio_app(app, _blocks(calls), path="/", ssr_mode=False)
     app.add_middleware(Guard, own=own, calls=list(calls))
     return app
 
