@@ -9,6 +9,7 @@ import io
 import json
 import struct
 import sys
+import threading
 import zlib
 
 import numpy as np
@@ -250,6 +251,32 @@ def test_the_guard_lets_through_what_the_page_needs_and_nothing_else():
     for body in (b"[]", b"not JSON", b"[" * 99_999):
         assert client.post(call, content=body).status_code == 422
     assert client.post(call, content=iter([bytes(2**20)] * (MOST_BYTES // 2**20 + 1))).status_code == 413
+
+
+def test_more_calls_than_wait_are_refused_and_what_fails_says_no_secrets():
+    from fastapi import FastAPI
+    from gradio import mount_gradio_app
+    from starlette.testclient import TestClient
+
+    from timm_encmixer.web.app import _WAITING, _blocks
+
+    go_on = threading.Event()
+
+    def attack(text: str) -> str:
+        assert go_on.wait(60)
+        raise ZeroDivisionError(text)
+
+    app = FastAPI()
+    mount_gradio_app(app, _blocks({"attack": attack}), path="/", ssr_mode=False)
+    with TestClient(app) as client:
+        calls = [client.post("/gradio_api/call/attack", json={"data": ["secret"]}) for _ in range(_WAITING + 5)]
+        assert {call.status_code for call in calls[:_WAITING]} == {200}
+        assert calls[-1].status_code == 503
+        go_on.set()
+        answer = client.get(f"/gradio_api/call/attack/{calls[0].json()['event_id']}").text
+        assert "event: error" in answer
+        assert "server: the call failed" in answer
+        assert "secret" not in answer
 
 
 def test_the_space_is_complete():

@@ -8,10 +8,11 @@ import io
 import chromium
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, JpegImagePlugin
 from test_client_js import check_equal, check_written, make_cases, photo_like
 
 pytestmark = chromium.needs_chromium
+SUBSAMPLED = 2  # Pillow's number of 4:2:0
 CLOSE = 3  # grey levels, mean over an image, between two decoders of JPEG
 
 
@@ -72,6 +73,19 @@ def test_photos_are_read_upright_and_without_colour_management(browser):
         pixels(with_alpha, "photo.webp", lossless=True)
 
 
+def test_a_canvas_subsamples_the_colours_of_jpeg(browser):
+    """So ciphertext of `etc` cannot be written by one as JPEG, but at the highest quality (docs/browser.md)."""
+    page = chromium.open_client(browser)
+    made = [base64.b64decode(page.evaluate(AS_JPEG, quality)) for quality in (0.5, 0.85, 0.99)]
+    assert [JpegImagePlugin.get_sampling(Image.open(io.BytesIO(file))) for file in made] == [SUBSAMPLED] * 3
+
+
+AS_JPEG = """async (quality) => {
+  const canvas = new OffscreenCanvas(32, 32);
+  canvas.getContext("2d").fillRect(0, 0, 9, 9);
+  const file = await canvas.convertToBlob({ type: "image/jpeg", quality });
+  return btoa(String.fromCharCode(...new Uint8Array(await file.arrayBuffer())));
+}"""
 MANAGED = """async (url) => {
   const image = new Image();
   image.src = url;

@@ -37,7 +37,7 @@ _STATIC = {
 _WAITING = 32  # calls in the queue; more are refused
 _AT_ONCE = 4  # classifications
 _GOODBYE_SECONDS = 2
-_SESSIONS = 16  # of which Gradio remembers the last inputs, in memory
+_REMEMBERED = 16  # calls whose arguments Gradio keeps in memory, where it would keep 10,000
 logger = logging.getLogger(__name__)
 
 
@@ -47,7 +47,8 @@ def make_app(model: ModelLike = BUNDLED_MODEL) -> FastAPI:
     A plain model is encrypted here, once for each cipher that it can take, with a new key that is handed to every page: a demo.
     An encrypted model is served as it is. The page then asks its user for the key, which stays in the browser.
 
-    The page loads nothing from elsewhere. What users send is kept in memory while it is computed on, and written nowhere.
+    The page loads nothing from elsewhere. What users send is in memory only: while it is computed on, and in Gradio's memory of
+    the last calls.
 
     Args:
         model: As for `load_model`.
@@ -119,7 +120,7 @@ def _blocks(calls: Mapping[str, Callable[..., Any]]) -> gradio.Blocks:
                 concurrency_limit=1 if name == "attack" else _AT_ONCE,
             )
     blocks.queue(max_size=_WAITING)
-    blocks.state_session_capacity = _SESSIONS
+    blocks.state_session_capacity = _REMEMBERED
     return blocks
 
 
