@@ -22,7 +22,8 @@ from PIL import Image
 
 import timm_encmixer as te
 from timm_encmixer.bundled import bundled_images, bundled_photo
-from timm_encmixer.errors import ImageError, MissingExtraError, SchemeError, SourceError
+from timm_encmixer.errors import AddressError, ImageError, MissingExtraError, SchemeError, SourceError
+from timm_encmixer.web.listener import listen
 from timm_encmixer.web.owner import DEMO_CIPHERS, class_names, publish
 from timm_encmixer.web.samples import album, samples
 from timm_encmixer.web.server import ModelServer, PlainComparison
@@ -196,14 +197,17 @@ def test_without_the_extra_the_command_says_how_to_get_it(monkeypatch):
         _ = web.make_app
 
 
-def test_an_address_that_is_taken_is_one_error(encmixer):
-    from timm_encmixer.web.listener import listen
-
+def test_an_address_that_cannot_be_had_is_one_error():
     with listen(port=0) as taken:
-        done = encmixer("app", "--port", taken.getsockname()[1])
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "an address of this machine that is free" in done.stderr
-    assert done.stderr.count("\n") == 1
+        number = taken.getsockname()[1]
+        with pytest.raises(
+            AddressError, match=f"^127.0.0.1:{number}: expected an address of this machine that is free, got .*in use"
+        ):
+            listen(port=number)
+    with pytest.raises(AddressError, match="give another --port or --host"):
+        listen("192.0.2.1", 0)  # nobody's
+    with pytest.raises(AddressError):
+        listen(port=70_000)
 
 
 def test_the_guard_lets_through_what_the_page_needs_and_nothing_else():
@@ -253,6 +257,7 @@ def test_the_guard_lets_through_what_the_page_needs_and_nothing_else():
     assert client.post(call, content=iter([bytes(2**20)] * (MOST_BYTES // 2**20 + 1))).status_code == 413
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:gradio")
 def test_more_calls_than_wait_are_refused_and_what_fails_says_no_secrets():
     from fastapi import FastAPI
     from gradio import mount_gradio_app

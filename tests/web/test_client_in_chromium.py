@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 
 import chromium
 import numpy as np
 import pytest
 from PIL import Image, ImageOps, JpegImagePlugin
 from test_client_js import check_equal, check_written, make_cases, photo_like
+
+import timm_encmixer as te
+from timm_encmixer.images.image_record import attach_record
 
 pytestmark = chromium.needs_chromium
 SUBSAMPLED = 2  # Pillow's number of 4:2:0
@@ -71,6 +75,57 @@ def test_photos_are_read_upright_and_without_colour_management(browser):
     assert np.array_equal(found, expected)  # what is behind alpha too
     with pytest.raises(AssertionError, match=r"photo\.webp: expected opaque pixels, in formats other than PNG"):
         pixels(with_alpha, "photo.webp", lossless=True)
+
+
+def test_jpeg_ciphertext_is_read_and_decrypted(browser, key, tmp_path):
+    record = te.Scheme(cipher="etc", patch_size=16, fingerprint=key.fingerprint)
+    cipher = te.ImageCipher(key, record)
+    plain = photo_like((64, 48), np.random.default_rng(5)).resize((96, 64))
+    sent = cipher.encrypt(plain)
+    attach_record(sent, cipher)
+    page = chromium.open_client(browser)
+
+    def read(image: Image.Image = sent, **options):
+        file = io.BytesIO()
+        image.save(file, "JPEG", **{"quality": 95, "subsampling": 0, **options})
+        text = base64.b64encode(file.getvalue()).decode()
+        found = page.evaluate(DECRYPTED, {"text": text, "key": key.file_text().decode(), "record": record.to_dict()})
+        if isinstance(found, str):
+            return found
+        python = cipher.decrypt(Image.open(file))
+        made = np.frombuffer(base64.b64decode(found[2]), np.uint8).reshape(*found[:2], 3)
+        assert np.abs(made.astype(int) - np.asarray(python)).mean() < CLOSE
+        return None
+
+    exif = Image.Exif()
+    exif[0x0112] = 6  # ciphertext is never turned
+    for options in ({}, {"quality": 75}, {"icc_profile": WIDE}, {"exif": exif}):
+        assert read(**options) is None, options
+    bare = Image.fromarray(np.asarray(sent))
+    assert read(bare) is None  # without a record, as from other software
+    assert re.search("not subsampled", read(subsampling=2))
+    assert re.search("a baseline JPEG", read(progressive=True))
+    assert re.search("64 x 96 px, as it was written, got 48 x 96 px", read(changed(sent.crop((0, 0, 96, 48)), sent)))
+    attach_record(bare, te.ImageCipher(key, record.replace(cipher="etc+scramble", grid=(4, 6))))
+    assert re.search(r"a ciphertext of etc, blocks of 16 px, got etc\+scramble", read(bare))
+
+
+def changed(image: Image.Image, original: Image.Image) -> Image.Image:
+    image.info = original.info
+    return image
+
+
+DECRYPTED = """async ({ text, key, record }) => {
+  const { makeCipher, readCiphertext, readKey, readRecord } = await import("/timm_encmixer/web/client/dist/encmixer.js");
+  const file = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+  try {
+    const model = readRecord(record);
+    const { data, width, height } = makeCipher(readKey(key), model).decrypt(await readCiphertext(file, model));
+    return [height, width, btoa(String.fromCharCode(...data))];
+  } catch (error) {
+    return error.message;
+  }
+}"""
 
 
 def test_a_canvas_subsamples_the_colours_of_jpeg(browser):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 
 from timm_encmixer.errors import AddressError
@@ -22,7 +23,8 @@ def listen(host: str = HOST, port: int = PORT) -> socket.socket:
     try:
         return socket.create_server((host, port))
     except (OSError, OverflowError) as error:
-        got = getattr(error, "strerror", None) or str(error)
+        number = getattr(error, "errno", None)
+        got = os.strerror(number) if number else str(error)
         raise AddressError(
             f"{host}:{port}", "an address of this machine that is free", got, "give another --port or --host"
         ) from error

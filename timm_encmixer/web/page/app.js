@@ -234,7 +234,7 @@ async function attack() {
     draw($("intercepted"), pixels);
     draw($("recovered"), await decodePng(bytes(found.image), { where: "answer" }));
     $("others").hidden = found.others === null;
-    if (found.others !== null) draw($("recovered-others"), await decodePng(bytes(found.others), { where: "answer" }));
+    if (found.others !== null) await drawFile($("recovered-others"), bytes(found.others));
     $("recovered-caption").textContent = `recovered in ${found.seconds.toFixed(1)} s`;
     $("verdict").textContent = WORDS[found.verdict];
     $("verdict").dataset.verdict = found.verdict;
@@ -352,6 +352,13 @@ function draw(canvas, image) {
   canvas.height = image.height;
   canvas.classList.toggle("smooth", image.width > 160);
   canvas.getContext("2d").putImageData(toImageData(image), 0, 0);
+}
+
+/** Draw a PNG file, with its transparent parts. */
+async function drawFile(canvas, file) {
+  const picture = await createImageBitmap(new Blob([file], { type: "image/png" }));
+  Object.assign(canvas, { width: picture.width, height: picture.height });
+  canvas.getContext("2d").drawImage(picture, 0, 0);
 }
 
 function element(name, attributes = {}) {
