@@ -290,4 +290,4 @@ def test_the_space_is_complete():
     told = yaml.safe_load(front)
     assert (told["sdk"], told["app_file"]) == ("gradio", "app.py")
     assert len(ast.parse((space / told["app_file"]).read_text()).body) == 3
-    assert "timm-encmixer[web]" in (space / "requirements.txt").read_text()
+    assert f"timm_encmixer-{te.__version__}-py3-none-any.whl[web]" in (space / "requirements.txt").read_text()
