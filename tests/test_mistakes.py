@@ -325,7 +325,7 @@ def test_every_command_that_needs_a_key_or_writes_a_target_is_among_them():
 @pytest.mark.parametrize("name", HELP)
 def test_help_is_whole_and_imports_nothing_slow(name, answers):
     answer = answers[f"help {name}"]
-    assert answer["code"] == 0
+    assert answer["code"] == 0, answer["err"]
     assert not answer["loaded"]
     assert "docs/" not in answer["out"]
     listed = answer["out"].partition("\nCommands:\n")[2].partition("\n\n")[0]

@@ -15,9 +15,9 @@ from timm_encmixer.web.listener import HOST, PORT, listen
 @click.option("--host", metavar="ADDRESS", default=HOST, show_default=True, help="Where to listen; 0.0.0.0 for all.")
 @click.option("--port", type=click.IntRange(0, 65535), default=PORT, show_default=True, help="0 takes any that is free.")
 def app_command(model: str | None, host: str, port: int) -> None:
-    """Serve a page that shows it all: encryption in the browser, the model on the server, the attacker beside them.
+    """Serve a page that encrypts in the browser, and shows it all.
 
-    A plain model is encrypted with a new key, which every visitor gets: a demo. For an encrypted one the page asks for its key,
+    It has three roles: your side, the server with the model, and an attacker who collects what is sent. A plain model is encrypted with a new key, which every visitor gets: a demo. For an encrypted one the page asks for its key,
     which stays in the browser. Nothing is loaded from elsewhere, and nothing is written. It needs the extra `web`.
 
     \b
