@@ -17,8 +17,9 @@ from timm_encmixer.web.listener import HOST, PORT, listen
 def app_command(model: str | None, host: str, port: int) -> None:
     """Serve a page that encrypts in the browser, and shows it all.
 
-    It has three roles: your side, the server with the model, and an attacker who collects what is sent. A plain model is encrypted with a new key, which every visitor gets: a demo. For an encrypted one the page asks for its key,
-    which stays in the browser. Nothing is loaded from elsewhere, and nothing is written. It needs the extra `web`.
+    It has three roles: your side, the server with the model, and an attacker who collects what is sent. A plain model is
+    encrypted with a new key, which every visitor gets: a demo. For an encrypted one the page asks for its key, which stays in
+    the browser. Nothing is loaded from elsewhere, and nothing is written. It needs the extra `web`.
 
     \b
     Example: encmixer app
