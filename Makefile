@@ -35,6 +35,7 @@ docs:  ## Build the site in site/ and check its links, anchors and headings
 
 pictures:  ## Draw the pictures of README and docs
 	$(BIN)/python examples/pictures.py
+	$(BIN)/python examples/app_screenshots.py
 	$(BIN)/python examples/security_figures.py --tables
 
 models:  ## Examine all of timm's models; write docs/models.md
@@ -58,6 +59,7 @@ bench:  ## Print the benchmarks' ratios
 	$(BIN)/python tests/benchmarks/bench_dataset.py
 	$(BIN)/python tests/benchmarks/bench_client.py
 	node timm_encmixer/web/client/bench.js
+	$(BIN)/python tests/benchmarks/bench_browser.py
 
 demo:  ## The whole story on bundled weights and images
 	$(BIN)/encmixer demo

@@ -3,10 +3,11 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 from PIL import Image
 
 import timm_encmixer as te
-from timm_encmixer.bundled import BUNDLED_FOLDER, bundled_images
+from timm_encmixer.bundled import BUNDLED_FOLDER, bundled_images, bundled_photo
 
 
 @pytest.fixture(scope="module")
@@ -51,12 +52,26 @@ def test_answers_below_the_photo_are_those_of_the_models(plain_model, key, monke
 
     seen = []
     monkeypatch.setattr(module, "draw_panels", lambda panels: seen.append([[c.text for c in words] for _, words in panels]))
-    module.draw_photo(plain_model, key, module.open_photo("cat"), bundled_images()[2])
+    module.draw_photo(plain_model, key, bundled_photo("cat"), bundled_images()[2])
     (plain, right), (cipher, encrypted), (_, restored), (_, wrong) = seen[0]
     assert (plain, cipher, restored) == ("plain photo", "ciphertext", "equals the plain photo")
     assert right.removeprefix("plain model: ") == encrypted.removeprefix("encrypted model: ")
     assert right.startswith("plain model: cat, ")
     assert not wrong.startswith("wrong key: cat")
+
+
+def test_a_photo_of_any_size_is_drawn_and_its_centre_is_read(plain_model, key, key_file, monkeypatch):
+    from timm_encmixer.evaluation import demo as module
+
+    drawn = []
+    monkeypatch.setattr(module, "draw_panels", lambda panels: drawn.append([image for image, _ in panels]))
+    photo = bundled_photo("rocket").crop((0, 0, 103, 66))  # a border of 1 or 2 px at each side that no whole block has
+    te.evaluation.draw_photo(plain_model, key_file, photo, bundled_images()[2])
+    te.evaluation.draw_photo(plain_model, key, photo.crop((1, 1, 101, 65)).convert("RGBA"), bundled_images()[2])
+    assert drawn[0][0].shape == (3, 64, 100)
+    assert all(torch.equal(one, other) for one, other in zip(*drawn, strict=True))
+    with pytest.raises(te.errors.ImageError, match="photo: expected at least one block of 4 x 4 px, got 3 x 9 px"):
+        te.evaluation.draw_photo(plain_model, key, photo.crop((0, 0, 9, 3)), bundled_images()[2])
 
 
 def test_the_bundled_images_are_real_and_labelled():

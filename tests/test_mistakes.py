@@ -266,7 +266,7 @@ def with_a_key(text: str):
 
 
 SECRET = te.SecretKey(bytes(range(100, 132)))
-LINE = SECRET._file_text().decode().strip()
+LINE = SECRET.file_text().decode().strip()
 LINES = [words for text in (LINE, f"hf-hub:{LINE}", f"me/{LINE}") for words in with_a_key(text)]
 BARE = [  # these look like a path or a word until it is known that they are none
     [*before, text]
@@ -325,7 +325,7 @@ def test_every_command_that_needs_a_key_or_writes_a_target_is_among_them():
 @pytest.mark.parametrize("name", HELP)
 def test_help_is_whole_and_imports_nothing_slow(name, answers):
     answer = answers[f"help {name}"]
-    assert answer["code"] == 0
+    assert answer["code"] == 0, answer["err"]
     assert not answer["loaded"]
     assert "docs/" not in answer["out"]
     listed = answer["out"].partition("\nCommands:\n")[2].partition("\n\n")[0]

@@ -6,6 +6,7 @@ import timm
 import torch
 
 import timm_encmixer as te
+from timm_encmixer.checkpoints.schemes import find_scheme
 from timm_encmixer.errors import (
     HubError,
     ImageError,
@@ -113,3 +114,30 @@ def test_the_hub_without_a_connection_is_one_clear_error(key, monkeypatch):
 def test_every_kind_of_image_gives_three_channels(encrypted, key, photo, mode):
     image = photo.convert("L").convert("I;16") if mode == "I;16" else photo.convert(mode)
     assert te.create_transform(encrypted, key=key, output="uint8")(image).shape == (3, 32, 32)
+
+
+def test_a_wrong_key_is_taken_on_purpose_only(photos, encrypted_folder, key, other_key):
+    with pytest.raises(te.KeyMismatchError, match="expected the key with fingerprint"):
+        te.create_transform(encrypted_folder, key=other_key)
+    scheme = find_scheme(encrypted_folder)
+    transform = te.create_transform(encrypted_folder, key=other_key, wrong_key=True, output="image")
+    sent = transform(photos[0])
+    wanted = te.ImageCipher(other_key, scheme.without_fingerprint()).encrypt(transform.prepare(photos[0]))
+    assert sent.tobytes() == wanted.tobytes()
+    assert other_key.fingerprint in sent.info["encmixer"]  # it does not pretend to be of the right key
+    with pytest.raises(te.KeyMismatchError, match="expected a wrong key, as wrong_key says"):
+        te.create_transform(encrypted_folder, key=key, wrong_key=True)
+
+
+def test_a_server_without_the_key_compares_ciphertext_with_its_model(photos, encrypted_folder, key, other_key):
+    scheme = find_scheme(encrypted_folder)
+    sent = te.create_transform(scheme, key=key, output="image")(photos[0])
+    wrong = te.create_transform(scheme, key=other_key, wrong_key=True, output="image")(photos[0])
+    assert te.images.check_ciphertext(sent, scheme, where="sent", strict=True)
+    with pytest.raises(te.errors.ImageError, match=f"got the key {other_key.fingerprint}; encrypt the plain image with the"):
+        te.images.check_ciphertext(wrong, scheme, where="sent", strict=True)
+    assert te.images.check_ciphertext(wrong, scheme.without_fingerprint(), where="sent", strict=True)
+    changed = sent.point(lambda value: value ^ 1)
+    changed.info = sent.info
+    with pytest.raises(te.errors.ImageError, match="expected the pixels that were written"):
+        te.images.check_ciphertext(changed, scheme, where="sent", strict=True)

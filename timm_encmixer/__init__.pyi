@@ -9,6 +9,7 @@ from . import evaluation as evaluation
 from . import images as images
 from . import models as models
 from . import publishing as publishing
+from . import web as web
 from .checkpoints.checkpoint import save_model as save_model
 from .checkpoints.encryption import decrypt_checkpoint as decrypt_checkpoint
 from .checkpoints.encryption import encrypt_checkpoint as encrypt_checkpoint

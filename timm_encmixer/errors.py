@@ -130,6 +130,10 @@ class FileAccessError(EncMixerError, OSError):
     """A file cannot be read or written."""
 
 
+class AddressError(EncMixerError, OSError):
+    """A server cannot listen at an address."""
+
+
 class TargetExistsError(EncMixerError, FileExistsError):
     """An output is there already and was not to be replaced."""
 

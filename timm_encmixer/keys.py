@@ -125,9 +125,10 @@ class SecretKey:
             FileAccessError: It cannot be written.
         """
         _refuse_key_text(path, "key")
-        write_new_private(as_path(path, where="key"), self._file_text)
+        write_new_private(as_path(path, where="key"), self.file_text)
 
-    def _file_text(self) -> bytes:
+    def file_text(self) -> bytes:
+        """Return what `save` writes, with the secret in it: to hand a key over without a file."""
         body = base64.urlsafe_b64encode(self._key_bytes + _checksum(self._key_bytes))
         return KEY_FILE_PREFIX.encode() + body + b"\n"
 

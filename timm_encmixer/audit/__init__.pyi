@@ -1,6 +1,8 @@
 from .attack import Attack as Attack
 from .attacks.registry import ATTACKS as ATTACKS
 from .cipher_suite import run_cipher as run_cipher
+from .collected import Recovered as Recovered
+from .collected import recover as recover
 from .effort import Curve as Curve
 from .effort import Effort as Effort
 from .effort import budgeted as budgeted

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from timm_encmixer.errors import require_packages
 
-_PACKAGES = ("scipy", "skimage", "foolbox", "matplotlib", "jinja2", "ffx")
+PACKAGES = ("scipy", "skimage", "foolbox", "matplotlib", "jinja2", "ffx")
 
 
 def require_extra() -> None:
@@ -13,4 +13,4 @@ def require_extra() -> None:
     Raises:
         MissingExtraError: One is not.
     """
-    require_packages("audit", "audit", *_PACKAGES)
+    require_packages("audit", "audit", *PACKAGES)

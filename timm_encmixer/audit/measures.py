@@ -179,7 +179,7 @@ def _images(recovery: RecoveredImages, truth: Truth, target: Target) -> Measurem
     images = images.detach().float().clamp(0, 1)
     if not recovery.thumbnail:
         return _of_images(images, truth, target)
-    measured = _of_images(_enlarged(images, patch, truth.images.shape[1]), truth, target)
+    measured = _of_images(enlarged(images, patch, truth.images.shape[1]), truth, target)
     measured.pictures.update(_portrait(recovery, truth))
     return replace(measured, recovered=_thumbnail_likeness(images, truth.images, patch), is_likeness=False)
 
@@ -287,9 +287,10 @@ def _portrait(recovery: RecoveredImages, truth: Truth) -> dict[str, Tensor]:
     patch = truth.model.cipher.scheme.patch_size
     face = portrait(patch)[None]
     met = encrypt_images(truth.model.cipher, face)
-    row = [unit(face), met.float(), _enlarged(recovery.reconstruct(met).float(), patch, 3)]
+    row = [unit(face), met.float(), enlarged(recovery.reconstruct(met).float(), patch, 3)]
     return {f"a face at {face.shape[-1]} px": torch.cat(row).clamp(0, 1)}
 
 
-def _enlarged(thumbnails: Tensor, patch: int, channels: int) -> Tensor:
+def enlarged(thumbnails: Tensor, patch: int, channels: int) -> Tensor:
+    """Return thumbnails (N, 1, h, w) as images (N, channels, h * patch, w * patch)."""
     return thumbnails.repeat_interleave(patch, 2).repeat_interleave(patch, 3).expand(-1, channels, -1, -1)

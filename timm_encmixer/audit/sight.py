@@ -107,12 +107,14 @@ def put_right(images: Tensor, plain: Tensor, patch: int) -> Tensor:
 def controls(plain: Tensor, patch: int) -> dict[str, Likeness]:
     """Return the figures of `seen` for pictures that do not show what an image shows, by name.
 
-    They are the image blurred to 4 x 4 values, its mean colour, and another of the images.
+    They are the image blurred to 4 x 4 values, its mean colour, and another of the images, where there are several.
     """
     small = torch.nn.functional.adaptive_avg_pool2d(plain, _BLURRED_PX)
     blurred = torch.nn.functional.interpolate(small, plain.shape[-2:], mode="bilinear", align_corners=False)
     colour = plain.mean(dim=(2, 3), keepdim=True).expand_as(plain)
-    shown = {"blurred": blurred, "mean colour": colour, "unrelated": plain.roll(1, dims=0)}
+    shown = {"blurred": blurred, "mean colour": colour}
+    if len(plain) > 1:
+        shown["unrelated"] = plain.roll(1, dims=0)
     return {name: seen(images, plain, patch)[0] for name, images in shown.items()}
 
 

@@ -21,6 +21,7 @@ from timm_encmixer.cli.model_hub import pull, push
 from timm_encmixer.cli.model_seal import open_, seal
 from timm_encmixer.cli.models import models
 from timm_encmixer.cli.options import BAD_INPUT, NOBODY_READS
+from timm_encmixer.cli.page import app_command
 from timm_encmixer.cli.signals import catch_signals, end_interrupted
 from timm_encmixer.cli.words import Commands, dashes_meant, option_meant
 from timm_encmixer.errors import RESIZE_REMEDY, EncMixerError, MissingKeyError, of_full_installation
@@ -78,7 +79,7 @@ def cli() -> None:
     """
 
 
-for command in (demo, key, model, models, images, dataset, evaluate_command, audit_command):
+for command in (demo, key, model, models, images, dataset, evaluate_command, audit_command, app_command):
     cli.add_command(command)
 for command in (push, pull, seal, open_):
     model.add_command(command)

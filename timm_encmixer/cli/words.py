@@ -27,6 +27,7 @@ _SYNONYMS = {
     **dict.fromkeys(("check", "compare"), "verify"),
     **dict.fromkeys(("unseal",), "open"),
     **dict.fromkeys(("attack",), "audit"),
+    **dict.fromkeys(("serve", "page", "web", "ui"), "app"),
 }
 _OPTION_SYNONYMS = {"--attack": "--only", "--attacks": "--only", "--output": "--out"}
 

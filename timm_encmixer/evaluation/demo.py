@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import timm
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from timm_encmixer.bundled import BUNDLED_MODEL, WEIGHTS_FOLDER, bundled_images
+from timm_encmixer.bundled import BUNDLED_MODEL, BUNDLED_PHOTOS, bundled_images, bundled_photo
 from timm_encmixer.ciphers import BlockCipher
+from timm_encmixer.errors import ImageError
 from timm_encmixer.evaluation.accuracy import Evaluation, evaluate, wrong_key
 from timm_encmixer.evaluation.columns import text_table
 from timm_encmixer.evaluation.tiles import BAD, GOOD, Caption, draw_panels, draw_rows, stack
 from timm_encmixer.files import PNG, file_error, replacing_file
 from timm_encmixer.images.labelled import MemoryImages
-from timm_encmixer.images.tensors import cipher_input, normalise, normalised_plain
+from timm_encmixer.images.reading import to_channels
+from timm_encmixer.images.tensors import cipher_input, normalise, normalised_plain, to_tensor
 from timm_encmixer.keys import KeyLike, SecretKey, find_key
 from timm_encmixer.limits import LIMITS
 from timm_encmixer.models.encryption import encrypt_model
@@ -27,7 +29,6 @@ from timm_encmixer.models.record import scheme_of
 from timm_encmixer.scheme import CIPHERS, DEFAULT_CIPHER
 
 PICTURE_NAME = "demo.png"
-PHOTOS = ("cat", "rocket")
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def run_demo(out: Path, *, key: KeyLike | None = None, wrong_keys: int = 3) -> D
     evaluations = [evaluate(model, key, data, cipher=cipher, wrong_keys=wrong_keys, batch_size=125) for cipher in CIPHERS]
     chosen = [images[labels.index(label)] for label in range(len(classes))]
     picture = out / PICTURE_NAME
-    photos = [draw_photo(model, key, open_photo(name), classes) for name in PHOTOS]
+    photos = [draw_photo(model, key, bundled_photo(name), classes) for name in BUNDLED_PHOTOS]
     with replacing_file(picture, overwrite=True, kind=PNG) as temporary:
         stack([*photos, draw_picture(model, key, chosen, classes)]).save(temporary, format="PNG")
     return Demo(evaluations, time.perf_counter() - start, picture)
@@ -87,25 +88,24 @@ def demo_table(demo: Demo) -> str:
     return "\n".join(lines)
 
 
-def open_photo(name: str) -> Tensor:
-    """Return a photo that comes with the package, "cat" or "rocket", as uint8 (3, 224, 224). Source: see NOTICE."""
-    with Image.open(WEIGHTS_FOLDER / f"{name}-224.jpg") as photo:
-        return _channels_first(photo.convert("RGB"))
-
-
-def draw_photo(model: nn.Module, key: SecretKey, photo: Tensor, classes: list[str]) -> Image.Image:
+def draw_photo(model: nn.Module, key: KeyLike, photo: Image.Image, classes: Sequence[str]) -> Image.Image:
     """Draw a photo, its ciphertext, and what the right and a wrong key make of it, each with a model's answer.
 
-    The model reads the photo at the size that is drawn. An answer is green where it is the plain model's.
+    The model reads the photo at its own size. What is beyond the last whole block is cut off, at all sides alike, as the centre
+    crop of a model's preprocessing cuts. An answer is green where it is the plain model's.
 
     Args:
         model: Plain, of the bundled model's kind: it takes every size that is a multiple of its blocks.
-        key: The right key.
-        photo: uint8 (3, H, W).
+        key: The right key or its file.
+        photo: Of any size from one block.
         classes: Names of the model's classes.
+
+    Raises:
+        ImageError: The photo is smaller than a block, or its pixels cannot be brought to 8 bits.
     """
-    cast = _Cast.of(model, key, DEFAULT_CIPHER)
-    pixels = photo[None]
+    cast = _Cast.of(model, find_key(key), DEFAULT_CIPHER)
+    scheme = cast.right.scheme
+    pixels = to_tensor(_whole_blocks(to_channels(photo, scheme.in_chans), scheme.patch_size))[None]
     ciphertext = cast.right.encrypt(pixels)
     logits = cast.plain_answers(pixels)[0]
 
@@ -135,7 +135,7 @@ def draw_picture(model: nn.Module, key: SecretKey, images: list[Image.Image], cl
     Below an image stands the answer of the model that reads it, green where it is right: `images[i]` shows `classes[i]`.
     Ciphertext of `orthogonal` is float and is clipped to [0, 1] for display only.
     """
-    pixels = torch.stack([_channels_first(image) for image in images])
+    pixels = torch.stack([to_tensor(image) for image in images])
     casts = {cipher: _Cast.of(model, key, cipher) for cipher in CIPHERS}
     default = casts[DEFAULT_CIPHER]
     ciphertext = default.right.encrypt(pixels)
@@ -188,5 +188,11 @@ class _Cast:
         return logits
 
 
-def _channels_first(image: Image.Image) -> Tensor:
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+def _whole_blocks(photo: Image.Image, block: int) -> Image.Image:
+    """Return the centre of a photo, whose sides are the largest multiples of a block."""
+    width, height = (side - side % block for side in photo.size)
+    if not (width and height):
+        got = f"{photo.height} x {photo.width} px"
+        raise ImageError("photo", f"at least one block of {block} x {block} px", got, "give a larger photo")
+    left, top = (photo.width - width) // 2, (photo.height - height) // 2
+    return photo.crop((left, top, left + width, top + height))

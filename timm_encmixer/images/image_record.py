@@ -19,6 +19,7 @@ from timm_encmixer.checkpoints.record import RECORD_NAME
 from timm_encmixer.ciphers.image_cipher import ImageCipher
 from timm_encmixer.errors import ImageError
 from timm_encmixer.schema import read_as
+from timm_encmixer.scheme import Scheme
 
 if TYPE_CHECKING:
     from timm_encmixer.ciphers import BlockCipher
@@ -102,15 +103,17 @@ class ImageRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         """Return the comment of a JPEG that holds the record."""
         return _COMMENT + self.to_text()
 
-    def check(self, image: Image.Image, cipher: KeyedCipher, *, where: str) -> None:
-        """Compare with the image that carries it and with the cipher that is about to decrypt it.
+    def check(self, image: Image.Image, cipher: KeyedCipher | Scheme, *, where: str) -> None:
+        """Compare with the image that carries it and with the cipher that is about to decrypt it, or a model's record.
 
         Raises:
             ImageError: Another key or cipher, or pixels that are not those that were written.
         """
-        scheme = cipher.scheme
-        if self.fingerprint != cipher.fingerprint:
+        scheme = cipher if isinstance(cipher, Scheme) else cipher.scheme
+        if cipher.fingerprint not in (None, self.fingerprint):
             remedy = "decrypt it with that key, or encrypt the plain image again"
+            if cipher is scheme:
+                remedy = "encrypt the plain image with the model's key"
             raise ImageError(where, f"a ciphertext under the key {cipher.fingerprint}", f"the key {self.fingerprint}", remedy)
         if (self.cipher, self.patch_size) != (scheme.cipher, scheme.patch_size):
             expected = f"a ciphertext of {scheme.cipher}, blocks of {scheme.patch_size} px"
@@ -123,8 +126,15 @@ class ImageRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             raise ImageError(where, "the pixels that were written", "others", _ORIGINAL)
 
 
-def check_ciphertext(image: Image.Image, cipher: KeyedCipher, *, where: str, strict: bool) -> bool:
+def check_ciphertext(image: Image.Image, cipher: KeyedCipher | Scheme, *, where: str, strict: bool) -> bool:
     """Compare a ciphertext with the record that it carries; returns whether it carries one.
+
+    Args:
+        image: As `open_ciphertext` reads it.
+        cipher: That is about to decrypt it. Or the record of the model that is about to read it, for a server, which has no
+            key; one without a fingerprint takes ciphertext of any key.
+        where: Name for messages.
+        strict: Refuse ciphertexts that carry no record.
 
     Raises:
         ImageError: It is not a ciphertext of this cipher, or not whole; or `strict` and it carries no record.

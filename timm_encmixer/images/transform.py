@@ -9,7 +9,7 @@ from PIL import Image
 from timm_encmixer.checkpoints.schemes import find_scheme
 from timm_encmixer.checkpoints.sources import SourceLike
 from timm_encmixer.ciphers.image_cipher import ImageCipher
-from timm_encmixer.errors import ImageError, SchemeError, SchemeMismatchError, of_full_installation
+from timm_encmixer.errors import ImageError, KeyMismatchError, SchemeError, SchemeMismatchError, of_full_installation
 from timm_encmixer.images.image_record import attach_record, refuse_ciphertext
 from timm_encmixer.images.preprocessing import resize_and_crop
 from timm_encmixer.images.reading import to_channels
@@ -29,6 +29,7 @@ def create_transform(
     *,
     key: KeyLike | None = None,
     output: str = "input",
+    wrong_key: bool = False,
 ) -> ClientTransform:
     """Return the client's transform: the plain model's preprocessing, then the cipher.
 
@@ -40,15 +41,21 @@ def create_transform(
             and later, `save(path, pnginfo=te.images.png_info(image))` with any. Ciphertext of `te.JPEG_CIPHERS` may be saved as
             JPEG too: `save("x.jpg", quality=85, subsampling=0)`. "uint8": CHW uint8 ciphertext tensor, for
             loaders.
+        wrong_key: Take a key on purpose that is not the one which the record names, to see what a wrong key gives.
 
     Raises:
-        KeyMismatchError: The record names another key.
+        KeyMismatchError: The record names another key; with `wrong_key`, it names this one.
         NotEncryptedError: The model, repository or folder has no record.
         SchemeMismatchError: The model's input size is not a multiple of the patch side.
         SchemeError: Unknown output, or an output that the cipher does not have.
     """
-    scheme = find_scheme(target)
-    return ClientTransform(ImageCipher(find_key(key), scheme), output=output)
+    scheme, key = find_scheme(target), find_key(key)
+    if wrong_key:
+        if key.fingerprint == scheme.fingerprint:
+            remedy = "leave wrong_key out, or give another key"
+            raise KeyMismatchError("key", "a wrong key, as wrong_key says", "the key that the record names", remedy)
+        scheme = scheme.without_fingerprint()
+    return ClientTransform(ImageCipher(key, scheme), output=output)
 
 
 class ClientTransform:

@@ -1366,11 +1366,13 @@ function adler32(bytes) {
 // src/image_record.js
 var KEYWORD = "encmixer";
 var FIELDS = ["version", "cipher", "patch_size", "size", "fingerprint", "digest"];
+var LOSSLESS = 1;
+var LOSSY = 2;
 var ORIGINAL = "decrypt the file that was written: ciphertext must not be resized, cropped, turned or recompressed";
 function imageRecordOf(ciphertext, { cipher, patch_size, fingerprint: fingerprint2 }) {
-  return { version: 1, cipher, patch_size, size: [ciphertext.height, ciphertext.width], fingerprint: fingerprint2, digest: digest(ciphertext) };
+  return { version: LOSSLESS, cipher, patch_size, size: [ciphertext.height, ciphertext.width], fingerprint: fingerprint2, digest: digest(ciphertext) };
 }
-function readImageRecord(text, where) {
+function readImageRecord(text, where, version) {
   const remedy = "upgrade encmixer, or take another copy";
   let value;
   try {
@@ -1379,9 +1381,9 @@ function readImageRecord(text, where) {
     throw new EncMixerError(`${where}: record`, "JSON", "text that is not valid JSON", remedy);
   }
   const isWhole = (one, most) => Number.isInteger(one) && Number(one) >= 1 && Number(one) <= most;
-  const fits = typeof value === "object" && value !== null && Object.keys(value).every((name2) => FIELDS.includes(name2)) && (value.version ?? 1) === 1 && typeof value.cipher === "string" && value.cipher.length <= 64 && isWhole(value.patch_size, 1024) && Array.isArray(value.size) && value.size.length === 2 && value.size.every((side) => isWhole(side, 2 ** 31 - 1)) && /^[0-9a-f]{16}$/.test(value.fingerprint) && /^[0-9a-f]{8}$/.test(value.digest);
+  const fits = typeof value === "object" && value !== null && Object.keys(value).every((name2) => FIELDS.includes(name2)) && (value.version ?? LOSSLESS) === version && typeof value.cipher === "string" && value.cipher.length <= 64 && isWhole(value.patch_size, 1024) && Array.isArray(value.size) && value.size.length === 2 && value.size.every((side) => isWhole(side, 2 ** 31 - 1)) && /^[0-9a-f]{16}$/.test(value.fingerprint) && (version === LOSSLESS ? /^[0-9a-f]{8}$/.test(value.digest) : !("digest" in value));
   if (!fits) throw new EncMixerError(`${where}: record`, "what docs/format.md describes", shown(text), remedy);
-  return { version: 1, ...value };
+  return { version, ...value };
 }
 function checkCiphertext(image, model) {
   const found = image.imageRecord;
@@ -1399,7 +1401,7 @@ function checkCiphertext(image, model) {
     const expected = `${found.size[0]} x ${found.size[1]} px, as it was written`;
     throw new EncMixerError("image", expected, `${image.height} x ${image.width} px`, ORIGINAL);
   }
-  if (found.digest !== digest(image)) throw new EncMixerError("image", "the pixels that were written", "others", ORIGINAL);
+  if (found.version === LOSSLESS && found.digest !== digest(image)) throw new EncMixerError("image", "the pixels that were written", "others", ORIGINAL);
 }
 function refuseCiphertext({ imageRecord }) {
   if (imageRecord === void 0) return;
@@ -1611,7 +1613,7 @@ async function decodePng(file, { where = "image" } = {}) {
     }
   }
   if (header === void 0) throw damaged(where, "no header");
-  const imageRecord = text === void 0 ? void 0 : readImageRecord(text, where);
+  const imageRecord = text === void 0 ? void 0 : readImageRecord(text, where, LOSSLESS);
   const passes = header.interlaced ? PASSES : [[0, 0, 1, 1]];
   const sizes = passes.map(([x, y, across, down]) => passSize(
     /** @type {Header} */
@@ -1972,12 +1974,42 @@ function clamped(level) {
 }
 
 // src/read_image.js
+var COMMENT = `${KEYWORD}:`;
+var [COM, EXIF, BASELINE] = [254, 225, 192];
+var NO_FRAMES = [196, 200, 204];
 async function readImage(file, { where = "image" } = {}) {
-  const bytes = file instanceof Uint8Array ? file : new Uint8Array(file instanceof Blob ? await file.arrayBuffer() : file);
+  const bytes = await bytesOf2(file);
   if (isPng(bytes)) return decodePng(bytes, { where });
-  if (hasComment(bytes, `${KEYWORD}:`)) {
-    throw new EncMixerError(where, "a plain image", "a ciphertext", "give the plain image; the Python package decrypts JPEG");
+  if (segmentsOf(bytes).some((segment) => textOf(segment).startsWith(COMMENT))) {
+    throw new EncMixerError(where, "a plain image", "a ciphertext", "give the plain image; decrypt gets it back");
   }
+  return decoded([bytes], where);
+}
+async function readCiphertext(file, record, { where = "ciphertext" } = {}) {
+  const bytes = await bytesOf2(file);
+  const takesJpeg = partsOf(record).includes("etc");
+  if (isPng(bytes) || !isJpeg(bytes)) return decodePng(bytes, { where });
+  if (!takesJpeg) {
+    const remedy = "JPEG changes ciphertext pixels beyond recovery: keep ciphertext as PNG from end to end";
+    throw new EncMixerError(where, "a ciphertext PNG", "JPEG", remedy);
+  }
+  const segments = segmentsOf(bytes);
+  refuseChanged(segments, where);
+  const comment = segments.map(textOf).find((text) => text.startsWith(COMMENT));
+  const imageRecord = comment === void 0 ? void 0 : readImageRecord(comment.slice(COMMENT.length), where, LOSSY);
+  const image = await decoded(withoutExif(bytes, segments), where);
+  const grey = frameOf(segments)?.data[5] === 1;
+  const channels = grey ? 1 : 3;
+  const data = new Uint8Array(image.width * image.height * channels);
+  for (let from = 0, to = 0; to < data.length; from += 4, to += channels) {
+    for (let channel = 0; channel < channels; channel++) data[to + channel] = image.data[from + channel];
+  }
+  return { data, width: image.width, height: image.height, channels, imageRecord };
+}
+async function bytesOf2(file) {
+  return file instanceof Uint8Array ? file : new Uint8Array(file instanceof Blob ? await file.arrayBuffer() : file);
+}
+async function decoded(parts, where) {
   if (typeof createImageBitmap !== "function") {
     throw new EncMixerError(where, "a PNG, outside of a browser", "another format", "convert it to PNG first");
   }
@@ -1985,10 +2017,10 @@ async function readImage(file, { where = "image" } = {}) {
     /** @type {const} */
     { imageOrientation: "from-image", colorSpaceConversion: "none", premultiplyAlpha: "none" }
   );
-  const bitmap = await createImageBitmap(new Blob([
-    /** @type {BlobPart} */
-    bytes
-  ]), options).catch(() => {
+  const bitmap = await createImageBitmap(new Blob(
+    /** @type {BlobPart[]} */
+    parts
+  ), options).catch(() => {
     throw new EncMixerError(where, "an image", "no format that this browser knows, or a damaged file", "check the file");
   });
   try {
@@ -2013,13 +2045,39 @@ function hasAlpha(data) {
   for (let i = 3; i < data.length; i += 4) if (data[i] !== 255) return true;
   return false;
 }
-function hasComment(bytes, begin2) {
-  if (bytes[0] !== 255 || bytes[1] !== 216) return false;
-  for (let at = 2; at + 4 <= bytes.length && bytes[at] === 255 && bytes[at + 1] !== 218; ) {
-    if (bytes[at + 1] === 254 && String.fromCharCode(...bytes.subarray(at + 4, at + 4 + begin2.length)) === begin2) return true;
-    at += 2 + (bytes[at + 2] << 8) + bytes[at + 3];
+function isJpeg(bytes) {
+  return bytes[0] === 255 && bytes[1] === 216 && bytes[2] === 255;
+}
+function segmentsOf(bytes) {
+  const found = [];
+  for (let at = 2; isJpeg(bytes) && at + 4 <= bytes.length && bytes[at] === 255 && bytes[at + 1] !== 218; ) {
+    const end = at + 2 + (bytes[at + 2] << 8) + bytes[at + 3];
+    found.push({ marker: bytes[at + 1], data: bytes.subarray(at + 4, end), start: at, end });
+    at = end;
   }
-  return false;
+  return found;
+}
+function withoutExif(bytes, segments) {
+  const kept = segments.filter(({ marker }) => marker !== EXIF).map(({ start, end }) => bytes.subarray(start, end));
+  return [bytes.subarray(0, 2), ...kept, bytes.subarray(segments.at(-1)?.end ?? 2)];
+}
+function textOf({ marker, data }) {
+  return marker === COM ? new TextDecoder().decode(data) : "";
+}
+function frameOf(segments) {
+  return segments.find(({ marker }) => marker >= BASELINE && marker < BASELINE + 16 && !NO_FRAMES.includes(marker));
+}
+function refuseChanged(segments, where) {
+  const remedy = "take the file that encmixer wrote, or save it as baseline JPEG with 4:4:4 sampling";
+  const frame = frameOf(segments);
+  if (frame === void 0) throw new EncMixerError(where, "a JPEG", "a damaged one", "take another copy");
+  const factors = Array.from({ length: frame.data[5] }, (_, i) => frame.data[7 + 3 * i]);
+  if (new Set(factors).size > 1) {
+    throw new EncMixerError(where, "a JPEG whose colours are not subsampled (4:4:4)", "subsampled ones", remedy);
+  }
+  if (frame.marker !== BASELINE) {
+    throw new EncMixerError(where, "a baseline JPEG, as encmixer writes it", "another one, which was saved again", remedy);
+  }
 }
 export {
   EncMixerError,
@@ -2030,6 +2088,7 @@ export {
   makeCipher,
   newKey,
   preprocess,
+  readCiphertext,
   readImage,
   readKey,
   readRecord,

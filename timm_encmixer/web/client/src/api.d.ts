@@ -56,14 +56,15 @@ export interface ModelRecord {
 
 /** The record that a ciphertext image carries (docs/format.md, "Ciphertext images"). */
 export interface ImageRecord {
-  readonly version: 1;
+  /** 1 in PNG, 2 in JPEG. */
+  readonly version: 1 | 2;
   readonly cipher: string;
   readonly patch_size: number;
   /** Height and width, in pixels. */
   readonly size: readonly [number, number];
   readonly fingerprint: string;
-  /** CRC-32 of the pixels, 8 hex digits: against accidents, not attackers. */
-  readonly digest: string;
+  /** CRC-32 of the pixels, 8 hex digits: against accidents, not attackers. Not in JPEG, whose pixels change with each saving. */
+  readonly digest?: string;
 }
 
 /** 8-bit pixels, row by row, channels last. */
@@ -165,6 +166,14 @@ export declare function encodePng(image: ImageLike, options?: { record?: ModelRe
  * @throws {EncMixerError} No PNG, a damaged or animated one, or one of more than 89,478,485 pixels.
  */
 export declare function decodePng(file: ArrayBuffer | Uint8Array, options?: Where): Promise<Pixels>;
+
+/**
+ * Read a ciphertext file for `decrypt`: PNG, or JPEG where the record's cipher allows it, which the browser decodes.
+ *
+ * @param record Of the model that it was encrypted for.
+ * @throws {EncMixerError} No such file, a damaged one, or a JPEG that other software has written with subsampled colours or progressive.
+ */
+export declare function readCiphertext(file: Blob | ArrayBuffer | Uint8Array, record: ModelRecord, options?: Where): Promise<Pixels>;
 
 /** Return the image as a page's ImageData, to show it on a canvas. Do not encrypt what comes back from a canvas: it may differ. */
 export declare function toImageData(image: ImageLike): ImageData;

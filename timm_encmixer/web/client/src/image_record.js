@@ -5,6 +5,8 @@ import { EncMixerError, shown } from "./errors.js";
 
 export const KEYWORD = "encmixer"; // of the text chunk of a PNG; a JPEG's comment begins with it and a colon
 const FIELDS = ["version", "cipher", "patch_size", "size", "fingerprint", "digest"];
+export const LOSSLESS = 1; // version in PNG
+export const LOSSY = 2; // in JPEG, whose pixels change a little with each saving
 const ORIGINAL = "decrypt the file that was written: ciphertext must not be resized, cropped, turned or recompressed";
 
 /**
@@ -20,17 +22,18 @@ const ORIGINAL = "decrypt the file that was written: ciphertext must not be resi
  * @returns {ImageRecord}
  */
 export function imageRecordOf(ciphertext, { cipher, patch_size, fingerprint }) {
-  return { version: 1, cipher, patch_size, size: [ciphertext.height, ciphertext.width], fingerprint, digest: digest(ciphertext) };
+  return { version: LOSSLESS, cipher, patch_size, size: [ciphertext.height, ciphertext.width], fingerprint, digest: digest(ciphertext) };
 }
 
 /**
- * Read the record in the text chunk of a PNG.
+ * Read the record in the text chunk of a PNG, or in the comment of a JPEG.
  *
  * @param {string} text
  * @param {string} where
+ * @param {number} version That such a file has.
  * @returns {ImageRecord}
  */
-export function readImageRecord(text, where) {
+export function readImageRecord(text, where, version) {
   const remedy = "upgrade encmixer, or take another copy";
   /** @type {any} */
   let value;
@@ -44,7 +47,7 @@ export function readImageRecord(text, where) {
     typeof value === "object" &&
     value !== null &&
     Object.keys(value).every((name) => FIELDS.includes(name)) &&
-    (value.version ?? 1) === 1 &&
+    (value.version ?? LOSSLESS) === version &&
     typeof value.cipher === "string" &&
     value.cipher.length <= 64 &&
     isWhole(value.patch_size, 1024) &&
@@ -52,9 +55,9 @@ export function readImageRecord(text, where) {
     value.size.length === 2 &&
     value.size.every((/** @type {unknown} */ side) => isWhole(side, 2 ** 31 - 1)) &&
     /^[0-9a-f]{16}$/.test(value.fingerprint) &&
-    /^[0-9a-f]{8}$/.test(value.digest);
+    (version === LOSSLESS ? /^[0-9a-f]{8}$/.test(value.digest) : !("digest" in value));
   if (!fits) throw new EncMixerError(`${where}: record`, "what docs/format.md describes", shown(text), remedy);
-  return { version: 1, ...value };
+  return { version, ...value };
 }
 
 /**
@@ -79,7 +82,7 @@ export function checkCiphertext(image, model) {
     const expected = `${found.size[0]} x ${found.size[1]} px, as it was written`;
     throw new EncMixerError("image", expected, `${image.height} x ${image.width} px`, ORIGINAL);
   }
-  if (found.digest !== digest(image)) throw new EncMixerError("image", "the pixels that were written", "others", ORIGINAL);
+  if (found.version === LOSSLESS && found.digest !== digest(image)) throw new EncMixerError("image", "the pixels that were written", "others", ORIGINAL);
 }
 
 /**

@@ -6,5 +6,5 @@ export { fingerprint, keyText, newKey, readKey } from "./key.js";
 export { toImageData } from "./pixels.js";
 export { decodePng, encodePng } from "./png.js";
 export { preprocess } from "./preprocess.js";
-export { readImage } from "./read_image.js";
+export { readCiphertext, readImage } from "./read_image.js";
 export { readRecord } from "./record.js";

@@ -5,7 +5,7 @@
 
 import { adler32, crc32 } from "./checksum.js";
 import { EncMixerError, shown } from "./errors.js";
-import { imageRecordOf, KEYWORD, readImageRecord } from "./image_record.js";
+import { imageRecordOf, KEYWORD, LOSSLESS, readImageRecord } from "./image_record.js";
 import { asPixels, LARGEST_PX, toChannels, upright } from "./pixels.js";
 
 const SIGNATURE = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
@@ -68,7 +68,7 @@ export async function decodePng(file, { where = "image" } = {}) {
     }
   }
   if (header === undefined) throw damaged(where, "no header");
-  const imageRecord = text === undefined ? undefined : readImageRecord(text, where);
+  const imageRecord = text === undefined ? undefined : readImageRecord(text, where, LOSSLESS);
   const passes = header.interlaced ? PASSES : [[0, 0, 1, 1]];
   const sizes = passes.map(([x, y, across, down]) => passSize(/** @type {Header} */ (header), x, y, across, down));
   const data = await inflated(compressed, sizes.reduce((sum, { rows, rowBytes }) => sum + rows * (1 + rowBytes), 0), where);

@@ -5,7 +5,7 @@ import { inspect } from "node:util";
 
 import * as encmixer from "../dist/encmixer.js";
 
-const { decodePng, EncMixerError, encodePng, fingerprint, keyText, makeCipher, newKey, preprocess, readImage, readKey, readRecord } = encmixer;
+const { decodePng, EncMixerError, encodePng, fingerprint, keyText, makeCipher, newKey, preprocess, readCiphertext, readImage, readKey, readRecord } = encmixer;
 
 const key = readKey("ENCMIXER-KEY-1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh_4-4Er");
 const plain = { input_size: [3, 32, 32], mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5] };
@@ -142,6 +142,15 @@ test("PNG: damaged, foreign and too large files", async () => {
   await refusesSoon(() => decodePng(broken(60, 1)), /wrong checksum/);
   await refusesSoon(() => decodePng(encodePng(image).fill(255, 16, 20)), /wrong checksum/);
   await refusesSoon(() => readImage(Uint8Array.of(1, 2, 3)), /a PNG, outside of a browser/);
+  await refusesSoon(() => readCiphertext(Uint8Array.of(1, 2, 3), record), /^ciphertext: expected a PNG/);
+  await refusesSoon(() => readCiphertext(Uint8Array.of(0xff, 0xd8, 0xff), record), /a ciphertext PNG, got JPEG; JPEG changes/);
+  const etc = readRecord({ ...fields, version: 4, cipher: "etc", patch_size: 8 });
+  await refusesSoon(() => readCiphertext(Uint8Array.of(0xff, 0xd8, 0xff), etc), /a JPEG, got a damaged one/);
+  const frame = (marker, factors) => Uint8Array.of(0xff, 0xd8, 0xff, marker, 0, 17, 8, 0, 8, 0, 8, 3, 1, factors, 0, 2, 0x11, 1, 3, 0x11, 1);
+  await refusesSoon(() => readCiphertext(frame(0xc0, 0x22), etc), /not subsampled \(4:4:4\), got subsampled ones/);
+  await refusesSoon(() => readCiphertext(frame(0xc2, 0x11), etc), /a baseline JPEG, as encmixer writes it/);
+  await refusesSoon(() => readCiphertext(frame(0xc0, 0x11), etc), /a PNG, outside of a browser/);
+  assert.deepEqual((await readCiphertext(encodePng(image, { record }), record)).imageRecord.version, 1);
   const comment = new TextEncoder().encode('encmixer:{"version":2}');
   await refusesSoon(() => readImage(Uint8Array.of(0xff, 0xd8, 0xff, 0xfe, 0, comment.length + 2, ...comment, 0xff, 0xd9)), /got a ciphertext/);
 });

@@ -1,0 +1,34 @@
+"""A client of `encmixer app` in ten lines: encrypts a photo on this machine and asks the server for its class.
+
+    python examples/app_client.py http://127.0.0.1:7860 encrypted owner.key photo.jpg
+
+The address is that of the page, or the name of a Space. `encrypted` is a folder with the config.json of its model.
+Needs the extra `web`, for gradio_client.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import sys
+
+from gradio_client import Client
+from PIL import Image
+
+import timm_encmixer as te
+
+
+def main() -> None:
+    address, model, key, photo = sys.argv[1:]
+    transform = te.create_transform(model, key=key, output="image")  # the plain model's preprocessing, then the cipher
+    file = io.BytesIO()
+    transform(Image.open(photo)).save(file, format="PNG")  # with its record
+    ciphertext = base64.b64encode(file.getvalue()).decode()
+    client = Client(address, verbose=False, download_files=False)
+    answer = client.predict(ciphertext, transform.cipher.scheme.cipher, api_name="/classify")
+    for one in answer["classes"]:
+        print(f"{one['share']:6.1%}  {one['class']}")
+
+
+if __name__ == "__main__":
+    main()
