@@ -152,6 +152,18 @@ def test_foreign_and_truncated_files_are_errors_without_their_content(text, tmp_
         te.SecretKey.load(path)
 
 
+def test_a_key_file_is_base64url_and_no_other_base64(tmp_path):
+    key = te.SecretKey(bytes([0xFB, 0xEF, 0xBE] * 10 + [0xFF, 0xFF]))
+    text = key.file_text()
+    before, _, body = text.partition(b":")
+    assert b"-" in body
+    path = tmp_path / "other.key"
+    path.write_bytes(before + b":" + body.replace(b"-", b"+"))
+    path.chmod(0o600)
+    with pytest.raises(KeyFormatError, match="a truncated or mistyped line"):
+        te.SecretKey.load(path)
+
+
 def test_truncated_key_is_not_shown_in_the_error(key, key_file):
     key_file.write_text(key_file.read_text()[:-5])
     with pytest.raises(KeyFormatError) as caught:

@@ -111,7 +111,7 @@ class SecretKey:
             raw = base64.b64decode(body, altchars=b"-_", validate=True)
         except binascii.Error:
             raw = b""
-        if len(raw) != KEY_BYTES + _CHECKSUM_BYTES:
+        if len(raw) != KEY_BYTES + _CHECKSUM_BYTES or base64.urlsafe_b64encode(raw) != body:  # b64decode takes + and / too
             return KeyFormatError(where, expected + " and 48 characters", "a truncated or mistyped line", remedy)
         if not hmac.compare_digest(raw[KEY_BYTES:], _checksum(raw[:KEY_BYTES])):
             return KeyFormatError(where, "a checksum that fits the key", "another one: a character is mistyped", remedy)
