@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the work in hand is thrown away, one line is written, and the exit code is 130. A server ends in silence."""
+"""Ctrl-C and SIGTERM: the work in hand is thrown away, one line is written, and the exit code is 130; a server says nothing."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def make_app(model: ModelLike = BUNDLED_MODEL) -> FastAPI:
 
     A plain model is encrypted here, once for each cipher that it can take, with a new key that is handed to every page: a demo.
     An encrypted model is served as it is. The page then asks its user for the key, which stays in the browser. Samples and the
-    album are public, so they are there with the demo's key only: a pair of a public picture and its ciphertext gives a key away.
+    album are public, so they are there with the demo's key only: a pair of one and its ciphertext gives a key away.
 
     The page loads nothing from elsewhere. What users send is in memory only: while it is computed on, and in Gradio's memory of
     the last calls.
@@ -67,7 +67,9 @@ def make_app(model: ModelLike = BUNDLED_MODEL) -> FastAPI:
     about = {
         "records": {cipher: record.to_dict() for cipher, record in server.records.items()},
         "samples": list(samples()) if is_demo else [],
-        "album": {"pictures": ALBUM_PICTURES, "size": album()[0].width} if is_demo else None,
+        "album_px": album()[0].width if is_demo else None,
+        "most_collected": ALBUM_PICTURES,
+        "has_key": is_demo,
         "limits": " ".join(LIMITS),
     }
     _add_route(app, "/about.json", json.dumps(about).encode(), "application/json")

@@ -28,7 +28,7 @@ from timm_encmixer.web.samples import ALBUM_PICTURES, album, png, sample, sheet
 
 SHOWN_CLASSES = 5
 _OVERHEAD_BYTES = 16_384  # of a PNG file beside its pixels
-_COLUMNS, _FEW = 20, 50  # of a sheet of recovered pictures; half as many columns for a few of them
+_COLUMNS, _FEW, _FEW_COLUMNS = 15, 50, 10  # of a sheet of recovered pictures; fewer columns for a few of them
 _LARGEST_BLOCK = 192  # numbers in a block, up to which the order of blocks is found in seconds
 _WHERE = "ciphertext"
 Answer = list[dict[str, Any]]
@@ -76,7 +76,7 @@ class ModelServer:
 
         Args:
             ciphertext: As for `classify`.
-            collected: Other ciphertexts, likewise, at most `ALBUM_PICTURES`. Under the key of a demo, those of the first pictures
+            collected: Other ciphertexts, at most `ALBUM_PICTURES`. Under the key of a demo, those of the first pictures
                 of the album: the verdict is measured on these. Under another key nothing is measured.
             cipher: Which cipher they are of.
             any_key: As for `classify`.
@@ -100,7 +100,7 @@ class ModelServer:
         *others, image = [Image.fromarray(one.squeeze()).convert("RGB") for one in recovered.images]
         return {
             "image": _to_base64(png(image)),
-            "others": _to_base64(png(sheet(others, columns=_COLUMNS if len(others) > _FEW else _COLUMNS // 2)))
+            "others": _to_base64(png(sheet(others, columns=_COLUMNS if len(others) > _FEW else _FEW_COLUMNS)))
             if others
             else None,
             "attacks": list(recovered.attacks),
