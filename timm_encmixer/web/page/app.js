@@ -262,8 +262,8 @@ async function compare(sample, cipher) {
 
 function comparison({ plain, ...without }) {
   const box = element("div", { class: "compared" });
-  const words = { "wrong key": ["Wrong key", "photo encrypted with another key than the model"], "no key": ["No key", "plain photo sent to the encrypted model"] };
-  const shown = [["Plain model", "plain photo, nothing is encrypted", plain], ...Object.entries(without).map(([who, answer]) => [...words[who], answer])];
+  const words = { "wrong key": ["Wrong key", "photo under another key than the model"], "no key": ["No key", "plain photo sent to the encrypted model"] };
+  const shown = [["Plain model", "on the plain photo", plain], ...Object.entries(without).map(([who, answer]) => [...words[who], answer])];
   for (const [title, what, answer] of shown) {
     const one = element("div", { class: answer[0].class === plain[0].class ? "same" : "other" });
     const head = element("h4");
@@ -273,7 +273,7 @@ function comparison({ plain, ...without }) {
     one.append(head, list);
     box.append(one);
   }
-  const title = Object.assign(element("h3"), { textContent: "What it takes: the model and the photo of one key" });
+  const title = Object.assign(element("h3"), { textContent: "What it takes: the right model and key" });
   const fragment = document.createDocumentFragment();
   fragment.append(title, box);
   return fragment;
