@@ -384,6 +384,15 @@ def test_several_users_and_programs_are_served_at_once_and_nothing_is_written(br
     words = [ROOT / "examples" / "app_client.py", app.url, tmp_path / "encrypted", app.key_file, tmp_path / "cat.png"]
     done = processes.run([str(word) for word in words], env={**os.environ, "HF_HUB_OFFLINE": "1"}, cwd=tmp_path)
     assert done.stdout.split("\n")[0].endswith("  cat"), done.stderr
+    te.SecretKey.generate().save(tmp_path / "other.key")
+    for replaced, by, reason in (
+        (3, tmp_path / "other.key", "key: expected the key with fingerprint"),
+        (1, "http://127.0.0.1:9", ".*onnect"),
+        (4, tmp_path / "none.jpg", ".*No such file"),
+    ):
+        wrong = [*words[:replaced], by, *words[replaced + 1 :]]
+        refused = processes.run([str(word) for word in wrong], env={**os.environ, "HF_HUB_OFFLINE": "1"}, cwd=tmp_path)
+        assert re.fullmatch(f"app_client.py: {reason}.*\n", refused.stderr), refused.stderr
 
     files = [path for folder in ("tmp", "home") for path in (app.folder / folder).rglob("*") if path.is_file()]
     assert files == []
