@@ -1,4 +1,4 @@
-"""A client of `encmixer app` in ten lines: encrypts a photo on this machine and asks the server for its class.
+"""A client of `encmixer app`: encrypts a photo on this machine and asks the server for its class.
 
     python examples/app_client.py http://127.0.0.1:7860 encrypted owner.key photo.jpg
 

@@ -245,6 +245,12 @@ def test_the_story(browser, app, plain_model):
     # The same page on a telephone.
     page.set_viewport_size({"width": 390, "height": 844})
     assert page.evaluate("document.documentElement.scrollWidth") == 390
+    page.evaluate("scrollTo(0, 0)")
+    page.click("#key-demo")
+    page.wait_for_selector("#samples [aria-pressed=true]")
+    for button, shown in (("#send", ".server"), ("#attack", "#attack-result")):  # it goes to what has come
+        page.click(button)
+        page.wait_for_function("s => Math.abs(document.querySelector(s).getBoundingClientRect().top) < 400", arg=shown)
     for name in ("light", "dark"):
         page.goto(f"{app.url}?__theme={name}")
         assert page.evaluate("getComputedStyle(document.documentElement).colorScheme") == name
