@@ -77,6 +77,18 @@ def test_an_encrypted_model_is_served_as_it_is_and_nobody_here_has_its_key(encry
     assert server.classify(encoded(ciphertext), CIPHER)["classes"][0]["class"] == "cat"
 
 
+def test_where_the_key_is_private_nothing_public_is_offered_to_encrypt(encrypted_folder):
+    from starlette.testclient import TestClient
+
+    from timm_encmixer.web import make_app
+
+    client = TestClient(make_app(encrypted_folder))
+    about = client.get("/about.json").json()
+    assert (about["has_key"], about["samples"], about["album_px"]) == (False, [], None)
+    for path in ("album.png", "samples/cat.png", "demo.key", "gradio_api/call/without_key/x", "gradio_api/call/plain/x"):
+        assert client.get(f"/{path}").json() == {"error": "there is nothing here"}
+
+
 def test_models_that_cannot_be_shown_are_refused(plain_model, key):
     with pytest.raises(SchemeError, match="expected a cipher whose ciphertext is an image, got orthogonal"):
         publish(te.encrypt_model(plain_model, key, cipher="orthogonal"))
