@@ -1,4 +1,4 @@
-"""A client of `encmixer app` in ten lines: encrypts a photo on this machine and asks the server for its class.
+"""A client of `encmixer app`: encrypts a photo on this machine and asks the server for its class.
 
     python examples/app_client.py http://127.0.0.1:7860 encrypted owner.key photo.jpg
 
@@ -19,7 +19,16 @@ import timm_encmixer as te
 
 
 def main() -> None:
-    address, model, key, photo = sys.argv[1:]
+    if len(sys.argv) != 5:
+        raise SystemExit("usage: python examples/app_client.py ADDRESS MODEL KEY PHOTO")
+    try:
+        ask(*sys.argv[1:])
+    except Exception as error:  # of this package, of the photo, of the network, and of Gradio
+        raise SystemExit(f"app_client.py: {' '.join(f'{error}'.split()) or type(error).__name__}") from None
+
+
+def ask(address: str, model: str, key: str, photo: str) -> None:
+    """Encrypt a photo, and print the classes that the server answers."""
     transform = te.create_transform(model, key=key, output="image")  # the plain model's preprocessing, then the cipher
     file = io.BytesIO()
     transform(Image.open(photo)).save(file, format="PNG")  # with its record

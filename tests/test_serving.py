@@ -89,14 +89,30 @@ def close(got: list[float], expected: torch.Tensor, tolerance: float) -> bool:
     return float((torch.tensor(got) - expected).abs().max()) < tolerance * float(expected.std())
 
 
-def post(url: str, content: bytes) -> Answer:
-    body = json.dumps({"inputs": base64.b64encode(content).decode()}).encode()
+def request_with(content: bytes) -> bytes:
+    return json.dumps({"inputs": base64.b64encode(content).decode()}).encode()
+
+
+def post(url: str, body: bytes) -> Answer:
     request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"})
     try:
         with urllib.request.urlopen(request, timeout=processes.LONGEST_SECONDS) as response:
             return response.status, json.load(response)
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)
+
+
+class Served:
+    """A server that runs."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def __call__(self, content: bytes) -> Answer:
+        return self.post(request_with(content))
+
+    def post(self, body: bytes) -> Answer:
+        return post(self._url, body)
 
 
 def free_port() -> int:
@@ -124,7 +140,7 @@ def serving(script: str, model: Path, folder: Path) -> Iterator[Recipe]:
                 time.sleep(0.1)
             else:
                 break
-        yield lambda content: post(f"http://127.0.0.1:{port}/predict", content)
+        yield Served(f"http://127.0.0.1:{port}/predict")
     finally:
         server.send_signal(2)
         server.wait()
@@ -241,14 +257,14 @@ def with_one_other_pixel(file: bytes) -> bytes:
 
 def resized(file: bytes) -> bytes:
     image = Image.open(io.BytesIO(file))
-    return file_of(image.resize((48, 48)), pnginfo=te.images.png_info(image))
+    return file_of(image.resize((40, 48)), pnginfo=te.images.png_info(image))
 
 
 def test_each_refuses_what_is_no_ciphertext_for_the_model(recipe, golden, plain, photos, folder, etc_folder, tmp_path):
     te.save_model(te.encrypt_model(plain, OTHER, cipher=CIPHER), tmp_path / "other")
     etc = ciphertext_of(photos[0], etc_folder)
     refused = {
-        "an image of 32 x 32 px, the model's input, got 48 x 48 px": resized(golden),
+        "an image of 32 x 32 px, the model's input, got 48 x 40 px": resized(golden),
         "a PNG file that encmixer wrote|cannot identify": b"no image",
         "an image without a record: a plain image": file_of(photos[0]),
         "an image without a record: .* saved by other software": file_of(Image.open(io.BytesIO(golden)), "JPEG"),
@@ -265,6 +281,57 @@ def test_each_refuses_what_is_no_ciphertext_for_the_model(recipe, golden, plain,
         assert re.match("image: .*; encrypt", text), text
         assert re.search(reason, text), text
         assert "\n" not in text
+
+
+def test_requests_without_a_ciphertext_are_refused_and_not_sent_back(load_handler, folder, litserve_server, onnx_server):
+    handler = load_handler(folder)
+    for data, got in (({}, "nothing"), ({"inputs": 3}, "something else"), ({"inputs": ["SENT"]}, "something else")):
+        with pytest.raises(ValueError, match=f"^image: expected base64 of a ciphertext file in `inputs`, got {got}; encrypt"):
+            handler(data)
+    for server in (litserve_server, onnx_server):
+        for body in ({}, {"inputs": ["SENT"]}, "SENT"):
+            status, answer = server.post(json.dumps(body).encode())
+            assert (status, "SENT" in str(answer)) == (422, False)
+            assert answer["detail"].startswith("request: expected")
+
+
+def test_what_cannot_be_served_is_one_line(plain, folder, tmp_path, load_handler):
+    te.save_model(timm.create_model("vit_base_patch32_clip_224", **SMALL), tmp_path / "plain")
+    shutil.copytree(folder, tmp_path / "unknown")
+    config = json.loads((folder / "config.json").read_text())
+    (tmp_path / "unknown" / "config.json").write_text(json.dumps({**config, "architecture": "nobody_knows"}))
+    (tmp_path / "damaged.onnx").write_bytes(b"none")
+    onnx.save(bare_onnx(), tmp_path / "bare.onnx")
+    for script, model, reason in (
+        ("onnx_export.py", "missing", "missing: expected the folder of an encrypted model, got no config.json in it; encmixer"),
+        (
+            "onnx_export.py",
+            "plain",
+            "plain: expected the config.json of an encrypted model, got another; encmixer model encrypt",
+        ),
+        (
+            "litserve_server.py",
+            "unknown",
+            "unknown: expected a shape that timm knows by its name, got nobody_knows; pip install",
+        ),
+        ("onnx_server.py", "missing.onnx", "missing.onnx: expected an ONNX file, got NoSuchFile; onnx_export.py writes one"),
+        ("onnx_server.py", "damaged.onnx", "damaged.onnx: expected an ONNX file, got InvalidProtobuf"),
+        ("onnx_server.py", "bare.onnx", "bare.onnx: expected the config.json of an encrypted model, got another"),
+    ):
+        words = [str(RECIPES / script), model, *(["model.onnx"] if script == "onnx_export.py" else [])]
+        done = processes.run(words, env=dict(os.environ), cwd=tmp_path)
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+        assert done.stderr.startswith(f"{script}: {reason}")
+    with pytest.raises(ValueError, match="expected a shape that timm knows"):
+        load_handler(tmp_path / "unknown")
+
+
+def bare_onnx() -> onnx.ModelProto:
+    """An ONNX file that another program wrote."""
+    info = onnx.helper.make_tensor_value_info
+    one, two = (info(name, onnx.TensorProto.FLOAT, [1]) for name in ("one", "two"))
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["one"], ["two"])], "g", [one], [two])
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8)
 
 
 def test_jpeg_of_etc_is_taken_where_the_models_record_says_etc(load_handler, etc_folder, plain, photos):

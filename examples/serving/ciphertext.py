@@ -1,4 +1,6 @@
-"""Open the ciphertext of a request, or say why it is not ciphertext for the model. All recipes beside this file use it.
+"""Open the ciphertext of a request, or say why it is not ciphertext for the model; read the model's config.json, likewise.
+
+All recipes beside this file use it.
 
 Needs no extra: numpy and Pillow, no key and no plugin. What it compares is public: config.json of the encrypted model, and the
 record that every ciphertext carries (docs/format.md). An image of another size is refused before its pixels are decoded.
@@ -10,16 +12,54 @@ import base64
 import io
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, JpegImagePlugin
 
+ENCRYPT = "encmixer model encrypt or encmixer model pull writes such a folder"
 REMEDY = "encrypt the photo for this model (encmixer images encrypt --model), and send that file unchanged"
 
 
-def open_ciphertext(content: str | bytes | Image.Image, config: Mapping[str, Any]) -> Image.Image:
+def read_config(folder: str | Path, is_model: Callable[[str], bool]) -> dict[str, Any]:
+    """Return the contents of an encrypted model's config.json.
+
+    Args:
+        folder: Of the model.
+        is_model: `timm.is_model`.
+
+    Raises:
+        ValueError: It is no folder of an encrypted model, or of a shape that timm does not know.
+    """
+    for name in ("config.json", "model.safetensors"):
+        if not Path(folder, name).is_file():
+            raise ValueError(f"{folder}: expected the folder of an encrypted model, got no {name} in it; {ENCRYPT}")
+    config = checked_config(Path(folder, "config.json").read_text(), folder)
+    if not is_model(config["architecture"]):
+        raise ValueError(
+            f"{folder}: expected a shape that timm knows by its name, got {config['architecture']}; "
+            "pip install timm-encmixer and import it first, or see docs/server.md"
+        )
+    return config
+
+
+def checked_config(text: str, where: object) -> dict[str, Any]:
+    """Return the contents of config.json from its text.
+
+    Raises:
+        ValueError: It is none of an encrypted model.
+    """
+    try:
+        config: dict[str, Any] = json.loads(text)
+        _ = config["encmixer"]["fingerprint"], config["architecture"], config["pretrained_cfg"]["input_size"]
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"{where}: expected the config.json of an encrypted model, got another; {ENCRYPT}") from error
+    return config
+
+
+def open_ciphertext(content: object, config: Mapping[str, Any]) -> Image.Image:
     """Return the ciphertext: RGB or greyscale, of the size that the model reads.
 
     Args:
@@ -32,7 +72,7 @@ def open_ciphertext(content: str | bytes | Image.Image, config: Mapping[str, Any
     channels, height, width = config["pretrained_cfg"]["input_size"]
     image = content if isinstance(content, Image.Image) else _opened(content)
     if image.size != (width, height):
-        raise _refusal(f"an image of {width} x {height} px, the model's input", f"{image.width} x {image.height} px")
+        raise _refusal(f"an image of {height} x {width} px, the model's input", f"{image.height} x {image.width} px")
     record, is_jpeg = _record_of(image)
     if is_jpeg:
         _check_jpeg(image, config["encmixer"]["cipher"])
@@ -47,7 +87,9 @@ def open_ciphertext(content: str | bytes | Image.Image, config: Mapping[str, Any
     return image
 
 
-def _opened(content: str | bytes) -> Image.Image:
+def _opened(content: object) -> Image.Image:
+    if not isinstance(content, (str, bytes)):
+        raise _refusal("base64 of a ciphertext file in `inputs`", "something else" if content is not None else "nothing")
     try:
         file = base64.b64decode(content, validate=True) if isinstance(content, str) else content
         return Image.open(io.BytesIO(file), formats=["PNG", "JPEG"])

@@ -5,13 +5,11 @@ Needs timm only, which requirements.txt beside it names. docs/serving.md says ho
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import timm
 import torch
-from ciphertext import open_ciphertext
+from ciphertext import open_ciphertext, read_config
 
 
 class EndpointHandler:
@@ -19,10 +17,13 @@ class EndpointHandler:
 
     Args:
         path: The folder of the repository.
+
+    Raises:
+        ValueError: It is not the folder of an encrypted model, or timm does not know the model's shape.
     """
 
     def __init__(self, path: str = "") -> None:
-        self.config = json.loads(Path(path, "config.json").read_text())
+        self.config = read_config(path, timm.is_model)
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.model = timm.create_model(f"local-dir:{path}", pretrained=True).eval().to(self.device)
         self.transform = timm.data.create_transform(**timm.data.resolve_model_data_config(self.model))
@@ -34,6 +35,6 @@ class EndpointHandler:
         Raises:
             ValueError: It is not ciphertext for this model. The endpoint answers with the text and HTTP 400.
         """
-        image = open_ciphertext(data["inputs"], self.config)
+        image = open_ciphertext(data.get("inputs"), self.config)
         logits = self.model(self.transform(image)[None].to(self.device))
         return {"logits": logits[0].tolist()}

@@ -4,18 +4,19 @@ Needs litserve and timm only. Run: python examples/serving/litserve_server.py en
 """
 
 import argparse  # no `from __future__ import annotations`: LitServe reads the type of a request
-import json
 from pathlib import Path
 
 import litserve
 import timm
 import torch
-from ciphertext import open_ciphertext
-from fastapi import HTTPException
+from ciphertext import open_ciphertext, read_config
+from fastapi import HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 
-class Request(BaseModel):
+class Inputs(BaseModel):
     """A request: base64 of a ciphertext file."""
 
     inputs: str
@@ -36,12 +37,12 @@ class EncryptedModel(litserve.LitAPI):
 
     def setup(self, device: str) -> None:
         """Load the model, once in every worker."""
-        self.config = json.loads((self.folder / "config.json").read_text())
+        self.config = read_config(self.folder, timm.is_model)
         self.model = timm.create_model(f"local-dir:{self.folder}", pretrained=True).eval().to(device)
         self.transform = timm.data.create_transform(**timm.data.resolve_model_data_config(self.model))
         self.torch_device = device
 
-    def decode_request(self, request: Request) -> torch.Tensor:
+    def decode_request(self, request: Inputs) -> torch.Tensor:
         """Return the model's input, or refuse the request."""
         try:
             return self.transform(open_ciphertext(request.inputs, self.config))[None]
@@ -58,11 +59,21 @@ class EncryptedModel(litserve.LitAPI):
         return {"logits": logits[0].tolist()}
 
 
+def refuse(request: Request, error: RequestValidationError) -> JSONResponse:
+    """FastAPI itself would send back what came."""
+    return JSONResponse({"detail": 'request: expected {"inputs": base64 of a ciphertext file}, got something else'}, 422)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="encrypted model: encmixer model encrypt or encmixer model pull wrote it")
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 listens to other machines")
     parser.add_argument("--port", type=int, default=8000)
     arguments = parser.parse_args()
+    try:
+        read_config(arguments.folder, timm.is_model)  # here too, where the workers have not started
+    except ValueError as error:
+        raise SystemExit(f"litserve_server.py: {error}") from None
     server = litserve.LitServer(EncryptedModel(arguments.folder), max_payload_size=10_000_000)  # bytes
+    server.app.add_exception_handler(RequestValidationError, refuse)
     server.run(host=arguments.host, port=arguments.port, generate_client_file=False)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import timm
 import torch
+from ciphertext import read_config
 from torch import nn
 
 
@@ -42,7 +43,10 @@ def main() -> None:
     parser.add_argument("onnx", type=Path, help="file to write")
     arguments = parser.parse_args()
 
-    config = json.loads((arguments.folder / "config.json").read_text())
+    try:
+        config = read_config(arguments.folder, timm.is_model)
+    except ValueError as error:
+        raise SystemExit(f"onnx_export.py: {error}") from None
     model = timm.create_model(f"local-dir:{arguments.folder}", pretrained=True).eval()
     channels, height, width = config["pretrained_cfg"]["input_size"]
     program = torch.onnx.export(

@@ -26,6 +26,7 @@ from test_client_js import photo_like, resizing_as_pillow_13
 
 import timm_encmixer as te
 from timm_encmixer.bundled import bundled_photo
+from timm_encmixer.web.samples import album, samples
 
 pytestmark = chromium.needs_chromium
 # The process says on stderr what it opens to write, makes or renames, and where it connects to.
@@ -72,9 +73,13 @@ def app(tmp_path_factory) -> Iterator[SimpleNamespace]:
         key_file.write_bytes(answer.read())
     started = (folder / "log").stat().st_size
     yield SimpleNamespace(url=url, folder=folder, key=te.SecretKey.load(key_file), key_file=key_file, started=started)
-    child.send_signal(signal.SIGINT)
-    assert child.wait() == 130
+    with socket.create_connection(("127.0.0.1", port)) as half:  # a request that never ends, as pages may be open too
+        half.sendall(b"POST /gradio_api/call/classify HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{")
+        child.send_signal(signal.SIGINT)
+        assert child.wait() == 130
     log.close()
+    said = (folder / "log").read_text().splitlines()
+    assert [line for line in said if not line.startswith("WRITES ")] == []
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +171,10 @@ def test_the_story(browser, app, plain_model):
     plain = page.locator(".compared > div").first
     assert plain.locator(".share").all_inner_texts() == shares[:3]
     assert plain.get_attribute("class") == "same"
+    page.click("#attack")
+    page.wait_for_selector("#attack-result:visible")
+    assert "ciphertext_only_shuffle" in page.inner_text("#how")
+    assert "On 11 ciphertexts." in page.inner_text("#how")
 
     # A photo of one's own is compared with nothing, for it does not leave the page.
     photo = photo_like((301, 200), np.random.default_rng(11))
@@ -185,7 +194,8 @@ def test_the_story(browser, app, plain_model):
     page.wait_for_selector("#attack-result:visible")
     assert page.inner_text("#verdict") == "Broken"
     assert page.inner_text("#finding").startswith("Reads every image")
-    assert "ciphertext_only_shuffle on 6 ciphertexts" in page.inner_text("#measured")
+    assert "On 6 ciphertexts." in page.inner_text("#how")
+    assert "on the 5 album pictures: similarity" in page.inner_text("#measured")
 
     # Another cipher, and a key of one's own, which the server has no model for.
     page.click("text=shuffle >> nth=1")
@@ -193,9 +203,14 @@ def test_the_story(browser, app, plain_model):
     page.click("#key-new")
     page.wait_for_selector("#key-note.alarm")
     own = page.inner_text("#fingerprint")
-    page.locator("#samples button").first.click()
-    page.wait_for_selector("#samples button:first-child[aria-pressed=true]")
+    assert page.is_disabled("#send")  # the photo went under the demo's key, which is public
+    page.set_input_files("#photo", photo_file(photo_like((40, 50), np.random.default_rng(12))))
+    page.wait_for_selector("#send:enabled")
+    page.wait_for_selector("#server-old:visible")
+    assert page.is_visible("#attack-old")
     send(page)
+    assert page.is_hidden("#server-old")
+    assert page.is_visible("#worthless")
     assert own in page.inner_text("#arrived-caption")
     with page.expect_download() as download:
         page.click("#key-save")
@@ -230,37 +245,131 @@ def test_the_story(browser, app, plain_model):
     # The same page on a telephone.
     page.set_viewport_size({"width": 390, "height": 844})
     assert page.evaluate("document.documentElement.scrollWidth") == 390
+    page.evaluate("scrollTo(0, 0)")
+    page.click("#key-demo")
+    page.wait_for_selector("#samples [aria-pressed=true]")
+    for button, shown in (("#send", ".server"), ("#attack", "#attack-result")):  # it goes to what has come
+        page.click(button)
+        page.wait_for_function("s => Math.abs(document.querySelector(s).getBoundingClientRect().top) < 400", arg=shown)
     for name in ("light", "dark"):
         page.goto(f"{app.url}?__theme={name}")
         assert page.evaluate("getComputedStyle(document.documentElement).colorScheme") == name
+
+
+def own_photos(page, seeds: range) -> None:
+    """Choose and send photos of one's own."""
+    for seed in seeds:
+        page.set_input_files("#photo", photo_file(photo_like((48, 40), np.random.default_rng(seed))))
+        page.wait_for_selector("#send:enabled")
+        page.wait_for_selector("#server-old:visible, #server-empty:visible")
+        send(page)
+
+
+def known_ciphertexts(key: te.SecretKey, scheme: te.Scheme) -> list[bytes]:
+    """The pixels of all public pictures of the page, under a key."""
+    transform = te.create_transform(scheme, key=key, output="image", wrong_key=key.fingerprint != scheme.fingerprint)
+    with resizing_as_pillow_13():
+        return [transform(picture).tobytes() for picture in (*samples().values(), *album())]
+
+
+def test_nothing_public_is_encrypted_with_a_key_that_is_not_the_demos(browser, app, tmp_path):
+    """A public picture and its ciphertext are a pair that gives the key away."""
+    page = open_page(browser, app)
+    scheme = scheme_of_page(page)
+    send(page)
+    page.click("#attack")
+    page.wait_for_selector("#attack-result:visible")
+    sent = contents(page.sent)
+    assert sum(known in sent for known in known_ciphertexts(app.key, scheme)) == 11, "the search finds what is there"
+    page.sent.clear()
+
+    page.click("#key-new")
+    page.wait_for_selector("#samples-note:visible")
+    assert page.is_hidden("#samples")
+    assert page.is_disabled("#send")
+    assert page.evaluate("document.querySelector('#photo-view').width") == 1
+    own_photos(page, range(3))
+    page.click("#attack")
+    page.wait_for_selector("#attack-result:visible")
+    assert page.inner_text("#collected-count") == "2"  # what was sent before
+    assert page.inner_text("#verdict") == "Not measured"
+    assert page.inner_text("#finding") == "You know the true picture: compare."
+    with page.expect_download() as download:
+        page.click("#key-save")
+    saved = tmp_path / "saved.key"
+    saved.touch(mode=0o600)
+    saved.write_bytes(Path(download.value.path()).read_bytes())
+    sent = contents(page.sent)
+    assert not [known for known in known_ciphertexts(te.SecretKey.load(saved), scheme) if known in sent]
+    assert not [name for name in samples() if f'"{name}"'.encode() in sent]
+    assert {url.removeprefix(app.url).split("/")[2] for url, _, _ in page.sent if "gradio_api" in url} == {"classify", "attack"}
+
+    page.click("#key-demo")  # and back: the photo that was sent is not shown under the public key
+    page.wait_for_selector("#samples [aria-pressed=true]")
+    assert not [error for error in page.sent if error[0] == "error"]
+    page.context.close()
+
+
+def test_the_result_of_an_attack_is_of_what_was_sent_last(browser, app):
+    page = open_page(browser, app)
+    send(page)
+    held, found = [], []
+    page.route("**/call/attack", lambda route: held.append(route))
+    page.on("response", lambda response: found.append(response.url) if "/call/attack/" in response.url else None)
+    move = "value => { const s = document.querySelector('#collected'); s.value = value; s.dispatchEvent(new Event('change')); }"
+    page.click("#attack")
+    page.wait_for_selector("#attack.busy")
+    for value in (2, 3, 4):  # while it runs
+        page.evaluate(move, value)
+    assert len(held) == 1
+    held.pop().continue_()
+    while not held:
+        page.wait_for_timeout(20)
+    assert len(json.loads(held[0].request.post_data)["data"][1]) == 4  # the last of them, once
+    page.locator("#samples button").nth(1).click()
+    page.wait_for_selector("#samples button:nth-child(2)[aria-pressed=true]")
+    page.wait_for_selector("#server-old:visible")
+    send(page)
+    held.pop().continue_()
+    page.wait_for_selector("#attack:enabled")
+    assert page.is_hidden("#attack-result")
+    assert len(found) == 2
+    page.context.close()
 
 
 def test_a_page_whose_model_has_another_owner_asks_for_the_key(browser, app):
     """The same server, but the page is told that nobody hands out the key."""
     context = browser.new_context()
     page = context.new_page()
+    page.sent = []
+    context.on("request", lambda request: page.sent.append((request.url, "", b"")))
     about = json.loads(urllib.request.urlopen(f"{app.url}about.json").read())
-    page.route("**/about.json", lambda route: route.fulfill(json={**about, "has_key": False, "compares": False}))
-    page.route("**/demo.key", lambda route: route.abort())
+    private = {"has_key": False, "samples": [], "album_px": None}  # as `make_app` says of an encrypted model
+    page.route("**/about.json", lambda route: route.fulfill(json={**about, **private}))
     page.goto(app.url)
-    page.wait_for_selector("#samples [aria-pressed=true]")
+    page.wait_for_selector("#samples-note:visible")
     assert f"Open the key file {app.key.fingerprint}" in page.inner_text("#key-note")
     assert page.is_disabled("#send")
     assert page.is_disabled("#attack")
     assert page.is_hidden("#key-demo")
+    page.set_input_files("#photo", photo_file(bundled_photo("cat")))
     page.set_input_files("#key-open", app.key_file)
     page.wait_for_selector("#send:enabled")
     assert page.inner_text("#key-note") == "Your key fits the server's model. It stays in this page."
     assert send(page)[0] == "cat"
-    assert page.locator(".compared > div").count() == 2  # there is no plain model
+    assert "nothing to compare with" in page.inner_text("#comparison")
 
     # What the attacker has collected is of the key and the cipher that were sent with, whatever is chosen afterwards.
+    own_photos(page, range(2))
     page.locator("#ciphers label").nth(2).click()
     page.click("#key-new")
     page.wait_for_selector("#key-note.alarm")
     page.click("#attack")
     page.wait_for_selector("#attack-result:visible", timeout=SHOWN)
-    assert page.inner_text("#verdict") == "Broken"
+    assert page.inner_text("#collected-count") == "2"
+    assert page.is_visible("#attack-old")
+    asked = {url.removeprefix(app.url).split("?")[0] for url, _, _ in page.sent if not url.startswith(("data:", "blob:"))}
+    assert not [url for url in asked if re.search("sample|album|demo.key|plain|without_key", url)]
     context.close()
 
 
@@ -281,6 +390,15 @@ def test_several_users_and_programs_are_served_at_once_and_nothing_is_written(br
     words = [ROOT / "examples" / "app_client.py", app.url, tmp_path / "encrypted", app.key_file, tmp_path / "cat.png"]
     done = processes.run([str(word) for word in words], env={**os.environ, "HF_HUB_OFFLINE": "1"}, cwd=tmp_path)
     assert done.stdout.split("\n")[0].endswith("  cat"), done.stderr
+    te.SecretKey.generate().save(tmp_path / "other.key")
+    for replaced, by, reason in (
+        (3, tmp_path / "other.key", "key: expected the key with fingerprint"),
+        (1, "http://127.0.0.1:9", ".*onnect"),
+        (4, tmp_path / "none.jpg", ".*No such file"),
+    ):
+        wrong = [*words[:replaced], by, *words[replaced + 1 :]]
+        refused = processes.run([str(word) for word in wrong], env={**os.environ, "HF_HUB_OFFLINE": "1"}, cwd=tmp_path)
+        assert re.fullmatch(f"app_client.py: {reason}.*\n", refused.stderr), refused.stderr
 
     files = [path for folder in ("tmp", "home") for path in (app.folder / folder).rglob("*") if path.is_file()]
     assert files == []
@@ -312,8 +430,10 @@ def test_faults_are_one_message_each(browser, app):
         message(page, pattern)
         page.click("#message-close")
     assert page.inner_text("#fingerprint") == before
-    assert page.get_attribute("#samples button:first-child", "aria-pressed") == "true"
-    assert send(page)[0] == "cat"  # and all is as it was
+    assert page.is_disabled("#send")  # what was shown before is not sent in the place of a refused file
+    page.locator("#samples button").first.click()
+    page.wait_for_selector("#send:enabled")
+    assert send(page)[0] == "cat"
 
     # What the server refuses, in its own words.
     def instead(body: dict[str, object] | str):
@@ -334,7 +454,7 @@ def test_faults_are_one_message_each(browser, app):
         ({"data": ["A" * 9_000_000, "shuffle+negpos", False]}, "^request: expected at most 8388608 bytes"),
         (
             {"data": [{"path": "http://127.0.0.1/", "meta": {"_type": "gradio.FileData"}}, "negpos", False]},
-            "^request: expected texts",
+            "^classify: expected the arguments ciphertext",
         ),
     ):
         instead(body)

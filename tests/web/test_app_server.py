@@ -7,6 +7,8 @@ import base64
 import functools
 import io
 import json
+import logging
+import re
 import struct
 import sys
 import threading
@@ -38,7 +40,7 @@ def published(plain_model):
 
 @pytest.fixture(scope="module")
 def server(published):
-    return ModelServer(published.models, published.classes)
+    return ModelServer(published.models, published.classes, key_is_public=True)
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +75,18 @@ def test_an_encrypted_model_is_served_as_it_is_and_nobody_here_has_its_key(encry
     server = ModelServer(published.models, published.classes)
     ciphertext = te.create_transform(encrypted_folder, key=key, output="image")(bundled_photo("cat"))
     assert server.classify(encoded(ciphertext), CIPHER)["classes"][0]["class"] == "cat"
+
+
+def test_where_the_key_is_private_nothing_public_is_offered_to_encrypt(encrypted_folder):
+    from starlette.testclient import TestClient
+
+    from timm_encmixer.web import make_app
+
+    client = TestClient(make_app(encrypted_folder))
+    about = client.get("/about.json").json()
+    assert (about["has_key"], about["samples"], about["album_px"]) == (False, [], None)
+    for path in ("album.png", "samples/cat.png", "demo.key", "gradio_api/call/without_key/x", "gradio_api/call/plain/x"):
+        assert client.get(f"/{path}").json() == {"error": "there is nothing here"}
 
 
 def test_models_that_cannot_be_shown_are_refused(plain_model, key):
@@ -145,6 +159,8 @@ def test_the_attack_measures_itself_on_the_public_album(server, client, monkeypa
     alone = server.attack(encoded(client(bundled_photo("cat"))), [], CIPHER)
     assert (alone["verdict"], alone["others"], alone["measured_on"]) == ("not run", None, 0)
     json.dumps([found, alone])
+    private = ModelServer(server._models, bundled_images()[2])  # whose users send their own pictures, and none of the album
+    assert private.attack(collected[0], collected[1:], CIPHER)["measured_on"] == 0
     with pytest.raises(ImageError, match="collected: expected a list of at most 100 ciphertexts, got 101"):
         server.attack(collected[0], [collected[0]] * 101, CIPHER)
 
@@ -164,7 +180,7 @@ def faults(client):
     yield base64.b64encode(huge_png(9_000, 8_000)).decode(), "expected 32 x 32 px, as the model reads, got 8000 x 9000 px"
     yield base64.b64encode(huge_png(40_000, 40_000)).decode(), "^ciphertext: "
     yield encoded(bundled_photo("cat").resize((64, 32))), "expected 32 x 32 px, as the model reads, got 32 x 64 px"
-    yield encoded(bare), "expected a ciphertext that says what it is, got no record in the file"
+    yield encoded(bare), "expected a ciphertext that says what it is, got no record in the file; (?!.*--)"
     yield encoded(changed, pnginfo=te.images.png_info(changed)), "expected the pixels that were written, got others"
     yield encoded(whole.convert("L")), "expected a PNG of mode RGB, got mode L"
     yield encoded(whole, "JPEG"), "expected a ciphertext PNG, got JPEG"
@@ -186,6 +202,8 @@ def test_what_is_no_ciphertext_of_the_model_is_refused(server, client):
         server.classify(good, "negpo")
     with pytest.raises(ImageError, match="did you mean rocket"):
         server.without_key("rockett", CIPHER)
+    with pytest.raises(ImageError, match="sample: expected one of cat, rocket"):
+        server.without_key(["cat"], CIPHER)
 
 
 def test_without_the_extra_the_command_says_how_to_get_it(monkeypatch):
@@ -220,7 +238,12 @@ def test_the_guard_lets_through_what_the_page_needs_and_nothing_else():
         await send({"type": "http.response.start", "status": 200, "headers": [(b"x-frame-options", b"DENY")]})
         await send({"type": "http.response.body", "body": body})
 
-    client = TestClient(Guard(answer, own=["/", "/demo.key"], calls=["classify"]))
+    def classify(ciphertext: str, cipher: str, any_key: bool = False) -> None: ...
+
+    def attack(collected: list[str]) -> None: ...
+
+    calls = {"classify": classify, "attack": attack}
+    client = TestClient(Guard(answer, own=["/", "/demo.key"], calls=calls, waits=["0a1b", "x"].__contains__))
     for path in (
         "",
         "demo.key",
@@ -244,21 +267,66 @@ def test_the_guard_lets_through_what_the_page_needs_and_nothing_else():
     for path in ("/assets/index.js", "/theme.css", "/demo.keys", "/%2e%2e/demo.key", "/monitoring", "/docs"):
         assert client.get(path).status_code == 404, path
 
-    call = "/gradio_api/call/classify"
-    for arguments in (["a", True, None, 3, ["b", "c"]], []):
-        sent = json.dumps({"data": arguments}).encode()
-        assert client.post(call, content=sent).content == sent
-    for arguments in ([{"path": "http://127.0.0.1"}], [["a", {}]], [[1]], {"path": "x"}, "text"):
-        assert client.post(call, json={"data": arguments}).status_code == 422, arguments
-    assert client.post("/gradio_api/call/v2/classify", json={"ciphertext": {"path": "x"}}).status_code == 422
-    assert client.post("/gradio_api/call/v2/classify", json={"ciphertext": "x", "session_hash": "y"}).status_code == 200
+    call, by_name, join = (f"/gradio_api/{path}" for path in ("call/classify", "call/v2/classify", "queue/join"))
+    whole = {"ciphertext": "SENT", "cipher": "negpos", "any_key": False}
+    for arguments in (list(whole.values()), list(whole.values())[:2]):  # what may be left out is filled in
+        assert client.post(call, json={"data": arguments, "event_data": {}}).json() == {"data": [*whole.values()]}
+    assert client.post(by_name, json={"ciphertext": "SENT", "cipher": "negpos"}).json() == whole
+    joined = {"fn_index": 1, "session_hash": "x", "data": [["SENT"]]}
+    assert client.post(join, json=joined).json() == joined
+    names = r"^classify: expected the arguments ciphertext \(a text\), cipher \(a text\), any_key \(true or false\), got "
+    file = {"path": "SENT"}
+    for path, sent, message in (
+        (call, {}, names + "no list of them"),
+        (call, {"data": file}, names + "1 by other names"),
+        (call, {"data": "SENT"}, names + "no list of them"),
+        (call, {"data": ["SENT"]}, names + "1;"),
+        (call, {"data": ["SENT", "negpos", False, 3]}, names + "4;"),
+        (call, {"data": ["SENT", "negpos", 1]}, names + "another value for any_key"),
+        (call, {"data": [file, "negpos"]}, names + "another value for ciphertext"),
+        (call, {"data": ["SENT", ["negpos"]]}, names + "another value for cipher"),
+        (by_name, {"ciphertext": file}, names + "1 by other names"),
+        (
+            join,
+            {"data": [[file]], "fn_index": 1},
+            r"^attack: expected the arguments collected \(a list of texts\), got another",
+        ),
+        (join, {"data": [[]], "fn_index": 2}, "^fn_index: expected a number from 0 to 1"),
+        (join, {"data": [[]], "fn_index": 1, "session_hash": file}, "^session_hash: expected a text"),
+        ("/gradio_api/cancel", {"session_hash": file}, "^request: expected texts and numbers"),
+    ):
+        answered = client.post(path, json=sent)
+        assert answered.status_code == 422, sent
+        assert re.search(message, answered.json()["error"]), answered.text
+        assert "SENT" not in answered.text
     for body in (b"[]", b"not JSON", b"[" * 99_999):
         assert client.post(call, content=body).status_code == 422
+    for path in ("call/classify/nope", "call/v2/classify/nope", "queue/data?session_hash=nope", "queue/data"):
+        refused = client.get(f"/gradio_api/{path}")
+        assert (refused.status_code, refused.json()["error"][:6]) == (404, "event:"), path
     assert client.post(call, content=iter([bytes(2**20)] * (MOST_BYTES // 2**20 + 1))).status_code == 413
 
 
+def test_an_error_with_a_request_in_its_text_is_neither_told_nor_logged(caplog):
+    from starlette.testclient import TestClient
+
+    from timm_encmixer.web.guard import Guard
+
+    async def fail(scope, receive, send):
+        raise ValueError((await receive())["body"])
+
+    def classify(ciphertext: str) -> None: ...
+
+    client = TestClient(Guard(fail, own=[], calls={"classify": classify}, waits=[].__contains__))
+    with caplog.at_level(logging.DEBUG):
+        answer = client.post("/gradio_api/call/classify", json={"data": ["SENT"]})
+    assert (answer.status_code, "SENT" in answer.text) == (500, False)
+    assert re.search("a request failed: ValueError at .*test_app_server.py:[0-9]+", caplog.text)
+    assert "SENT" not in caplog.text
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:gradio")
-def test_more_calls_than_wait_are_refused_and_what_fails_says_no_secrets():
+def test_more_calls_than_wait_are_refused_and_what_fails_says_no_secrets(caplog, capfd):
     from fastapi import FastAPI
     from gradio import mount_gradio_app
     from starlette.testclient import TestClient
@@ -281,7 +349,8 @@ def test_more_calls_than_wait_are_refused_and_what_fails_says_no_secrets():
         answer = client.get(f"/gradio_api/call/attack/{calls[0].json()['event_id']}").text
         assert "event: error" in answer
         assert "server: the call failed" in answer
-        assert "secret" not in answer
+        assert "secret" not in answer + caplog.text + "".join(capfd.readouterr())
+    assert "a call failed: ZeroDivisionError at" in caplog.text
 
 
 def test_the_space_is_complete():

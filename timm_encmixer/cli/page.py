@@ -6,6 +6,7 @@ import click
 
 from timm_encmixer.cli.early import look_up
 from timm_encmixer.cli.options import model_option
+from timm_encmixer.cli.signals import end_served
 from timm_encmixer.web.extra import require_extra
 from timm_encmixer.web.listener import HOST, PORT, listen
 
@@ -35,4 +36,7 @@ def app_command(model: str | None, host: str, port: int) -> None:
         app = make_app(source)
         name, number, *_ = listener.getsockname()
         click.echo(f"The page is http://{f'[{name}]' if ':' in name else name}:{number}/ (Ctrl-C ends it)")
-        serve(app, listener)
+        try:
+            serve(app, listener)
+        except KeyboardInterrupt:
+            end_served()

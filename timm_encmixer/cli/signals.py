@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the work in hand is thrown away, one line is written, and the exit code is 130."""
+"""Ctrl-C and SIGTERM: the work in hand is thrown away, one line is written, and the exit code is 130; a server says nothing."""
 
 from __future__ import annotations
 
@@ -33,6 +33,11 @@ def end_interrupted(what_is_left: str = _IN_ORDER) -> NoReturn:
     if not _said:  # a signal may come here too
         _said = True
         os.write(2, f"encmixer: error: interrupted; {what_is_left}\n".encode())
+    os._exit(INTERRUPTED)
+
+
+def end_served() -> NoReturn:
+    """End a server that was interrupted: that is how one ends, so nothing is said."""
     os._exit(INTERRUPTED)
 
 

@@ -143,7 +143,7 @@ def check_ciphertext(image: Image.Image, cipher: KeyedCipher | Scheme, *, where:
     if record is not None:
         record.check(image, cipher, where=where)
     elif strict:
-        remedy = "take the file that encmixer wrote, or leave out --strict (strict=False)"
+        remedy = "take the file that encmixer wrote: other software that saves it drops the record"
         raise ImageError(where, "a ciphertext that says what it is", "no record in the file", remedy)
     return record is not None
 

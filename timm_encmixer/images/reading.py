@@ -138,7 +138,7 @@ def _parsed(file: BinaryIO, where: str) -> Image.Image:
     image = _attempt(lambda: Image.open(file), where)
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and image.width * image.height > limit:
-        got = f"{image.width} x {image.height} px"
+        got = f"{image.height} x {image.width} px"
         raise ImageError(where, f"at most {limit} pixels, against decompression bombs", got, "scale it down first")
     return image
 

@@ -21,7 +21,7 @@ from timm_encmixer.bundled import BUNDLED_MODEL
 from timm_encmixer.checkpoints.loading import ModelLike
 from timm_encmixer.errors import EncMixerError
 from timm_encmixer.limits import LIMITS
-from timm_encmixer.web.guard import Guard
+from timm_encmixer.web.guard import Guard, where_it_failed
 from timm_encmixer.web.owner import publish
 from timm_encmixer.web.samples import ALBUM_PICTURES, album, album_sheet, png, samples
 from timm_encmixer.web.server import ModelServer, PlainComparison
@@ -45,7 +45,8 @@ def make_app(model: ModelLike = BUNDLED_MODEL) -> FastAPI:
     """Return the page `encmixer app` as an ASGI application, for uvicorn or another such server.
 
     A plain model is encrypted here, once for each cipher that it can take, with a new key that is handed to every page: a demo.
-    An encrypted model is served as it is. The page then asks its user for the key, which stays in the browser.
+    An encrypted model is served as it is. The page then asks its user for the key, which stays in the browser. Samples and the
+    album are public, so they are there with the demo's key only: a pair of one and its ciphertext gives a key away.
 
     The page loads nothing from elsewhere. What users send is in memory only: while it is computed on, and in Gradio's memory of
     the last calls.
@@ -58,34 +59,32 @@ def make_app(model: ModelLike = BUNDLED_MODEL) -> FastAPI:
         EncMixerError: As for `load_model` and `encrypt_model`.
     """
     published = publish(model)
-    server = ModelServer(published.models, published.classes)
+    is_demo = published.key is not None
+    server = ModelServer(published.models, published.classes, key_is_public=is_demo)
     app = FastAPI(title="encmixer", openapi_url=None, docs_url=None, redoc_url=None)
     for path, (name, kind) in _STATIC.items():
         _add_route(app, f"/{path}", (_FOLDER / name).read_bytes(), kind)
     about = {
         "records": {cipher: record.to_dict() for cipher, record in server.records.items()},
-        "samples": list(samples()),
-        "album": {"pictures": ALBUM_PICTURES, "size": album()[0].width},
-        "has_key": published.key is not None,
-        "compares": published.plain is not None,
+        "samples": list(samples()) if is_demo else [],
+        "album_px": album()[0].width if is_demo else None,
+        "most_collected": ALBUM_PICTURES,
+        "has_key": is_demo,
         "limits": " ".join(LIMITS),
     }
     _add_route(app, "/about.json", json.dumps(about).encode(), "application/json")
-    _add_route(app, "/album.png", album_sheet(), "image/png")
-    for name, picture in samples().items():
-        _add_route(app, f"/samples/{name}.png", png(picture), "image/png")
-    if published.key is not None:
+    calls: dict[str, Callable[..., Any]] = {"classify": server.classify, "attack": server.attack}
+    if published.key is not None and published.plain is not None:
         _add_route(app, "/demo.key", published.key.file_text(), "text/plain")
-    calls: dict[str, Callable[..., Any]] = {
-        "classify": server.classify,
-        "attack": server.attack,
-        "without_key": server.without_key,
-    }
-    if published.plain is not None:
+        _add_route(app, "/album.png", album_sheet(), "image/png")
+        for name, picture in samples().items():
+            _add_route(app, f"/samples/{name}.png", png(picture), "image/png")
+        calls["without_key"] = server.without_key
         calls["plain"] = PlainComparison(published.plain, server).classify
     own = [route.path for route in app.routes if isinstance(route, APIRoute)]
-    gradio.mount_gradio_app(app, _blocks(calls), path="/", ssr_mode=False)
-    app.add_middleware(Guard, own=own, calls=list(calls))
+    blocks = _blocks(calls)
+    gradio.mount_gradio_app(app, blocks, path="/", ssr_mode=False)
+    app.add_middleware(Guard, own=own, calls=calls, waits=functools.partial(_waits, blocks))
     return app
 
 
@@ -97,7 +96,8 @@ def serve(app: FastAPI, listener: socket.socket) -> None:
         listener: As `listen` returns it.
     """
     with listener:
-        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=_GOODBYE_SECONDS)
+        # uvicorn's own warnings and errors are of broken requests, and of tabs that are open at the end
+        config = uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=_GOODBYE_SECONDS)
         uvicorn.Server(config).run(sockets=[listener])
 
 
@@ -124,6 +124,13 @@ def _blocks(calls: Mapping[str, Callable[..., Any]]) -> gradio.Blocks:
     return blocks
 
 
+def _waits(blocks: gradio.Blocks, waited_for: str) -> bool:
+    """Whether there is a call, or a session, of this id; Gradio itself would fail over another."""
+    queue = blocks._queue
+    sessions = queue.pending_event_ids_session
+    return waited_for in queue.event_ids_to_events or waited_for in sessions or any(waited_for in s for s in sessions.values())
+
+
 def _told(call: Callable[..., Any]) -> Callable[..., Any]:
     """Return a call whose errors are told to the one who called; what is no error of ours stays here."""
 
@@ -134,7 +141,7 @@ def _told(call: Callable[..., Any]) -> Callable[..., Any]:
         except EncMixerError as error:
             raise gradio.Error(str(error), print_exception=False) from error
         except Exception as error:
-            logger.exception("a call failed")
+            logger.error("a call failed: %s", where_it_failed(error))
             raise gradio.Error("server: the call failed; its log says why", print_exception=False) from error
 
     return answer

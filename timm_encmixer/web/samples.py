@@ -30,8 +30,8 @@ def sample(name: str) -> Image.Image:
     Raises:
         ImageError: There is none of this name.
     """
-    if name not in samples():
-        remedy = did_you_mean(name, samples(), otherwise="choose one of these")
+    if not isinstance(name, str) or name not in samples():
+        remedy = did_you_mean(str(name), samples(), otherwise="choose one of these")
         raise ImageError("sample", f"one of {', '.join(samples())}", repr(name)[:100], remedy)
     return samples()[name]
 

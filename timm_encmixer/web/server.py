@@ -28,7 +28,7 @@ from timm_encmixer.web.samples import ALBUM_PICTURES, album, png, sample, sheet
 
 SHOWN_CLASSES = 5
 _OVERHEAD_BYTES = 16_384  # of a PNG file beside its pixels
-_COLUMNS, _FEW = 20, 50  # of a sheet of recovered pictures; half as many columns for a few of them
+_COLUMNS, _FEW, _FEW_COLUMNS = 15, 50, 10  # of a sheet of recovered pictures; fewer columns for a few of them
 _LARGEST_BLOCK = 192  # numbers in a block, up to which the order of blocks is found in seconds
 _WHERE = "ciphertext"
 Answer = list[dict[str, Any]]
@@ -40,10 +40,11 @@ class ModelServer:
     Args:
         models: By cipher; all are of one key.
         classes: Names of their classes.
+        key_is_public: Everybody has the key, so the public album is encrypted with it and attacks are measured on the album.
     """
 
-    def __init__(self, models: Mapping[str, nn.Module], classes: Sequence[str]) -> None:
-        self._models, self._classes = models, classes
+    def __init__(self, models: Mapping[str, nn.Module], classes: Sequence[str], *, key_is_public: bool = False) -> None:
+        self._models, self._classes, self._key_is_public = models, classes, key_is_public
         self._transforms = {cipher: _stock_transform(model) for cipher, model in models.items()}
 
     @property
@@ -75,8 +76,8 @@ class ModelServer:
 
         Args:
             ciphertext: As for `classify`.
-            collected: Ciphertexts of the first pictures of the album, likewise, at most `ALBUM_PICTURES`. The album is public,
-                so the verdict is measured on these.
+            collected: Other ciphertexts, at most `ALBUM_PICTURES`. Under the key of a demo, those of the first pictures
+                of the album: the verdict is measured on these. Under another key nothing is measured.
             cipher: Which cipher they are of.
             any_key: As for `classify`.
 
@@ -92,13 +93,14 @@ class ModelServer:
             got, remedy = f"{cipher} with blocks of {scheme.patch_size} px", "run encmixer audit, which takes minutes for it"
             raise SchemeError("attack", "a cipher that is attacked in seconds", got, remedy)
         seen = [np.asarray(self._opened(_from_base64(one), cipher, any_key)) for one in (*collected, ciphertext)]
-        plain = [np.asarray(_prepared(picture, scheme)) for picture in album()[: len(collected)]]
+        known = album()[: len(collected)] if self._key_is_public and not any_key else []
+        plain = [np.asarray(_prepared(picture, scheme)) for picture in known]
         seen, plain = [[_with_channels(one) for one in images] for images in (seen, plain)]
         recovered = recover(seen, scheme, plain=plain or None)
         *others, image = [Image.fromarray(one.squeeze()).convert("RGB") for one in recovered.images]
         return {
             "image": _to_base64(png(image)),
-            "others": _to_base64(png(sheet(others, columns=_COLUMNS if len(others) > _FEW else _COLUMNS // 2)))
+            "others": _to_base64(png(sheet(others, columns=_COLUMNS if len(others) > _FEW else _FEW_COLUMNS)))
             if others
             else None,
             "attacks": list(recovered.attacks),

@@ -1,23 +1,42 @@
-/** The page of `encmixer app`. What is secret stays in this file's variables: it sends ciphertext, names of samples, and nothing else. */
+/**
+ * The page of `encmixer app`. What is secret stays in this file's variables: it sends ciphertext, under the demo's key names of
+ * samples too, and nothing else. Samples and the album are public, so nothing of them is ever encrypted under another key.
+ */
 
 import { decodePng, encodePng, keyText, makeCipher, newKey, preprocess, readImage, readKey, readRecord, toImageData } from "./encmixer.js";
 
 const MOST_BYTES = 6e6; // of ciphertexts in one request, in base64
+const AT_FIRST = 10; // ciphertexts of the album that the attacker has
 const GONE = "server: expected an answer, got none; is encmixer app still running?";
-const WORDS = { broken: "Broken", "partly broken": "Partly broken", holds: "Holds", "not run": "Not measured" };
+const VERDICTS = { broken: "Broken", "partly broken": "Partly broken", holds: "Holds", "not run": "Not measured" };
+const CIPHERS = {
+  shuffle: "shuffle: the pixels of a block change places",
+  negpos: "negpos: the key says where brightness is inverted",
+  scramble: "scramble: the blocks change places",
+  etc: "etc: blocks move, turn, invert and swap colours, so that JPEG keeps them",
+};
+const ATTACKS = {
+  blind_jigsaw: "puts the blocks together like a jigsaw",
+  ciphertext_only_shuffle: "finds the places of pixels by what neighbouring pixels have in common",
+  ciphertext_only_etc: "finds turns and inversions by what neighbouring blocks have in common",
+  thumbnail: "takes the mean of each block",
+};
 
 const $ = (id) => document.getElementById(id);
 const state = {
   about: null,
-  key: null, // SecretKey of encmixer.js
   demo: null, // the demo's key, where the app made one
+  key: null, // SecretKey of encmixer.js
   wrong: false, // the key is not that of the server's model, and its user knows it
   cipher: null, // name
-  photo: null, // Pixels
-  sample: null, // name; null for the user's own photo
-  made: null, // { plain, ciphertext, file } of the photo under the key
-  sent: null, // { ciphertext, cipher, wrong, pixels, key, model } that the attacker has seen
+  photo: null, // { pixels, sample, sent }: sample is its name, null for the user's own photo
+  made: null, // { ciphertext, file, text } of the photo under the key; text is the file in base64
+  sent: null, // { ciphertext, text, cipher, wrong, key, model } that the server and the attacker have seen
+  mine: new Map(), // what this user has sent, by key and cipher, where the key is no public one
   album: null,
+  choices: 0, // of photos and keys, so that one that is read late does not replace a later one
+  drawings: 0, // of the mosaic, likewise
+  again: false, // the slider was moved while an attack ran
 };
 
 start().catch(tell);
@@ -29,17 +48,18 @@ async function start() {
   $("program").textContent = program();
   state.about.samples.forEach(addSample);
   for (const name of Object.keys(state.about.records)) addCipher(name);
+  $("cipher-note").textContent = inWords(state.cipher);
   listen();
   if (state.about.has_key) {
     state.demo = readKey(await (await get("demo.key")).text(), { where: "demo key" });
     $("key-demo").hidden = false;
-    useKey(state.demo);
+    await useKey(state.demo);
   } else {
     const [record] = Object.values(state.about.records);
     $("key-note").textContent = `Open the key file ${record.fingerprint}: the server's model is encrypted with that key. The file is read in this page and sent nowhere.`;
+    $("samples-note").hidden = false;
+    await showCollected();
   }
-  await useSample(state.about.samples[0]);
-  await showCollected();
 }
 
 /** Your side */
@@ -53,12 +73,13 @@ function addSample(name) {
 }
 
 function addCipher(name) {
-  const label = element("label");
+  const label = element("label", { title: inWords(name) });
   const input = element("input", { type: "radio", name: "cipher", value: name, class: "hidden-input" });
   input.checked = name === state.cipher;
   input.addEventListener("change", guarded(() => {
     state.cipher = name;
-    return encrypt().then(showCollected);
+    $("cipher-note").textContent = inWords(name);
+    return encrypt();
   }));
   label.append(input, name);
   $("ciphers").append(label);
@@ -79,26 +100,44 @@ function listen() {
   $("key-open").addEventListener("change", guarded(({ target }) => target.files.length && openKey(target.files[0]).finally(() => (target.value = ""))));
   $("key-save").addEventListener("click", guarded(saveKey));
   $("send").addEventListener("click", guarded(send));
-  $("attack").addEventListener("click", guarded(attack));
+  $("attack").addEventListener("click", guarded(async () => (await attack()) && reveal("attack-result")));
   $("collected").addEventListener("input", guarded(showCollected));
-  $("collected").addEventListener("change", guarded(() => !$("attack-result").hidden && attack()));
+  $("collected").addEventListener("change", guarded(() => (!$("attack-result").hidden || isBusy("attack")) && attack()));
   $("message-close").addEventListener("click", quiet);
 }
 
+/** The demo's key is public. Any other is its user's, and no known picture may be encrypted with it. */
+function isPublic(key) {
+  return state.demo !== null && key?.fingerprint === state.demo.fingerprint;
+}
+
 async function useSample(name) {
-  const file = await (await get(sampleUrl(name))).blob();
-  await show(await readImage(file, { where: name }), name);
+  await choose(name, async () => readImage(await (await get(sampleUrl(name))).blob(), { where: name }));
 }
 
 async function usePhoto(file) {
-  await show(await readImage(file, { where: file.name }), null);
+  await choose(null, () => readImage(file, { where: file.name }));
 }
 
-async function show(photo, sample) {
-  preprocess(photo, record()); // refuses what cannot be brought to the model's size, before anything is replaced
-  Object.assign(state, { photo, sample });
-  for (const button of $("samples").children) button.setAttribute("aria-pressed", String(button.dataset.sample === sample));
-  draw($("photo-view"), photo);
+async function choose(sample, read) {
+  const choice = ++state.choices;
+  try {
+    const pixels = await read();
+    if (choice !== state.choices) return;
+    preprocess(pixels, record()); // refuses what cannot be brought to the model's size
+    await show({ pixels, sample, sent: false });
+  } catch (error) {
+    if (choice !== state.choices) return;
+    await show(null);
+    throw error;
+  }
+}
+
+async function show(photo) {
+  state.photo = photo;
+  for (const button of $("samples").children) button.setAttribute("aria-pressed", String(button.dataset.sample === photo?.sample));
+  $("drop").toggleAttribute("data-empty", photo === null);
+  photo === null ? ["photo-view", "plain", "ciphertext"].forEach(clear) : draw($("photo-view"), photo.pixels);
   await encrypt();
 }
 
@@ -114,18 +153,26 @@ async function openKey(file) {
   await useKey(key);
 }
 
-function useKey(key, { wrong = false } = {}) {
+async function useKey(key, { wrong = false } = {}) {
+  state.choices++;
+  const isOther = key.fingerprint !== state.key?.fingerprint;
   Object.assign(state, { key, wrong });
+  const demo = isPublic(key);
   $("fingerprint").textContent = key.fingerprint;
+  $("fingerprint-note").hidden = false;
   $("key-save").disabled = false;
-  $("key-demo").setAttribute("aria-pressed", String(key === state.demo));
+  $("key-demo").setAttribute("aria-pressed", String(demo));
   $("key-note").classList.toggle("alarm", wrong);
   $("key-note").textContent = wrong
-    ? "The server's model is of another key, so its answers to this key are worth nothing. A model for this key: encmixer model encrypt, then encmixer app --model."
-    : key === state.demo
+    ? "The server's model is not encrypted with this key, so its answers are worth nothing. A model for this key: encmixer model encrypt, then encmixer app --model."
+    : demo
       ? "Made by this demo as it started, and handed to every visitor. A key of your own stays with you."
       : "Your key fits the server's model. It stays in this page.";
-  return encrypt().then(showCollected);
+  $("samples").hidden = !demo;
+  $("samples-note").hidden = demo;
+  if (isOther && (state.photo?.sample || state.photo?.sent)) await show(null); // one picture under two keys is a known pair, if one key is public
+  else await encrypt();
+  if (demo && state.photo === null) await useSample(state.about.samples[0]);
 }
 
 function saveKey() {
@@ -142,56 +189,83 @@ function record() {
 
 async function encrypt() {
   state.made = null;
-  $("send").disabled = true;
-  if (!state.photo) return;
-  const plain = preprocess(state.photo, record());
-  draw($("plain"), plain);
-  $("plain-caption").textContent = `plain, ${plain.width} × ${plain.height} px`;
-  if (!state.key) return;
-  const ciphertext = makeCipher(state.key, record()).encrypt(plain);
-  draw($("ciphertext"), ciphertext);
-  state.made = { plain, ciphertext, file: encodePng(ciphertext, { record: record() }) };
-  $("send").disabled = false;
-  $("send").textContent = `Send ${grouped(state.made.file.length)} bytes of ciphertext`;
+  $("plain-caption").textContent = "plain";
+  if (state.photo) {
+    const plain = preprocess(state.photo.pixels, record());
+    draw($("plain"), plain);
+    $("plain-caption").textContent = `plain, ${plain.height} × ${plain.width} px`;
+    if (state.key) {
+      const ciphertext = makeCipher(state.key, record()).encrypt(plain);
+      draw($("ciphertext"), ciphertext);
+      const file = encodePng(ciphertext, { record: record() });
+      state.made = { ciphertext, file, text: base64(file) };
+    }
+  }
+  $("send").textContent = state.made ? `Send ${grouped(state.made.file.length)} bytes of ciphertext` : "Send";
+  enable();
+  await showCollected();
+}
+
+/** What can be sent or attacked, and whether the results are of what is chosen now. */
+function enable() {
+  $("send").disabled = state.made === null || isBusy("send");
+  $("attack").disabled = state.sent === null || isBusy("attack");
+  const isOld = state.sent !== null && state.made?.text !== state.sent.text;
+  for (const who of ["server", "attack"]) {
+    $(`${who}-result`).classList.toggle("old", isOld);
+    $(`${who}-old`).hidden = !isOld;
+  }
 }
 
 /** The server */
 
 async function send() {
-  const { made, cipher, wrong, sample, key } = state;
+  const { made, cipher, wrong, photo, key } = state;
   const model = record();
-  await busy($("send"), async () => {
-    const ciphertext = base64(made.file);
-    const answer = await call("classify", [ciphertext, cipher, wrong]);
-    const compared = sample === null ? null : await compare(sample, cipher);
-    state.sent = { ciphertext, cipher, wrong, pixels: made.ciphertext, key, model };
-    await showCollected();
+  await busy("send", async () => {
+    photo.sent = true;
+    const answer = await call("classify", [made.text, cipher, wrong]);
+    const compared = photo.sample !== null && isPublic(key) ? await compare(photo.sample, cipher) : null;
+    state.sent = { ...made, cipher, wrong, key, model };
+    keep(state.sent);
     const arrived = await decodePng(bytes(answer.arrived.image), { where: "answer" });
     draw($("arrived"), arrived);
-    $("arrived-caption").textContent = `${grouped(answer.arrived.bytes)} bytes, ${answer.arrived.width} × ${answer.arrived.height} px, ${cipher}, key ${arrived.imageRecord.fingerprint}`;
+    $("arrived-caption").textContent = `${grouped(answer.arrived.bytes)} bytes, ${answer.arrived.height} × ${answer.arrived.width} px, ${cipher}, key ${arrived.imageRecord.fingerprint}`;
+    $("worthless").hidden = !wrong;
+    $("server-result").classList.toggle("worthless", wrong);
     $("answer").replaceChildren(...answer.classes.map(bar));
-    $("comparison").replaceChildren(compared ? comparison(compared, answer.classes[0].class) : ownPhoto());
+    $("comparison").replaceChildren(compared ? comparison(compared) : ownPhoto(key));
     $("server-empty").hidden = true;
     $("server-result").hidden = false;
-    $("attack").disabled = false;
     $("attack-empty").hidden = false;
     $("attack-empty").querySelector("p").textContent = "The attacker has your ciphertext.";
     $("attack-result").hidden = true;
+    await showCollected();
   });
+  reveal("server-result");
+}
+
+/** Remember what the attacker of a key that is not public has seen. */
+function keep({ key, cipher, ciphertext, file, text }) {
+  const kept = mine(key, cipher);
+  if (!isPublic(key) && !kept.some((one) => one.text === text)) state.mine.set(`${key.fingerprint} ${cipher}`, [...kept, { ciphertext, file, text }]);
+}
+
+function mine(key, cipher) {
+  return state.mine.get(`${key.fingerprint} ${cipher}`) ?? [];
 }
 
 async function compare(sample, cipher) {
-  const [plain, without] = await Promise.all([state.about.compares ? call("plain", [sample]) : null, call("without_key", [sample, cipher])]);
+  const [plain, without] = await Promise.all([call("plain", [sample]), call("without_key", [sample, cipher])]);
   return { plain, ...without };
 }
 
-function comparison({ plain, ...without }, answered) {
+function comparison({ plain, ...without }) {
   const box = element("div", { class: "compared" });
-  const words = { "wrong key": ["Wrong key", "encrypted model"], "no key": ["No key", "encrypted model, plain photo"] };
-  const truth = plain ? plain[0].class : answered;
-  const shown = [...(plain ? [["Plain model", "plain photo", plain]] : []), ...Object.entries(without).map(([who, answer]) => [...words[who], answer])];
+  const words = { "wrong key": ["Wrong key", "photo under another key than the model"], "no key": ["No key", "plain photo sent to the encrypted model"] };
+  const shown = [["Plain model", "on the plain photo", plain], ...Object.entries(without).map(([who, answer]) => [...words[who], answer])];
   for (const [title, what, answer] of shown) {
-    const one = element("div", { class: answer[0].class === truth ? "same" : "other" });
+    const one = element("div", { class: answer[0].class === plain[0].class ? "same" : "other" });
     const head = element("h4");
     head.append(title, Object.assign(element("small"), { textContent: what }));
     const list = element("ol", { class: "bars" });
@@ -199,14 +273,16 @@ function comparison({ plain, ...without }, answered) {
     one.append(head, list);
     box.append(one);
   }
-  const title = Object.assign(element("h3"), { textContent: "The same sample otherwise" });
+  const title = Object.assign(element("h3"), { textContent: "What it takes: the right model and key" });
   const fragment = document.createDocumentFragment();
   fragment.append(title, box);
   return fragment;
 }
 
-function ownPhoto() {
-  const text = "The plain model is not asked about a photo of your own: for that the photo would have to leave the page. Take a sample to compare.";
+function ownPhoto(key) {
+  const text = isPublic(key)
+    ? "The plain model is not asked about a photo of your own: for that the photo would have to leave the page. Take a sample to compare."
+    : "There is nothing to compare with: for that the photo would have to leave the page.";
   return Object.assign(element("p", { class: "note" }), { textContent: text });
 }
 
@@ -226,57 +302,90 @@ function bar({ class: name, share }) {
 
 /** The attacker */
 
+/** Ask for an attack, one at a time: of slider moves meanwhile the last one counts. Returns whether a result is shown. */
 async function attack() {
-  const { ciphertext, cipher, wrong, pixels } = state.sent;
-  await busy($("attack"), async () => {
-    const others = (await collected()).map((one) => base64(one.file));
-    const found = await call("attack", [ciphertext, others, cipher, wrong]);
-    draw($("intercepted"), pixels);
+  state.again = true;
+  if (isBusy("attack")) return false;
+  const { sent } = state;
+  let found = null;
+  await busy("attack", async () => {
+    while (state.again && state.sent === sent) {
+      state.again = false;
+      found = await call("attack", [sent.text, (await collected()).map((one) => base64(one.file)), sent.cipher, sent.wrong]);
+    }
+    if (state.sent !== sent) return; // another ciphertext was sent meanwhile
+    draw($("intercepted"), sent.ciphertext);
     draw($("recovered"), await decodePng(bytes(found.image), { where: "answer" }));
     $("others").hidden = found.others === null;
     if (found.others !== null) await drawFile($("recovered-others"), bytes(found.others));
     $("recovered-caption").textContent = `recovered in ${found.seconds.toFixed(1)} s`;
-    $("verdict").textContent = WORDS[found.verdict];
+    $("verdict").textContent = VERDICTS[found.verdict];
     $("verdict").dataset.verdict = found.verdict;
-    $("finding").textContent = found.finding;
-    const likeness = found.ssim === null ? "" : ` Structural similarity to the ${found.measured_on} album pictures: ${found.ssim.toFixed(2)} of 1.`;
-    $("measured").textContent = `${found.attacks.join(", then ")} on ${found.collected} ciphertext${found.collected === 1 ? "" : "s"}.${likeness}`;
+    $("finding").textContent = found.ssim === null ? "You know the true picture: compare." : found.finding;
+    $("measured").textContent = found.ssim === null ? "" : `Measured on the ${found.measured_on} album pictures: similarity ${found.ssim.toFixed(2)} (1 = the same).`;
+    const how = found.attacks.map((name) => (ATTACKS[name] ? `${name}: ${ATTACKS[name]}` : name)).join("; then ");
+    $("how").textContent = `${how}. On ${found.collected} ciphertext${found.collected === 1 ? "" : "s"}.`;
     $("attack-empty").hidden = true;
     $("attack-result").hidden = false;
   });
+  return state.sent === sent;
 }
 
-/** The ciphertexts of others that the slider asks for, encrypted here: under the key and cipher of what was sent, else those chosen. */
+/** Whose ciphertexts the slider counts: of what was sent, else of what is chosen. */
+function collectedUnder() {
+  return state.sent ?? { key: state.key, cipher: state.cipher, model: record() };
+}
+
+/**
+ * What the attacker has beside the ciphertext that was sent, as many as the slider says: under the demo's key pictures of the
+ * album, encrypted here; under another key what this user has sent with it before.
+ */
 async function collected() {
-  if (!state.key) return [];
-  const { key, model } = state.sent ?? { key: state.key, model: record() };
-  const cipher = makeCipher(key, model);
+  const { key, cipher: name, model, text } = collectedUnder();
   const wanted = Number($("collected").value);
+  if (key === null || wanted === 0) return [];
+  if (!isPublic(key)) return others(key, name, text).slice(-wanted);
+  const cipher = makeCipher(key, model);
   const ciphertexts = (await album()).slice(0, wanted).map((picture) => cipher.encrypt(preprocess(picture, model)));
   return ciphertexts.map((ciphertext) => ({ ciphertext, file: encodePng(ciphertext, { record: model }) }));
 }
 
+function others(key, cipher, text) {
+  return mine(key, cipher).filter((one) => one.text !== text);
+}
+
+/** Show what the attacker has; the slider goes as far as there are ciphertexts. */
 async function showCollected() {
+  const drawing = ++state.drawings;
+  const { key, cipher, text } = collectedUnder();
   const slider = $("collected");
-  if (state.made) slider.max = Math.min(state.about.album.pictures, Math.floor(MOST_BYTES / (1.4 * state.made.file.length)) - 1);
+  const isDemo = isPublic(key);
+  const there = isDemo ? state.about.most_collected : key ? others(key, cipher, text).length : 0;
+  const size = (state.sent ?? state.made)?.file.length ?? 1;
+  const wasAtMost = slider.value === slider.max;
+  slider.max = Math.max(0, Math.min(state.about.most_collected, there, Math.floor(MOST_BYTES / (1.4 * size)) - 1));
+  if (slider.dataset.isDemo !== String(isDemo) || (!isDemo && wasAtMost)) slider.value = isDemo ? AT_FIRST : slider.max; // what one has sent, the attacker has
+  slider.dataset.isDemo = String(isDemo);
+  slider.disabled = slider.max === "0";
+  $("collected-words").textContent = isDemo ? "Ciphertexts of others under this key" : "Ciphertexts that you sent before, under this key";
+  $("collected-note").textContent = isDemo
+    ? "The page encrypts pictures of a public album in the place of others, so that what an attack gains can be measured."
+    : "The attacker has what you sent in this page under this key. Nothing public is encrypted with it, so only you can tell what an attack gains.";
   $("collected-count").textContent = slider.value;
-  const others = await collected();
+  const pictures = await Promise.all((await collected()).map(({ ciphertext }) => createImageBitmap(toImageData(ciphertext))));
+  if (drawing !== state.drawings) return;
   const canvas = $("mosaic");
-  const columns = others.length > 50 ? 20 : 10; // as the server arranges what it recovers
+  const columns = pictures.length > 50 ? 15 : 10; // as the server arranges what it recovers
   const side = canvas.width / columns;
-  canvas.height = side * Math.max(1, Math.ceil(others.length / columns));
   const context = canvas.getContext("2d");
+  context.clearRect(0, 0, canvas.width, canvas.height);
   context.imageSmoothingEnabled = false;
-  for (const [index, { ciphertext }] of others.entries()) {
-    const picture = await createImageBitmap(toImageData(ciphertext));
-    context.drawImage(picture, (index % columns) * side, Math.floor(index / columns) * side, side - 1, side - 1);
-  }
-  canvas.hidden = others.length === 0;
+  for (const [index, picture] of pictures.entries()) context.drawImage(picture, (index % columns) * side, Math.floor(index / columns) * side, side - 1, side - 1);
 }
 
 async function album() {
   if (state.album) return state.album;
-  const { pictures, size } = state.about.album;
+  const { most_collected: pictures, album_px: size } = state.about;
   const sheet = await decodePng(new Uint8Array(await (await get("album.png")).arrayBuffer()), { where: "album" });
   const columns = sheet.width / size;
   state.album = Array.from({ length: pictures }, (_, index) => {
@@ -336,15 +445,34 @@ function guarded(action) {
   };
 }
 
-async function busy(button, action) {
-  button.disabled = true;
-  button.classList.add("busy");
+async function busy(id, action) {
+  $(id).classList.add("busy");
+  enable();
   try {
     await action();
   } finally {
-    button.classList.remove("busy");
-    button.disabled = false;
+    $(id).classList.remove("busy");
+    enable();
   }
+}
+
+function isBusy(id) {
+  return $(id).classList.contains("busy");
+}
+
+/** Where the columns stand below each other, go to what has just come. */
+function reveal(id) {
+  if (!matchMedia("(max-width: 980px)").matches) return;
+  const behavior = matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth";
+  (id === "server-result" ? $(id).closest(".card") : $(id)).scrollIntoView({ behavior, block: "start" });
+}
+
+function inWords(cipher) {
+  return `${cipher.split("+").map((part) => CIPHERS[part] ?? part).join("; ")}.`;
+}
+
+function clear(id) {
+  Object.assign($(id), { width: 1, height: 1 });
 }
 
 function draw(canvas, image) {

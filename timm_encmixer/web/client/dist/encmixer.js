@@ -1426,7 +1426,7 @@ function asPixels(image) {
   const bytes = data instanceof Uint8Array || data instanceof Uint8ClampedArray;
   const sides2 = [width, height].every((side) => Number.isInteger(side) && side > 0);
   if (!bytes || !sides2 || ![1, 2, 3, 4].includes(channels) || data.length !== width * height * channels) {
-    const got = bytes ? `${data.length} bytes for ${shown(width)} x ${shown(height)} px, ${shown(channels)} channels` : "something else";
+    const got = bytes ? `${data.length} bytes for ${shown(height)} x ${shown(width)} px, ${shown(channels)} channels` : "something else";
     throw new EncMixerError("image", "ImageData, or { data, width, height, channels } of 8-bit pixels", got, "readImage makes one");
   }
   return (
