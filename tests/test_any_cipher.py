@@ -329,12 +329,12 @@ def test_from_the_command_line(encmixer, tmp_path):
             """
         )
     )
-    common = ["audit", "--only", "known_plaintext", "--only", "own_keys_network", "--block", "4"]
+    common = ["audit", "--only", "chosen_plaintext", "--only", "own_keys_network", "--block", "4"]
     done = encmixer(*common, "--cipher-from", "mine:encrypt", "--decrypt-from", "mine:Mine.inverted", "--json")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert (report["cipher"], report["model"], report["decrypted_psnr_db"]) == ("mine:encrypt", "", 100)
-    assert report["attacks"]["known_plaintext"]["verdict"] == BROKEN
+    assert report["attacks"]["chosen_plaintext"]["verdict"] == BROKEN
     assert report["attacks"]["own_keys_network"]["verdict"] == NOT_RUN
     done = encmixer(*common, "--cipher-from", "mine:keyed", "--keyed", "--force")
     assert done.returncode == 0, done.stderr
