@@ -169,7 +169,6 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--every-step", action="store_true", help="kill one process before each of its steps, instead")
-    parser.add_argument("--stride", type=int, default=1, help="with --every-step: before every so-manieth step")
     parser.add_argument("--seed", type=int, default=0)
     for name in ("model", "key", "src", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
@@ -182,7 +181,7 @@ def main() -> None:
     kills = kept = 0
     while args.every_step or kills < args.kills:
         if args.every_step:
-            killed = kill_before_step(args, dst, 1 + kills * args.stride)
+            killed = kill_before_step(args, dst, kills + 1)
         else:
             killed = kill_at_a_moment(args, dst, moments, args.out / "whole", seconds)
         if not killed:
