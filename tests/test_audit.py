@@ -388,8 +388,8 @@ def test_the_gradient_finds_the_key_under_which_photos_are_likely(remembering, s
     found = []
     for _ in range(4):
         start = random_orthogonal(12, generator)
-        options = {"start": start, "pull": lambda matrix: torch.zeros(()), "steps": 120, "rate": 0.5, "generator": generator}
-        matrix = climb(model, public, 2, **options)
+        options = {"start": start, "pull": lambda matrix: torch.zeros(()), "steps": 80, "rate": 0.5, "generator": generator}
+        matrix = climb(model, public, 2, batch=96, **options)
         assert torch.allclose(matrix @ matrix.T, torch.eye(12, dtype=torch.float64))
         with torch.inference_mode(), gaps(model) as gap:
             model(2 * apply(matrix, public, 2) - 1)

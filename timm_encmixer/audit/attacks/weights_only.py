@@ -28,6 +28,7 @@ ENOUGH = 0.15  # gap of BatchNorm statistics (`Candidate`) at which a search end
 FREEDOM = 0.1  # by which the gap of any orthogonal matrix is smaller than that of a key, as it has more to fit the photos with
 SMOOTH = (2.0, 0.0)  # what the smoothness of filters counts for; a stem that nobody trained has none
 RATE = 7.5  # of the gradient, in radians a step, divided by the size of a block
+BATCH = 48  # photos a step of the gradient
 COARSE = (4, 5, 6, 8)  # directions of largest variance, which the gradient finds first
 _USUAL_SIZE = 48
 _MATCHING = 0.4  # of a run; the rest is the gradient's
@@ -127,6 +128,7 @@ class WeightsOnly(Attack):
             pull=pull,
             steps=self.steps,
             rate=RATE / len(seen),
+            batch=BATCH,
             generator=generator,
             track=functools.partial(effort.track, share=(1 - _MATCHING) / len(SMOOTH) / 2),
         )

@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from timm_encmixer.audit.methods.block_map import unit
 from timm_encmixer.ciphers.blocks import join, split
 
-_BATCH = 48  # photos a step
 _SURENESS = 0.1  # what the model's answers count for beside statistics
 _VARIETY = 0.5  # answers should be sure, and not all the same
 _DECAYS = 0.9, 0.99  # of Adam
@@ -65,6 +64,7 @@ def climb(
     pull: Callable[[Tensor], Tensor],
     steps: int,
     rate: float,
+    batch: int,
     generator: torch.Generator,
     track: Callable[[Sequence[int]], Iterable[int]] = iter,
 ) -> Tensor:
@@ -78,6 +78,7 @@ def climb(
         pull: What else is to be made small, a function of A.
         steps: Of Adam.
         rate: Of the first of them, in radians.
+        batch: Photos a step.
         generator: For the order of the photos.
         track: Yields the numbers of the steps, and may show how far they are.
     """
@@ -90,7 +91,7 @@ def climb(
     try:
         for step in track(range(steps)):
             matrix = now.float().requires_grad_()
-            shown = blocks[torch.randperm(len(blocks), generator=generator)[:_BATCH]]
+            shown = blocks[torch.randperm(len(blocks), generator=generator)[:batch]]
             with torch.enable_grad():
                 loss = _misfit(model, join(2 * (shown @ matrix.T), channels, patch)) + pull(matrix)
                 gradient = torch.autograd.grad(loss, matrix)[0].double()
