@@ -56,8 +56,11 @@ def test_the_matrices_are_those_of_the_reports(script):
 
 
 def points_of(curve, needed):
-    """Where a curve shows what the table does: at the least amount that broke the cipher, and at its end."""
-    return None if curve is None else tuple(dict.fromkeys([*([needed] if needed else []), curve.quick[-1]]))
+    """Where a curve shows what the table does: at the least amount that broke the cipher, at the one below, and at its end."""
+    if curve is None:
+        return None
+    below = [point for point in curve.quick if needed is not None and point < needed][-1:]
+    return tuple(dict.fromkeys([*below, *([needed] if needed else []), curve.quick[-1]]))
 
 
 def test_an_audit_gives_these_figures_again():
