@@ -1,16 +1,16 @@
-"""Compare schemes of image encryption: the accuracy that they leave, what they cost, and what attacks get.
+"""Compare ciphers of image encryption: the accuracy that they leave, what they cost, and what attacks get.
 
 Needs the extras audit and data: pip install ".[audit,data]".
 
-    python examples/benchmark.py --data data/cifar10 --out runs/benchmark    # every scheme; hours on a CPU
-    python examples/benchmark.py --data data/cifar10 --out runs/benchmark --schemes le ele
+    python examples/benchmark.py --data data/cifar10 --out runs/benchmark    # every cipher; hours on a CPU
+    python examples/benchmark.py --data data/cifar10 --out runs/benchmark --ciphers le ele
     python examples/benchmark.py --out runs/benchmark --attacks-only         # needs no data
     python examples/benchmark.py --out runs/benchmark --tables               # write docs/benchmark.md from what is there
 
-A scheme is measured in the conventional way: a ConvMixer is trained on its ciphertext, with the same network, epochs and seed
+A cipher is measured in the conventional way: a ConvMixer is trained on its ciphertext, with the same network, epochs and seed
 for all. This package's own ciphers are measured in their own way: the network is trained on plain images once, and encrypted
-afterwards. Attacks meet the images that come with the package. Each scheme has a JSON file of its own in --out, so an
-interrupted run goes on with the next scheme; delete a file to measure it again. `--budget full` trains the network of the paper
+afterwards. Attacks meet the images that come with the package. Each cipher has a JSON file of its own in --out, so an
+interrupted run goes on with the next cipher; delete a file to measure it again. `--budget full` trains the network of the paper
 (arXiv 2207.11939) and needs a GPU.
 """
 
@@ -52,7 +52,7 @@ PARAMETERS: Mapping[str, dict[str, Any]] = {  # where the paper's value does not
     "cfe": {"block": 8, "sub_block": 4},
     "neuracrypt": {"block": 4, "width": 128},
 }
-SCHEMES = (
+PUBLISHED_CIPHERS = (
     "identity",
     "le",
     "ele",
@@ -71,7 +71,7 @@ SCHEMES = (
     "encmixer_shuffle_negpos",
     "encmixer_etc",
 )
-PATCH = 4  # of the network; that of a scheme which needs another one:
+PATCH = 4  # of the network; that of a cipher which needs another one:
 PATCHES = {"encmixer_etc": 8}
 ATTACKS = (
     "ciphertext_only_shuffle",
@@ -92,7 +92,15 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="CIFAR-10 as a folder that datasets.load_dataset reads (train, test)")
     parser.add_argument("--out", type=Path, required=True, help="folder of the JSON files")
-    parser.add_argument("--schemes", nargs="+", default=list(SCHEMES), choices=SCHEMES, metavar="NAME")
+    parser.add_argument(
+        "--ciphers",
+        "--schemes",
+        dest="ciphers",
+        nargs="+",
+        default=list(PUBLISHED_CIPHERS),
+        choices=PUBLISHED_CIPHERS,
+        metavar="NAME",
+    )
     parser.add_argument("--budget", default="quick", choices=BUDGETS)
     parser.add_argument("--epochs", type=int, help="of training; default: those of the budget")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of training; accuracies are means over them")
@@ -101,8 +109,8 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def make_scheme(name: str) -> Any:
-    return te.audit.SCHEMES[name](**PARAMETERS.get(name, {}))
+def make_cipher(name: str) -> Any:
+    return te.audit.PUBLISHED_CIPHERS[name](**PARAMETERS.get(name, {}))
 
 
 def cifar(data: Path, split: str) -> tuple[NDArray[np.uint8], Tensor]:
@@ -201,9 +209,9 @@ def accuracy(network: nn.Module, read: Callable[[Array], Tensor], images: Array,
     return float((torch.cat(answers) == labels).double().mean())
 
 
-def conventional(scheme: Any, args: argparse.Namespace, seed: int, device: str) -> dict[str, float]:
+def conventional(cipher: Any, args: argparse.Namespace, seed: int, device: str) -> dict[str, float]:
     """Accuracy of a network that was trained on ciphertext."""
-    encrypt, patch = scheme.encryption(KEY), PATCHES.get(scheme.name, PATCH)
+    encrypt, patch = cipher.encryption(KEY), PATCHES.get(cipher.name, PATCH)
     how = {"budget": args.budget, "epochs": args.epochs, "patch": patch, "seed": seed, "device": device}
     network, inputs = train(encrypt, args.data, **how)
     images, labels = cifar(args.data, "test")
@@ -211,19 +219,19 @@ def conventional(scheme: Any, args: argparse.Namespace, seed: int, device: str) 
     def measured(function: Callable[[Array], Array]) -> float:
         return accuracy(network, lambda plain: inputs(function(plain), device), images, labels)
 
-    found = {"right key": measured(encrypt), "wrong key": measured(scheme.encryption(WRONG))}
-    if inputs.shape == images.shape[1:] and scheme.ciphertext == np.uint8:
+    found = {"right key": measured(encrypt), "wrong key": measured(cipher.encryption(WRONG))}
+    if inputs.shape == images.shape[1:] and cipher.ciphertext == np.uint8:
         found["no key"] = measured(lambda plain: plain)
     return found
 
 
-def ours(scheme: Any, args: argparse.Namespace, seed: int, device: str) -> dict[str, float]:
+def ours(cipher: Any, args: argparse.Namespace, seed: int, device: str) -> dict[str, float]:
     """Accuracy of a network that was trained on plain images and encrypted afterwards."""
-    patch = PATCHES.get(scheme.name, PATCH)
+    patch = PATCHES.get(cipher.name, PATCH)
     how = {"budget": args.budget, "epochs": args.epochs, "patch": patch, "seed": seed, "device": device}
     network, inputs = train(lambda plain: plain, args.data, **how)
     network = network.cpu().to(memory_format=torch.contiguous_format)
-    encrypted = te.encrypt_model(network, te.SecretKey(KEY), cipher=scheme.cipher)
+    encrypted = te.encrypt_model(network, te.SecretKey(KEY), cipher=cipher.cipher)
     images, labels = cifar(args.data, "test")
 
     def sent(key: bytes) -> Callable[[Array], Array]:
@@ -238,10 +246,10 @@ def ours(scheme: Any, args: argparse.Namespace, seed: int, device: str) -> dict[
     return {**found, "no key": measured(encrypted, lambda plain: plain)}
 
 
-def costs(scheme: Any) -> dict[str, float]:
+def costs(cipher: Any) -> dict[str, float]:
     """Processor time of encrypting, and mean bytes of an image."""
     images = np.stack([np.asarray(image) for image in bundled_images()[0]])
-    encrypt = scheme.encryption(KEY)
+    encrypt = cipher.encryption(KEY)
     encrypt(images[:100])
     start = time.process_time()
     ciphertext = encrypt(images)
@@ -257,17 +265,17 @@ def costs(scheme: Any) -> dict[str, float]:
     return found
 
 
-def attacks(scheme: Any, data: Path | None) -> tuple[dict[str, Any], dict[str, Image.Image]]:
+def attacks(cipher: Any, data: Path | None) -> tuple[dict[str, Any], dict[str, Image.Image]]:
     """What each attack gets, and pictures of the best recovery: plain, ciphertext, recovered."""
-    block = max(4, scheme.block)
+    block = max(4, cipher.block)
     chosen: list[Any] = [*ATTACKS, te.audit.ATTACKS["inverse_network"](local=True)]
     if block > 4:  # an alignment takes as long as the cube of the number of pixels
         chosen += [
             te.audit.ATTACKS[name](points=(25, 250)) for name in ("ciphertext_only_shuffle", "ciphertext_only_orthogonal")
         ]
-    run = functools.partial(te.audit.run_cipher, scheme.encryption, keyed=True, name=scheme.name, progress=False)
+    run = functools.partial(te.audit.run_cipher, cipher.encryption, keyed=True, name=cipher.name, progress=False)
     reports = [run(block=block, attacks=chosen, public_images=None if block == 4 or data is None else str(data))]
-    if scheme.name in BY_POSITION:  # the whole image as one block: every position has a key of its own
+    if cipher.name in BY_POSITION:  # the whole image as one block: every position has a key of its own
         whole = (
             te.audit.ATTACKS["known_plaintext"](points=(64, 250)),
             te.audit.ATTACKS["known_tables"](points=(64, 250), halves=True),
@@ -307,52 +315,52 @@ def _tile(picture: Tensor) -> Image.Image:
 
 
 def settings(name: str, args: argparse.Namespace) -> dict[str, Any]:
-    return {"scheme": repr(make_scheme(name)), "budget": args.budget, "epochs": args.epochs, "seeds": args.seeds}
+    return {"scheme": repr(make_cipher(name)), "budget": args.budget, "epochs": args.epochs, "seeds": args.seeds}
 
 
 def measure(name: str, args: argparse.Namespace) -> None:
-    """Measure a scheme and write its file."""
-    path, scheme = args.out / f"{name}.json", make_scheme(name)
+    """Measure a cipher and write its file."""
+    path, cipher = args.out / f"{name}.json", make_cipher(name)
     known = json.loads(path.read_text()) if path.is_file() else {}
     if known and known["settings"] != settings(name, args):
         raise SystemExit(f"{path}: it was measured with other settings; delete it, or take another --out")
     if "attacks" not in known:
         print(f"{name}: attacks", flush=True)
-        found, pictures = attacks(scheme, args.data)
-        known = {"settings": settings(name, args), "costs": costs(scheme), **found}
+        found, pictures = attacks(cipher, args.data)
+        known = {"settings": settings(name, args), "costs": costs(cipher), **found}
         for row, picture in pictures.items():
             picture.save(args.out / f"{name}-{row}.png")
         write_whole(path, known)
     if "accuracy" not in known and not args.attacks_only:
         print(f"{name}: training", flush=True)
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        way = ours if isinstance(scheme, te.audit.SCHEMES["encmixer_shuffle_negpos"]) else conventional
-        runs = [way(scheme, args, seed, device) for seed in args.seeds]
+        way = ours if isinstance(cipher, te.audit.PUBLISHED_CIPHERS["encmixer_shuffle_negpos"]) else conventional
+        runs = [way(cipher, args, seed, device) for seed in args.seeds]
         known["accuracy"] = {row: float(np.mean([run[row] for run in runs])) for row in runs[0]}
         write_whole(path, known)
 
 
 def reports() -> dict[str, Any]:
-    """What docs/figures has, by scheme."""
-    paths = {name: FIGURES / f"{name}.json" for name in SCHEMES}
+    """What docs/figures has, by cipher."""
+    paths = {name: FIGURES / f"{name}.json" for name in PUBLISHED_CIPHERS}
     return {name: json.loads(path.read_text()) for name, path in paths.items() if path.is_file()}
 
 
 def accuracy_table(found: Mapping[str, Any]) -> str:
     """Markdown: accuracies and costs."""
-    head = ("scheme", "key", "how", "plain model", "right key", "wrong key", "no key", "s per 1,000", "PNG bytes", "JPEG bytes")
+    head = ("cipher", "key", "how", "plain model", "right key", "wrong key", "no key", "s per 1,000", "PNG bytes", "JPEG bytes")
     rows = []
     plain = {PATCH: found.get("identity", {}).get("accuracy", {}).get("right key")}
     for name, report in found.items():
-        scheme, accuracies, cost = te.audit.SCHEMES[name], report.get("accuracy", {}), report["costs"]
-        own = issubclass(scheme, te.audit.SCHEMES["encmixer_shuffle_negpos"])
+        cipher, accuracies, cost = te.audit.PUBLISHED_CIPHERS[name], report.get("accuracy", {}), report["costs"]
+        own = issubclass(cipher, te.audit.PUBLISHED_CIPHERS["encmixer_shuffle_negpos"])
         shares = [accuracies.get("plain model", plain.get(PATCHES.get(name, PATCH)))]
         shares += [accuracies.get(row) for row in ("right key", "wrong key", "no key")]
         sizes = [cost.get(f"bytes as {kind}") for kind in ("PNG", "JPEG")]
         rows.append(
             (
                 f"`{name}`",
-                scheme.key_use,
+                cipher.key_use,
                 "encrypted afterwards" if own else "trained on ciphertext",
                 *("-" if share is None else f"{share:.1%}" for share in shares),
                 f"{cost['seconds per 1000 images']:.3f}",
@@ -363,12 +371,12 @@ def accuracy_table(found: Mapping[str, Any]) -> str:
 
 
 def attack_table(found: Mapping[str, Any]) -> str:
-    """Markdown: for each scheme and attack the verdict and the SSIM of what is seen."""
+    """Markdown: for each cipher and attack the verdict and the SSIM of what is seen."""
     names = list(next(iter(found.values()))["attacks"])
     rows = []
-    for scheme, report in found.items():
-        rows.append((f"`{scheme}`", *(_cell(report["attacks"][name]) for name in names)))
-    return _markdown(("scheme", *(f"`{name}`" for name in names)), rows)
+    for cipher, report in found.items():
+        rows.append((f"`{cipher}`", *(_cell(report["attacks"][name]) for name in names)))
+    return _markdown(("cipher", *(f"`{name}`" for name in names)), rows)
 
 
 def best_of(report: Mapping[str, Any]) -> str:
@@ -380,15 +388,15 @@ def best_of(report: Mapping[str, Any]) -> str:
 
 
 def best_table(found: Mapping[str, Any]) -> str:
-    """Markdown: for each scheme the attack that shows most, and its effort."""
-    head = ("scheme", "best attack", "seen", "SSIM", "read by the plain model", "broken from", "effort", "seconds")
+    """Markdown: for each cipher the attack that shows most, and its effort."""
+    head = ("cipher", "best attack", "seen", "SSIM", "read by the plain model", "broken from", "effort", "seconds")
     rows = []
-    for scheme, report in found.items():
+    for cipher, report in found.items():
         name = best_of(report)
         best = report["attacks"][name]
         needed = "-" if best["needed"] is None else f"{best['needed']:g}"
         seen = (f"{best['seen_psnr_db']:.1f} dB", f"{best['seen_ssim']:.2f}", f"{best['seen_accuracy']:.1%}")
-        rows.append((f"`{scheme}`", f"`{name}`", *seen, needed, best["effort"] or "-", f"{best['seconds']:.1f}"))
+        rows.append((f"`{cipher}`", f"`{name}`", *seen, needed, best["effort"] or "-", f"{best['seconds']:.1f}"))
     controls = next(iter(found.values()))["controls"]
     words = ", ".join(f"{name} {one['psnr_db']:.1f} dB and {one['ssim']:.2f}" for name, one in controls.items())
     return f"{_markdown(head, rows)}\n\nControls: {words}."
@@ -424,7 +432,7 @@ def write_tables(out: Path) -> None:
     """Take over what was measured, and write the tables and the gallery."""
     FIGURES.mkdir(parents=True, exist_ok=True)
     tiles: dict[str, Tensor] = {}
-    for name in SCHEMES:
+    for name in PUBLISHED_CIPHERS:
         if (out / f"{name}.json").is_file():
             shutil.copy(out / f"{name}.json", FIGURES / f"{name}.json")
         pictures = [out / f"{name}-{row}.png" for row in ("plain", "ciphertext", "recovered")]
@@ -451,7 +459,7 @@ def main() -> None:
             raise SystemExit("--data is needed for training; or pass --attacks-only")
         torch.set_flush_denormal(True)
         args.out.mkdir(parents=True, exist_ok=True)
-        for name in args.schemes:
+        for name in args.ciphers:
             measure(name, args)
     else:
         write_tables(args.out)

@@ -83,7 +83,7 @@ def test_half_bytes_fall_one_by_one_where_bytes_do_not():
     images = np.stack([np.asarray(image)[12:20, 12:20] for image in bundled_images()[0]])
     kind = ATTACKS["known_tables"]
     options = {"block": 8, "images": images, "keyed": True}
-    encrypt = te.audit.SCHEMES["ele"]().encryption
+    encrypt = te.audit.PUBLISHED_CIPHERS["ele"]().encryption
     whole = attacked(encrypt, [kind(points=(250,))], **options).results["known_tables"]
     halves = attacked(encrypt, [kind(points=(250,), halves=True)], **options).results["known_tables"]
     assert whole.verdict == HOLDS
@@ -103,7 +103,7 @@ def test_noise_holds_against_everything():
 
 
 def test_pixels_in_their_places_show_outlines_under_a_key_an_image():
-    scheme = te.audit.SCHEMES["pixelwise_per_image"]()
+    scheme = te.audit.PUBLISHED_CIPHERS["pixelwise_per_image"]()
     report = attacked(scheme.encryption, ["feature_reconstruction", "known_tables"], keyed=True)
     assert report.results["feature_reconstruction"].verdict == PARTLY
     assert report.results["known_tables"].verdict == HOLDS
@@ -211,7 +211,7 @@ class Spoiling(Attack):
     name = "spoiling"
     attacker = "a bad neighbour"
     material = ("ciphertexts", "image_pairs")
-    source = "this test"
+    citation = "this test"
     findings = {BROKEN: "", PARTLY: "", HOLDS: ""}  # noqa: RUF012
     advice = ""
 

@@ -39,10 +39,10 @@ from timm_encmixer.audit.methods.colours import Colours
 from timm_encmixer.audit.methods.likelihood import climb, gaps, random_orthogonal
 from timm_encmixer.audit.methods.statistics import blocks_of, image_statistics
 from timm_encmixer.audit.methods.training import _without_denormals
+from timm_encmixer.audit.model_audit import audit_key, make_target
 from timm_encmixer.audit.photos import sample_photos
 from timm_encmixer.audit.recovery import RecoveredKey, RecoveredOrder
 from timm_encmixer.audit.report import Report, above
-from timm_encmixer.audit.suite import audit_key, make_target
 from timm_encmixer.bundled import BUNDLED_FOLDER, bundled_images
 from timm_encmixer.errors import AuditError, DataError, MissingExtraError, MissingKeyError, SchemeMismatchError
 from timm_encmixer.images.labelled import UNLABELLED, MemoryImages, open_images
@@ -432,7 +432,7 @@ class Nothing(Attack):
     name = "nothing"
     attacker = "somebody who looks at ciphertexts"
     material = ("ciphertexts",)
-    source = "this test"
+    citation = "this test"
     findings = {BROKEN: "Reads all.", PARTLY: "Reads some.", HOLDS: "Reads nothing."}  # noqa: RUF012
     advice = "None."
 

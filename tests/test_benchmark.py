@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from timm_encmixer.audit import ATTACKS, SCHEMES, run_cipher
+from timm_encmixer.audit import ATTACKS, PUBLISHED_CIPHERS, run_cipher
 from timm_encmixer.audit.attack import BROKEN, HOLDS
 
 DOCUMENT = ROOT / "docs" / "benchmark.md"
@@ -36,8 +36,8 @@ def reports(script):
 def test_the_tables_are_those_of_the_files(script, reports):
     document = DOCUMENT.read_text()
     assert script.with_tables(document) == document
-    assert list(reports) == list(script.SCHEMES)
-    assert set(script.SCHEMES) == set(SCHEMES)
+    assert list(reports) == list(script.PUBLISHED_CIPHERS)
+    assert set(script.PUBLISHED_CIPHERS) == set(PUBLISHED_CIPHERS)
     changed = document.replace("| holds", "| broken", 1).replace("one key |", "none |", 1)
     assert changed != document
     assert script.with_tables(changed) == document
@@ -47,7 +47,7 @@ def test_the_tables_are_those_of_the_files(script, reports):
 
 def test_the_files_are_of_one_setting(script, reports):
     for name, report in reports.items():
-        assert report["settings"]["scheme"] == repr(script.make_scheme(name))
+        assert report["settings"]["scheme"] == repr(script.make_cipher(name))
         assert (report["settings"]["budget"], report["settings"]["seeds"]) == ("quick", [0])
         assert set(report["attacks"]) <= set(ATTACKS)
         assert name in UNTRAINED or {"right key", "wrong key"} <= set(report["accuracy"])
@@ -71,7 +71,7 @@ def test_the_encrypted_model_has_the_plain_models_accuracy(reports):
 
 @pytest.mark.parametrize("name", AGAIN)
 def test_cheap_cells_come_out_again(script, reports, name):
-    scheme, written = script.make_scheme(name), reports[name]
+    scheme, written = script.make_cipher(name), reports[name]
     cost = script.costs(scheme)
     for size in ("bytes as PNG", "bytes as JPEG"):
         assert cost[size] == pytest.approx(written["costs"][size], rel=0.01)
@@ -99,9 +99,9 @@ def test_training_reads_what_was_encrypted(script, monkeypatch):
     monkeypatch.setattr(script, "cifar", lambda data, split: (images, torch.from_numpy(labels)))
     monkeypatch.setitem(script.BUDGETS, "quick", ({"dim": 16, "depth": 1, "kernel_size": 3}, 6))
     args = script.argparse.Namespace(budget="quick", epochs=6, data=None)
-    found = script.conventional(script.make_scheme("shf"), args, 0, "cpu")
+    found = script.conventional(script.make_cipher("shf"), args, 0, "cpu")
     assert found["right key"] > 0.5
-    own = script.ours(script.make_scheme("encmixer_shuffle_negpos"), args, 0, "cpu")
+    own = script.ours(script.make_cipher("encmixer_shuffle_negpos"), args, 0, "cpu")
     assert own["plain model"] == own["right key"] > 0.5
     assert own["wrong key"] < own["right key"]
 

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import nn
 
 import timm_encmixer as te
-from timm_encmixer.ciphers.derive import KeyStream
+from timm_encmixer.ciphers.key_stream import KeyStream
 from timm_encmixer.errors import ImageError, ImageTypeError, KeyMismatchError, SchemeMismatchError, SecretLeakError
 
 EXACT = [cipher for cipher in te.CIPHERS if cipher != "orthogonal"]

@@ -15,8 +15,8 @@ from timm_encmixer.audit.attacks.registry import ATTACKS
 from timm_encmixer.audit.effort import Effort
 from timm_encmixer.audit.methods.block_map import matrix_of
 from timm_encmixer.audit.methods.sub_blocks import Borders, arrange
+from timm_encmixer.audit.model_audit import make_target
 from timm_encmixer.audit.photos import sample_photos
-from timm_encmixer.audit.suite import make_target
 from timm_encmixer.images import MemoryImages
 
 QUICK = Effort("quick", 0)

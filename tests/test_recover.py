@@ -79,7 +79,7 @@ class Negative(Attack):
     name = "negative"
     attacker = "somebody who knows that one sign was changed"
     material = ("ciphertexts", "own_ciphers")
-    source = "this test"
+    citation = "this test"
     findings = {"broken": "Reads it.", "partly broken": "Reads some.", "holds": "Reads nothing."}  # noqa: RUF012
     advice = "none"
 

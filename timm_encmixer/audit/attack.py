@@ -11,13 +11,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from timm_encmixer.audit.citation import Cited
 from timm_encmixer.audit.effort import Budgeted, Curve, Effort, are_numbers
 from timm_encmixer.audit.material import MATERIAL, Held
 from timm_encmixer.audit.measures import Measurement, measure
 from timm_encmixer.audit.pipeline import accuracy
 from timm_encmixer.audit.recovery import Recovery
-from timm_encmixer.audit.sight import Likeness
 from timm_encmixer.audit.target import Target, Truth
+from timm_encmixer.audit.visual_similarity import Likeness
 from timm_encmixer.errors import AuditError, SchemeError
 from timm_encmixer.scheme import DEFAULT_CIPHER
 
@@ -60,7 +61,7 @@ class Result:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attack(ABC):
+class Attack(Cited, ABC):
     """One attacker. Subclasses say who it is and implement `attack`; calling one runs and measures it.
 
     Its `repr` shows its parameters. A subclass adds its own parameters as fields of a dataclass; `budgeted` gives a default
@@ -76,7 +77,6 @@ class Attack(ABC):
     name: ClassVar[str]
     attacker: ClassVar[str]  # who can do it, in plain words
     material: ClassVar[tuple[str, ...]]  # what they hold: names in MATERIAL
-    source: ClassVar[str]  # paper, or "our own"
     curve: ClassVar[Curve | None] = None
     findings: ClassVar[Mapping[str, str]]  # by verdict, what it means for the model's owner
     advice: ClassVar[str]  # what the owner can do about it
@@ -86,15 +86,21 @@ class Attack(ABC):
     work: ClassVar[float] = 0.5  # of a run with the quick budget, in seconds on the bundled model; for the time that is left
 
     def __post_init__(self) -> None:
-        """Refuse parameters that no run can have.
+        """Check the parameters.
 
         Raises:
-            AuditError: A curve that is none; points that are no numbers, below 0 or, where they are amounts, below 1; or
-                starts below 1.
+            AuditError: `curve` is not a `Curve`. A value of `points` is not a number, or below 0, or below 1 where points are
+                amounts. A count that depends on the budget is not a whole number from 1.
         """
-        for parameter in fields(self):  # None stands for the default, so that a caller can leave one open
-            if getattr(self, parameter.name) is None and isinstance(parameter.default, Budgeted):
-                object.__setattr__(self, parameter.name, parameter.default)
+        for parameter in fields(self):
+            value, default = getattr(self, parameter.name), parameter.default
+            if not isinstance(default, Budgeted):
+                continue
+            if value is None:  # a caller leaves the parameter open
+                object.__setattr__(self, parameter.name, default)
+            elif not isinstance(value, Budgeted) and not (isinstance(value, int) and are_numbers((value,), 1)):
+                where = f"{type(self).__name__}: {parameter.name}"
+                raise AuditError(where, "a whole number from 1", repr(value)[:100], "give such a value")
         if not isinstance(self.curve, (Curve, type(None))):
             raise AuditError(f"{type(self).__name__}: curve", "a Curve or None", type(self.curve).__name__, "make a Curve")
         least = 1 if self.curve is not None and self.curve.amount else 0
@@ -104,14 +110,6 @@ class Attack(ABC):
                 f"{type(self).__name__}: points",
                 expected,
                 repr(self.points)[:100],
-                "give such a value",
-            )
-        starts = getattr(self, "starts", None)
-        if not (starts is None or isinstance(starts, Budgeted) or (isinstance(starts, int) and are_numbers((starts,), 1))):
-            raise AuditError(
-                f"{type(self).__name__}: starts",
-                "a whole number from 1",
-                repr(starts)[:100],
                 "give such a value",
             )
 
@@ -157,7 +155,7 @@ class Attack(ABC):
         obstacle = self.obstacle(target)
         words = [MATERIAL[name].words for name in self.material]
         if obstacle is not None:
-            return Result(self.name, self.attacker, words, self.source, NOT_RUN, f"Not run: {obstacle}.", reason=obstacle)
+            return Result(self.name, self.attacker, words, self.citation, NOT_RUN, f"Not run: {obstacle}.", reason=obstacle)
         start, attack = time.perf_counter(), self.within(effort.budget)
         points: list[tuple[float, Measurement]] = []
         for value in self.values(target, effort):
@@ -183,7 +181,7 @@ class Attack(ABC):
             self.name,
             self.attacker,
             words,
-            self.source,
+            self.citation,
             verdict,
             self.findings[verdict],
             "" if verdict == HOLDS else self.advice,

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from timm_encmixer.audit.material import MATERIAL
 from timm_encmixer.audit.methods.block_map import unit
-from timm_encmixer.audit.sight import likeness
 from timm_encmixer.audit.target import Target
+from timm_encmixer.audit.visual_similarity import likeness
 from timm_encmixer.errors import AuditError
 from timm_encmixer.scheme import Preprocessing, Scheme
 

@@ -22,8 +22,8 @@ from timm_encmixer.audit.recovery import (
     RecoveredOrder,
     Recovery,
 )
-from timm_encmixer.audit.sight import Likeness, likeness, luminance, psnr_db, seen
 from timm_encmixer.audit.target import Target, Truth
+from timm_encmixer.audit.visual_similarity import Likeness, likeness, luminance, psnr_db, seen
 from timm_encmixer.errors import AuditError
 
 ROW_COSINE = 0.9  # a row of A counts as right from here on; for permutations that means exactly right

@@ -23,7 +23,7 @@ from timm_encmixer.images.reading import to_channels
 from timm_encmixer.images.tensors import to_tensor
 from timm_encmixer.scheme import Preprocessing
 
-Source = LabelledImages | str | os.PathLike[str]
+ImageSource = LabelledImages | str | os.PathLike[str]
 _TEST_IMAGES: Mapping[str, int] = MappingProxyType({"quick": 250, "full": 1000})
 _ATTACKED_IMAGES: Mapping[str, int] = MappingProxyType({"quick": 250, "full": 2000})
 _PUBLIC_IMAGES = 10_000
@@ -31,7 +31,7 @@ _PHOTOS = 96
 _LEAST_IMAGES = 4
 
 
-def opened_public(source: Source | None, split: str | None) -> LabelledImages | None:
+def opened_public(source: ImageSource | None, split: str | None) -> LabelledImages | None:
     """Return public photos, which need no labels; None where there are none."""
     return None if source is None else opened(source, split=split, prefer=("train",), unlabelled=True)
 
@@ -62,7 +62,7 @@ def divide(images: LabelledImages, plain: Preprocessing, *, budget: str, seed: i
     return Divided(pixels[tested:], parts[0], pixels[:tested], parts[1])
 
 
-def opened(source: Source | None, **options: Any) -> LabelledImages:
+def opened(source: ImageSource | None, **options: Any) -> LabelledImages:
     """Return labelled images; None takes those that come with the package."""
     if source is None:
         images, labels, _ = bundled_images()
@@ -105,7 +105,7 @@ def public_material(
     return bundled if fits else None, photos if channels in (1, 3) else None
 
 
-def public_words(source: Source | None, statistics: BlockStatistics | None) -> str:
+def public_words(source: ImageSource | None, statistics: BlockStatistics | None) -> str:
     """Return in words where public statistics are from."""
     if statistics is None:
         return "none: the statistics that come with the package are of blocks of another size"

@@ -13,7 +13,7 @@ from timm_encmixer.audit.attack import HOLDS, Result
 from timm_encmixer.audit.attacks.registry import ATTACKS
 from timm_encmixer.audit.curves import draw_curve
 from timm_encmixer.audit.page import MORE_MAY_BREAK_IT, Picture, figure, render
-from timm_encmixer.audit.sight import Likeness
+from timm_encmixer.audit.visual_similarity import Likeness
 from timm_encmixer.errors import AuditError
 from timm_encmixer.evaluation.columns import text_table
 from timm_encmixer.evaluation.tiles import draw_rows

@@ -18,7 +18,7 @@ from timm_encmixer.audit.attacks.registry import ATTACKS
 from timm_encmixer.audit.effort import BUDGETS, Effort
 from timm_encmixer.audit.material import MATERIAL
 from timm_encmixer.audit.names import check_names
-from timm_encmixer.audit.preparation import Source, public_words
+from timm_encmixer.audit.preparation import ImageSource, public_words
 from timm_encmixer.audit.report import Report
 from timm_encmixer.audit.target import Target
 from timm_encmixer.errors import AuditError
@@ -34,7 +34,7 @@ def run_attacks(
     target: Target,
     *,
     label: str,
-    public: Source | None,
+    public: ImageSource | None,
     budget: str,
     seed: int,
     progress: bool,

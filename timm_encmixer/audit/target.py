@@ -15,7 +15,7 @@ from timm_encmixer.audit.material import Held, Oracle
 from timm_encmixer.audit.methods.block_map import unit
 from timm_encmixer.audit.methods.statistics import BlockStatistics
 from timm_encmixer.audit.pipeline import accuracy, classify, classify_plain, encrypt_images
-from timm_encmixer.audit.sight import Likeness, controls
+from timm_encmixer.audit.visual_similarity import Likeness, controls
 from timm_encmixer.ciphers import BlockCipher
 from timm_encmixer.ciphers.blocks import split
 from timm_encmixer.evaluation.accuracy import wrong_key

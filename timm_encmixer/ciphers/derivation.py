@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from timm_encmixer.ciphers.derive import KeyStream
 from timm_encmixer.ciphers.etc import etc
+from timm_encmixer.ciphers.key_stream import KeyStream
 from timm_encmixer.ciphers.keyed_map import KeyedMap
 from timm_encmixer.ciphers.negpos import negpos
 from timm_encmixer.ciphers.orthogonal import orthogonal

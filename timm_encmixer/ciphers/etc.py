@@ -15,7 +15,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from timm_encmixer.ciphers.derive import KeyStream, below, permuted
+from timm_encmixer.ciphers.key_stream import KeyStream, below, permuted
 from timm_encmixer.ciphers.signed_permutation import SignedPermutation
 from timm_encmixer.scheme import ETC, SCRAMBLE, SUB_BLOCK_PX, Scheme
 

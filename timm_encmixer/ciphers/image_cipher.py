@@ -116,8 +116,8 @@ class ImageCipher:
         if not isinstance(mapping, SignedPermutation):
             raise no_uint8(self.scheme)
         layout = {"channels": channels, "patch": self.scheme.patch_size, "channels_last": True, "dtype": images.dtype}
-        plan = mapping.plan(height, width, **layout)
-        return plan.apply(np.ascontiguousarray(images).reshape(n, -1)).reshape(images.shape)
+        whole = mapping.of_images(height, width, **layout)
+        return whole.apply(np.ascontiguousarray(images).reshape(n, -1)).reshape(images.shape)
 
     def __repr__(self) -> str:
         return f"ImageCipher({described(self)})"

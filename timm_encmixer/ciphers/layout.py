@@ -1,6 +1,6 @@
-"""Where the numbers of a block lie in an image's memory: the plan of a signed permutation for images of one size.
+"""Where the numbers of a block lie in an image's memory: the map of images of one size.
 
-The functions take numpy arrays or torch tensors, and return the same kind: there is one plan, whoever applies it.
+The functions take numpy arrays or torch tensors, and return the same kind: there is one map, whoever applies it.
 """
 
 from __future__ import annotations

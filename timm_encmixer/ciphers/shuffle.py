@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from timm_encmixer.ciphers.derive import KeyStream
+from timm_encmixer.ciphers.key_stream import KeyStream
 from timm_encmixer.ciphers.signed_permutation import SignedPermutation
 
 

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from timm_encmixer.ciphers.keyed_map import inverse_order
 from timm_encmixer.ciphers.layout import gather_index, tile
 
-CACHED_SIZES = 8  # of images, whose plans are kept
+CACHED_SIZES = 8  # of images, whose maps are kept
 _CHUNK_BYTES = 1 << 18  # of images to gather and sign at a time: few enough to stay in the processor's cache
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Plan:
-    """A signed permutation for images of one size, memory order and dtype.
+class ImageMap:
+    """The map of whole images of one size, memory order and dtype.
 
     Args:
         index: Where each number of an image comes from, shape (C * H * W,), int64; None if nothing moves.
@@ -65,10 +65,10 @@ class SignedPermutation:
     source: NDArray[np.int64]
     negative: NDArray[np.bool_]
     order: NDArray[np.int64] | None = None
-    plan: Callable[..., Plan] = field(init=False)
+    of_images: Callable[..., ImageMap] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "plan", functools.lru_cache(maxsize=CACHED_SIZES)(self._make_plan))
+        object.__setattr__(self, "of_images", functools.lru_cache(maxsize=CACHED_SIZES)(self._make_image_map))
 
     @classmethod
     def identity(cls, size: int) -> SignedPermutation:
@@ -101,10 +101,10 @@ class SignedPermutation:
     def __reduce__(self) -> tuple[Any, ...]:
         return SignedPermutation, (self.source, self.negative, self.order)
 
-    def _make_plan(
+    def _make_image_map(
         self, height: int, width: int, *, channels: int, patch: int, channels_last: bool, dtype: np.dtype[Any]
-    ) -> Plan:
-        """Return the plan for images of one size in pixels; `plan` keeps it. `channels_last` is that of `gather_index`."""
+    ) -> ImageMap:
+        """Return the map of images of one size in pixels; `of_images` keeps it. `channels_last` is that of `gather_index`."""
         layout: dict[str, Any] = {"channels": channels, "patch": patch, "channels_last": channels_last}
         rows, columns = height // patch, width // patch
         index = sign = None
@@ -112,4 +112,4 @@ class SignedPermutation:
             index = gather_index(self.source, self.order, np.arange(rows), np.arange(columns), **layout)
         if self.signed:
             sign = sign_of(tile(self.negative, rows, columns, **layout, library=np), dtype)
-        return Plan(index, sign)
+        return ImageMap(index, sign)

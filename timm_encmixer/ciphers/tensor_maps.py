@@ -41,7 +41,7 @@ class TensorPermutation(nn.Module):
         order = None if mapping.order is None else torch.from_numpy(mapping.order)
         self.register_buffer("order", order, persistent=False)
         self._mapping, self._moves, self._signed = mapping, mapping.moves, mapping.signed
-        self._plan: Callable[..., _TensorPlan] = functools.lru_cache(maxsize=CACHED_SIZES)(self._make_plan)
+        self._of_images: Callable[..., _TensorMap] = functools.lru_cache(maxsize=CACHED_SIZES)(self._make_image_map)
 
     def rows(self, matrix: Tensor) -> Tensor:
         """Return `matrix` A^T for this map's matrix A; shape (n, D) in and out. Exact in every dtype."""
@@ -57,10 +57,10 @@ class TensorPermutation(nn.Module):
         layout: dict[str, Any] = {"channels": channels, "patch": patch, "channels_last": channels_last}
         compiling = torch.compiler.is_compiling()
         if not compiling and _is_plain(images):  # numpy's kernel takes no second pass over memory
-            plan = self._mapping.plan(height, width, **layout, dtype=np.dtype(_NUMPY_DTYPES[images.dtype]))
-            moved = torch.from_numpy(plan.apply(laid_out.flatten(1).numpy()))
+            whole = self._mapping.of_images(height, width, **layout, dtype=np.dtype(_NUMPY_DTYPES[images.dtype]))
+            moved = torch.from_numpy(whole.apply(laid_out.flatten(1).numpy()))
         else:
-            make = self._make_plan if compiling else self._plan
+            make = self._make_image_map if compiling else self._of_images
             index, sign = make(height // patch, width // patch, images.dtype, images.device, **layout)
             flat = laid_out.flatten(1)
             moved = flat.clone() if index is None else flat.gather(1, index.expand(len(images), -1))
@@ -71,8 +71,8 @@ class TensorPermutation(nn.Module):
         moved = moved.reshape(laid_out.shape)
         return moved.permute(0, 3, 1, 2) if channels_last else moved
 
-    def _make_plan(self, rows: int, columns: int, dtype: torch.dtype, device: torch.device, **layout: Any) -> _TensorPlan:
-        """Return what `signed_permutation.Plan` holds, as tensors."""
+    def _make_image_map(self, rows: int, columns: int, dtype: torch.dtype, device: torch.device, **layout: Any) -> _TensorMap:
+        """Return what `signed_permutation.ImageMap` holds, as tensors."""
         index = sign = None
         if self._moves:
             order = None if self.order is None else self.order.to(device)
@@ -124,7 +124,7 @@ class TensorMatrix(nn.Module):
 
 
 TensorMap = TensorPermutation | TensorMatrix
-_TensorPlan = tuple[Tensor | None, tuple[Tensor, Tensor] | None]
+_TensorMap = tuple[Tensor | None, tuple[Tensor, Tensor] | None]
 
 
 def _is_plain(images: Tensor) -> bool:

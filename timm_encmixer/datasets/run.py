@@ -27,7 +27,6 @@ from timm_encmixer.datasets.layout import ARROW, IMAGES, PARQUET, WEBDATASET, Sh
 from timm_encmixer.datasets.ledger import Ledger
 from timm_encmixer.datasets.listing import SourceFile, line_at
 from timm_encmixer.datasets.manifest import MANIFEST, Entry, Options, digest_of_run, read_manifest
-from timm_encmixer.datasets.planning import Plan, make_plan, side_files_of
 from timm_encmixer.datasets.preparation import configs_of_result
 from timm_encmixer.datasets.progress import Progress, bar_of_all
 from timm_encmixer.datasets.samples import ON_ERROR, QUARANTINE, ShardWork, StoppedError
@@ -36,6 +35,7 @@ from timm_encmixer.datasets.sources import DatasetSource, LocalFolder, open_sour
 from timm_encmixer.datasets.tables import convert_arrow, convert_parquet
 from timm_encmixer.datasets.tars import convert_tar
 from timm_encmixer.datasets.wholeness import refuse_empty_folders, refuse_empty_splits, refuse_moving, refuse_strangers
+from timm_encmixer.datasets.work_list import WorkList, make_work_list, side_files_of
 from timm_encmixer.distributed import on_every_process, share_key
 from timm_encmixer.distributed.processes import check_launch, from_main, joined_state
 from timm_encmixer.errors import DataError, EncMixerError, FileAccessError, warn_caller
@@ -92,7 +92,7 @@ class _Run:
     source: DatasetSource
     ledger: Ledger
     codec: ImageCodec
-    plan: Plan
+    work_list: WorkList
     on_error: str
     progress: Progress
     process: int
@@ -117,7 +117,7 @@ class _Run:
             (scratch / "new").mkdir()
             with self.ledger.listing.open("rb") as listing:
                 files = line_at(listing, shard.line, where=str(self.ledger.listing))
-            place = self._place_images if self.plan.layout.kind == IMAGES else self._place_file
+            place = self._place_images if self.work_list.layout.kind == IMAGES else self._place_file
             place(shard, files, scratch, work)
         except Exception as error:
             if self.ledger.job() is None:
@@ -134,7 +134,7 @@ class _Run:
         new = scratch / "new" / "shard"
         with unchanged(self.source, files[0], scratch) as path:
             read = [replace(files[0], sha256=_digest(path, f"{self.source.where}/{shard.name}"))]
-            _CONVERT[self.plan.layout.kind](path, new, work, self.plan.job.options.image_columns)
+            _CONVERT[self.work_list.layout.kind](path, new, work, self.work_list.job.options.image_columns)
         sync_file(new)
         digest = sha256_of(new)
         self.ledger.place(self._entry(shard, new.stat().st_size, digest, work), read, [new], [digest])
@@ -199,19 +199,23 @@ def convert_dataset(
     with ExitStack() as stack:
         stack.callback(torch.set_num_threads, threads)
         torch.set_num_threads(1)  # one process, one core
-        plan = from_main(lambda: make_plan(stack, action, os.fspath(src), ledger, scheme, asked, token, state.num_processes))
-        if not plan.finished:
-            source = on_every_process(lambda: open_source(os.fspath(src), commit=plan.commit, token=token))
-            mine = plan.todo[state.process_index]
-            run = _Run(source, ledger, codec, plan, on_error, Progress(ledger.folder, state.process_index), state.process_index)
-            total = sum(shard.size for shard in plan.layout.shards)
+        work_list = from_main(
+            lambda: make_work_list(stack, action, os.fspath(src), ledger, scheme, asked, token, state.num_processes)
+        )
+        if not work_list.finished:
+            source = on_every_process(lambda: open_source(os.fspath(src), commit=work_list.commit, token=token))
+            mine = work_list.todo[state.process_index]
+            run = _Run(
+                source, ledger, codec, work_list, on_error, Progress(ledger.folder, state.process_index), state.process_index
+            )
+            total = sum(shard.size for shard in work_list.layout.shards)
             label = f"{action}ing"
-            with bar_of_all(ledger.folder, total, plan.done_bytes, label=label, show=progress and state.is_main_process):
+            with bar_of_all(ledger.folder, total, work_list.done_bytes, label=label, show=progress and state.is_main_process):
                 on_every_process(lambda: _work(run, mine))
-            on_every_process(lambda: _finish(plan, source, ledger) if state.is_main_process else None)
+            on_every_process(lambda: _finish(work_list, source, ledger) if state.is_main_process else None)
         manifest = from_main(lambda: read_manifest(ledger.root / MANIFEST, where=str(ledger.root)))
-    written = sum(map(len, plan.todo))
-    totals, layout = manifest.totals, plan.layout
+    written = sum(map(len, work_list.todo))
+    totals, layout = manifest.totals, work_list.layout
     return DatasetCounts(
         layout.kind,
         len(layout.shards),
@@ -242,20 +246,20 @@ def _work(run: _Run, shards: Sequence[Shard]) -> None:
         run.progress.write()
 
 
-def _finish(plan: Plan, source: DatasetSource, ledger: Ledger) -> None:
+def _finish(work_list: WorkList, source: DatasetSource, ledger: Ledger) -> None:
     """Carry over what is no shard, write the card, and last of all the manifest."""
     try:
-        manifest = ledger.summary(plan.job, [shard.name for shard in plan.layout.shards])
+        manifest = ledger.summary(work_list.job, [shard.name for shard in work_list.layout.shards])
         refuse_empty_folders(manifest)
-        side_files = side_files_of(source, plan.layout, plan.job, bad_files(manifest.shards))
+        side_files = side_files_of(source, work_list.layout, work_list.job, bad_files(manifest.shards))
         for name in side_files.names():
             with ledger.writing(name) as new:
                 side_files.write(name, new, ledger.scratch)
-        configs = configs_of_result(plan.configs, ledger.root) if side_files.bad else plan.configs
+        configs = configs_of_result(work_list.configs, ledger.root) if side_files.bad else work_list.configs
         write_card(source, ledger, manifest, configs)
         refuse_empty_splits(manifest, ledger.root)
         refuse_strangers(manifest, ledger.root)
-        ledger.finish(manifest, _origin(source), refuse_moving(plan.layout, plan.job.options, source, ledger))
+        ledger.finish(manifest, _origin(source), refuse_moving(work_list.layout, work_list.job.options, source, ledger))
     except OSError as error:
         if isinstance(error, EncMixerError):
             raise

@@ -147,17 +147,17 @@ def open_folder(folder: PathLike, *, limit: int | None = None) -> list[tuple[str
 def convert_all(src: PathLike, dst: PathLike, codec: ImageCodec, *, force: bool, label: str) -> dict[str, Any]:
     """Convert all images of a source, on all cores; returns the fields of `ImageCounts`."""
     source, target = as_path(src, where="src"), as_path(dst, where="dst")
-    plan = _plan(source, target, codec)
-    failures: list[EncMixerError] = list(plan.collisions)
-    work = functools.partial(_convert_one, codec=codec, root=plan.root, force=force)
+    todo = _work_list(source, target, codec)
+    failures: list[EncMixerError] = list(todo.collisions)
+    work = functools.partial(_convert_one, codec=codec, root=todo.root, force=force)
     written = 0
-    for folder in {target.parent for _, target in plan.pairs}:
+    for folder in {target.parent for _, target in todo.pairs}:
         remove_leftovers(folder)
-    bar = tqdm(total=len(plan.pairs), desc=label, unit="image", disable=None)  # before the work: it starts a thread of its own
-    pool = ThreadPoolExecutor(min(_cores(), len(plan.pairs) or 1))
+    bar = tqdm(total=len(todo.pairs), desc=label, unit="image", disable=None)  # before the work: it starts a thread of its own
+    pool = ThreadPoolExecutor(min(_cores(), len(todo.pairs) or 1))
     try:
         with without_bomb_warnings():
-            futures: list[Future[bool]] = [pool.submit(work, *pair) for pair in plan.pairs]
+            futures: list[Future[bool]] = [pool.submit(work, *pair) for pair in todo.pairs]
             for future in as_completed(futures):
                 bar.update()
                 error = future.exception()
@@ -171,8 +171,8 @@ def convert_all(src: PathLike, dst: PathLike, codec: ImageCodec, *, force: bool,
         pool.shutdown(cancel_futures=True)
         bar.close()
     if failures:
-        raise _summary(failures, source, len(plan.pairs) + len(plan.collisions), written)
-    return {"written": written, "kept": len(plan.pairs) - written, "left_out": plan.left_out}
+        raise _summary(failures, source, len(todo.pairs) + len(todo.collisions), written)
+    return {"written": written, "kept": len(todo.pairs) - written, "left_out": todo.left_out}
 
 
 def _convert_one(source: Path, target: Path, *, codec: ImageCodec, root: Path, force: bool) -> bool:
@@ -243,7 +243,7 @@ def _summary(failures: list[EncMixerError], src: Path, images: int, written: int
 
 
 @dataclass(frozen=True)
-class _Plan:
+class _WorkList:
     """What a run is to do.
 
     Args:
@@ -259,7 +259,7 @@ class _Plan:
     left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-def _plan(src: Path, dst: Path, codec: ImageCodec) -> _Plan:
+def _work_list(src: Path, dst: Path, codec: ImageCodec) -> _WorkList:
     if not os.path.lexists(src):
         raise FileAccessError(str(src), "an image or a folder of images", "no such path", "check the path")
     if not src.is_dir():
@@ -267,7 +267,7 @@ def _plan(src: Path, dst: Path, codec: ImageCodec) -> _Plan:
         _check_suffix(target, codec)
         if src.exists() and target.exists() and target.samefile(src):
             raise SourceError(str(target), "a target other than the source", "the same file", "choose another name")
-        return _Plan(target.parent, [(src, target)])
+        return _WorkList(target.parent, [(src, target)])
     if os.path.lexists(dst) and not dst.is_dir():
         refuse_existing(dst, overwrite=False, remedy="give a folder as target of a folder")
     if dst.resolve().is_relative_to(src.resolve()):
@@ -283,7 +283,7 @@ def _plan(src: Path, dst: Path, codec: ImageCodec) -> _Plan:
         if len(files) > 1
         for file in files
     ]
-    return _Plan(dst, pairs, collisions, left_out)
+    return _WorkList(dst, pairs, collisions, left_out)
 
 
 def _check_suffix(target: Path, codec: ImageCodec) -> None:

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from timm_encmixer.ciphers.derive import KeyStream
+from timm_encmixer.ciphers.key_stream import KeyStream
 from timm_encmixer.errors import NotEncryptedError, SchemeMismatchError
 from timm_encmixer.models.stem_algebra import recentre
 from timm_encmixer.scheme import Scheme

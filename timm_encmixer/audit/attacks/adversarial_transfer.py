@@ -35,7 +35,7 @@ class AdversarialTransfer(Attack):
     name = "adversarial_transfer"
     attacker = "somebody who has public weights that the model was made from, and sends images to someone who encrypts them"
     material = ("base_model", "labelled")
-    source = "Madry et al. (arXiv 1706.06083), with foolbox (Rauber et al., arXiv 1707.04131)"
+    citation = "Madry et al. (arXiv 1706.06083), with foolbox (Rauber et al., arXiv 1707.04131)"
     findings: ClassVar[Mapping[str, str]] = {
         BROKEN: "Fools the keyed pipeline as easily as the plain model: it computes the same function.",
         PARTLY: "Fools the keyed pipeline with part of what fools the plain model.",

@@ -43,7 +43,7 @@ class BlindJigsaw(Attack):
     name = "blind_jigsaw"
     attacker = "a collector of ciphertext images who has no key"
     material = ("scrambled",)
-    source = "our own; matching by assignment.py"
+    citation = "our own; matching by assignment.py"
     curve = Curve("scrambled", "ciphertext images", (50, 100, 250), (10, 25, 50, 100, 250, 1000))
     findings: ClassVar[Mapping[str, str]] = {
         BROKEN: "Finds the order of the blocks in ciphertext alone: scrambling adds nothing.",

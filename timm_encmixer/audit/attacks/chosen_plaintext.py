@@ -24,7 +24,7 @@ class ChosenPlaintext(Attack):
     name = "chosen_plaintext"
     attacker = "somebody who can have images of their choice encrypted"
     material = ("oracle",)
-    source = "our own; any linear map is read off its values on a basis"
+    citation = "our own; any linear map is read off its values on a basis"
     findings: ClassVar[Mapping[str, str]] = {
         BROKEN: "Has the key after one look.",
         PARTLY: "Gets part of the key.",

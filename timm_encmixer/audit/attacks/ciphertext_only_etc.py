@@ -38,7 +38,7 @@ class CiphertextOnlyEtc(Attack):
     name = "ciphertext_only_etc"
     attacker = "somebody who collects ciphertext images"
     material = ("ciphertexts",)
-    source = "our own; jigsaw attacks on EtC images: Chuman, Kurihara, Kiya (IEICE Trans. Inf. Syst. E101-D(1), 2018)"
+    citation = "our own; jigsaw attacks on EtC images: Chuman, Kurihara, Kiya (IEICE Trans. Inf. Syst. E101-D(1), 2018)"
     curve = Curve("ciphertexts", "ciphertext images", (1, 2, 5, 25, 250), (1, 2, 3, 5, 10, 25, 50, 100, 250, 1000))
     ciphers = (ETC,)
     assumes = ETC

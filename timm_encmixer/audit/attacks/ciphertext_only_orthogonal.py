@@ -31,7 +31,7 @@ class CiphertextOnlyOrthogonal(Attack):
     name = "ciphertext_only_orthogonal"
     attacker = "somebody who collects ciphertext images"
     material = ("ciphertexts", "public_statistics", "photos")
-    source = "our own: orthogonal Procrustes iterations on second-order statistics"
+    citation = "our own: orthogonal Procrustes iterations on second-order statistics"
     curve = Curve("ciphertexts", "ciphertext images", (5, 10, 25, 100, 250), (5, 10, 25, 50, 100, 250, 500, 1000, 2000))
     findings: ClassVar[Mapping[str, str]] = {
         BROKEN: "Reads every image: the matrix follows from ciphertexts and statistics of public photos.",

@@ -43,7 +43,7 @@ class CiphertextOnlyShuffle(Attack):
     name = "ciphertext_only_shuffle"
     attacker = "somebody who collects ciphertext images"
     material = ("ciphertexts", "public_statistics", "photos")
-    source = (
+    citation = (
         "our own; ciphertext-only attacks on this family: Chang and Li (arXiv 2004.13263), "
         "Sirichotedumrong and Kiya (arXiv 2010.06198)"
     )

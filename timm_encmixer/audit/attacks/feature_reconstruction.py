@@ -25,7 +25,7 @@ class FeatureReconstruction(Attack):
     name = "feature_reconstruction"
     attacker = "somebody who looks at ciphertext images pixel by pixel"
     material = ("ciphertexts",)
-    source = "after the feature reconstruction attack of Chang and Li (arXiv 2004.13263)"
+    citation = "after the feature reconstruction attack of Chang and Li (arXiv 2004.13263)"
     findings: ClassVar[Mapping[str, str]] = {
         BROKEN: "Reads every image, one at a time and without any key.",
         PARTLY: "Sees what images show, one at a time and without any key.",

@@ -35,7 +35,7 @@ class InverseNetwork(Attack):
     name = "inverse_network"
     attacker = "somebody who has images both plain and encrypted and trains a network on them"
     material = ("image_pairs",)
-    source = (
+    citation = (
         "inverse transformation network attacks as evaluated by Sirichotedumrong and Kiya (arXiv 2010.06198), on networks for "
         "scrambled blocks as in Madono et al. (arXiv 2001.07761)"
     )

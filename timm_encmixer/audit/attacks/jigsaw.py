@@ -31,7 +31,7 @@ class Jigsaw(Attack):
     name = "jigsaw"
     attacker = "a collector of ciphertext images who has the key of a block, and not the order of the blocks"
     material = ("scrambled", "block_key")
-    source = "border prediction and greedy placement: Pomeranz et al., CVPR 2011; over many images of one order: our own"
+    citation = "border prediction and greedy placement: Pomeranz et al., CVPR 2011; over many images of one order: our own"
     curve = Curve("scrambled", "ciphertext images", (1, 5, 25, 100), (1, 2, 5, 10, 25, 100, 250))
     findings: ClassVar[Mapping[str, str]] = {
         BROKEN: "Puts the blocks of every image in order by their borders: scrambling adds nothing.",

@@ -20,7 +20,7 @@ class KeyReuse(Attack):
     name = "key_reuse"
     attacker = "somebody who has another model under the same key (and cipher, block side and channels) with public weights"
     material = ("other_model",)
-    source = "our own"
+    citation = "our own"
     findings: ClassVar[Mapping[str, str]] = {
         BROKEN: "Has this model's key from the other one.",
         PARTLY: "Gets part of the key from the other model.",

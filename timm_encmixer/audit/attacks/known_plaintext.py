@@ -20,7 +20,7 @@ class KnownPlaintext(Attack):
     name = "known_plaintext"
     attacker = "somebody who has images both plain and encrypted"
     material = ("known_blocks",)
-    source = "our own"
+    citation = "our own"
     curve = Curve("known_blocks", "known blocks", (4, 8, 16, 32, 64, 128, 256), (4, 8, 16, 32, 64, 128, 256, 1024, 4096))
     findings: ClassVar[Mapping[str, str]] = {
         BROKEN: "Has the key, or a map that decrypts like it, from a few blocks: a small piece of one image.",

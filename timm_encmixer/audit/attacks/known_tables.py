@@ -35,7 +35,7 @@ class KnownTables(Attack):
     name = "known_tables"
     attacker = "somebody who has images both plain and encrypted, whatever was done to the values of pixels"
     material = ("known_blocks",)
-    source = "our own; a code book per position"
+    citation = "our own; a code book per position"
     curve = Curve("known_blocks", "known blocks", (64, 1024, 16000), (64, 256, 1024, 4096, 16000, 64000))
     findings: ClassVar[Mapping[str, str]] = {
         BROKEN: "Reads every image with a code book per position of a block.",

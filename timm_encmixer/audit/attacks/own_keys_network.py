@@ -33,7 +33,7 @@ class OwnKeysNetwork(Attack):
     name = "own_keys_network"
     attacker = "somebody who knows the method, and has public photos and no key"
     material = ("own_ciphers", "photos")
-    source = "our own; inverse transformation networks as evaluated by Sirichotedumrong and Kiya (arXiv 2010.06198)"
+    citation = "our own; inverse transformation networks as evaluated by Sirichotedumrong and Kiya (arXiv 2010.06198)"
     findings: ClassVar[Mapping[str, str]] = {
         BROKEN: "Reads every image under every key: the method itself shows them.",
         PARTLY: "Sees what images show under every key.",

@@ -24,7 +24,7 @@ class PublicBaseWeights(Attack):
     name = "public_base_weights"
     attacker = "somebody who has the encrypted model and public weights that it was made from"
     material: ClassVar[tuple[str, ...]] = ("encrypted_model", "base_model")
-    source = "our own"
+    citation = "our own"
     curve = Curve(
         "noise", "noise on the stem, in standard deviations of its weights", (4, 2, 1, 0.5, 0), (8, 4, 2, 1, 0.5, 0), False
     )

@@ -20,7 +20,7 @@ class RandomKey(Attack):
     name = "random_key"
     attacker = "somebody who has the encrypted model and tries random keys"
     material = ("encrypted_model", "labelled")
-    source = "Iijima and Kiya (arXiv 2207.11939), section 4"
+    citation = "Iijima and Kiya (arXiv 2207.11939), section 4"
     curve = Curve("keys", "random keys tried", (1, 10), (1, 10, 100), amount=False)
     findings: ClassVar[Mapping[str, str]] = {
         BROKEN: "Uses the model: some wrong keys are as good as the right one.",
@@ -49,7 +49,7 @@ class NearbyKey(Attack):
     name = "nearby_key"
     attacker = "somebody who has the encrypted model and knows three quarters of the key's positions"
     material = ("encrypted_model", "labelled", "keys_in_part")
-    source = "Iijima and Kiya (arXiv 2207.11939), section 4, on wrong keys; our own for keys in part"
+    citation = "Iijima and Kiya (arXiv 2207.11939), section 4, on wrong keys; our own for keys in part"
     curve = Curve(
         "agreement", "share of right positions", (1, 0.9, 0.5, 0.25, 0.75), (1, 0.95, 0.9, 0.8, 0.5, 0.25, 0, 0.75), False
     )

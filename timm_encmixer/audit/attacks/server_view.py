@@ -34,7 +34,7 @@ class ServerView(Attack):
     name = "server_view"
     attacker = "someone who runs the encrypted model, with nothing but the outputs of its stem"
     material = ("features", "public_statistics")
-    source = "our own"
+    citation = "our own"
     findings: ClassVar[Mapping[str, str]] = {
         BROKEN: "Reads every image that is sent for inference.",
         PARTLY: "Sees what the images show that are sent for inference.",

@@ -37,7 +37,7 @@ class StolenModelFinetune(Attack):
     name = "stolen_model_finetune"
     attacker = "a thief who has the encrypted model and some labelled plain images"
     material = ("encrypted_model", "labelled")
-    source = "fine-tuning attack on access control: Kiya et al. (arXiv 2201.11006)"
+    citation = "fine-tuning attack on access control: Kiya et al. (arXiv 2201.11006)"
     curve = Curve("labelled", "labelled plain images", (250,), (100, 250, 500, 2000))
     findings: ClassVar[Mapping[str, str]] = {
         BROKEN: "Has a model as good as yours for the price of this many labelled images.",

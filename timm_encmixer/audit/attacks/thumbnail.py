@@ -28,7 +28,7 @@ class Thumbnail(Attack):
     name = "thumbnail"
     attacker = "somebody who looks at ciphertext images"
     material = ("ciphertexts",)
-    source = (
+    citation = (
         "block means: well known; principal components: our own, in the spirit of the feature reconstruction attack of "
         "Chang and Li (arXiv 2004.13263)"
     )

@@ -58,7 +58,7 @@ class WeightsOnly(Attack):
     name = "weights_only"
     attacker = "somebody who has nothing but the encrypted model"
     material = ("encrypted_model", "public_statistics", "photos")
-    source = "our own"
+    citation = "our own"
     findings: ClassVar[Mapping[str, str]] = {
         BROKEN: "Has the whole key from the encrypted weights alone: keeping the plain weights private does not help.",
         PARTLY: "Gets part of the key from the encrypted weights alone.",
@@ -70,23 +70,23 @@ class WeightsOnly(Attack):
     def attack(self, held: Held, effort: Effort) -> RecoveredKey:
         """Match, let the model choose, and where photos stay unlikely to it, climb."""
         keys: list[Candidate] = []  # of the cipher
-        turns: list[Candidate] = []  # any orthogonal matrices
+        climbed: list[Candidate] = []  # any orthogonal matrices
         if "orthogonal" not in held.scheme.parts:
             matched, settled = self._matched(held, effort)
             keys.append(surest(held, matched, effort))
             if settled or keys[0].gap <= ENOUGH:
                 return RecoveredKey(keys[0].matrix)
         generator = effort.generator
-        turned = torch.empty(0)
+        matrix = torch.empty(0)
         for smooth, inverted in itertools.product(SMOOTH, (False, True)):
-            turned = -turned if inverted else random_orthogonal(held.scheme.block_size, generator)
-            turned = self._climbed(held, effort, turned, smooth, generator)
-            turns.append(_judge(held, turned, held.photos))
-            near = [_judge(held, matrix, held.photos) for matrix in _near(held, effort, turned)]
+            matrix = -matrix if inverted else random_orthogonal(held.scheme.block_size, generator)
+            matrix = self._climbed(held, effort, matrix, smooth, generator)
+            climbed.append(_judge(held, matrix, held.photos))
+            near = [_judge(held, one, held.photos) for one in _near(held, effort, matrix)]
             keys += [surest(held, _look_alikes(held, _by_gap(near).matrix), effort)] if near else []
-            if min(candidate.gap for candidate in keys or turns) <= ENOUGH:
+            if min(candidate.gap for candidate in keys or climbed) <= ENOUGH:
                 break
-        return RecoveredKey(_likeliest(keys, turns).matrix)
+        return RecoveredKey(_likeliest(keys, climbed).matrix)
 
     def _matched(self, held: Held, effort: Effort) -> tuple[list[Tensor], bool]:
         """Return keys by second-order statistics, with all that these leave open; and whether all searches found the same."""
@@ -142,7 +142,7 @@ def _seen(held: Held) -> Tensor:
     return products
 
 
-def _near(held: Held, effort: Effort, turned: Tensor) -> list[Tensor]:
+def _near(held: Held, effort: Effort, matrix: Tensor) -> list[Tensor]:
     """Return signed permutations that are near an orthogonal matrix, and what the search finds from there."""
     scheme, seen, within = held.scheme, _seen(held), held.public_statistics.within
     if "orthogonal" in scheme.parts:
@@ -152,7 +152,7 @@ def _near(held: Held, effort: Effort, turned: Tensor) -> list[Tensor]:
     values, vectors = torch.linalg.eigh(within)
     for count, power in itertools.product(COARSE, POWERS):
         coarse = (vectors[:, -count:] * values[-count:].clamp(max=float(values[-2]))) @ vectors[:, -count:].T
-        start = nearest_signed_permutation(turned @ (coarse * coarse.diagonal().rsqrt()), moves=moves, signed=signed)
+        start = nearest_signed_permutation(matrix @ (coarse * coarse.diagonal().rsqrt()), moves=moves, signed=signed)
         places = start.abs().argmax(dim=1)
         order = assign(
             correlation(seen).numpy(),

@@ -49,8 +49,8 @@ def assign(
     Args:
         target: What is to be put in order.
         reference: What the order is taken from.
-        moves: PositionEmbedding may move; otherwise p is the identity and only signs are sought.
-        signed: Signs may be -1.
+        moves: Whether positions may move. Otherwise p is the identity and only signs are sought.
+        signed: Whether signs may be -1.
         starts: Starting points of the tabu search.
         iterations: Moves of the tabu search from each.
         rng: For the starting points and the search.

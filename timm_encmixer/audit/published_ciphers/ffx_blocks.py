@@ -9,15 +9,15 @@ import ffx
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from timm_encmixer.audit.schemes.blocks import join, split
-from timm_encmixer.audit.schemes.keyed_defence import AGAINST_ADVERSARIES, KEYED_DEFENCE
-from timm_encmixer.audit.schemes.scheme import Decrypt, Encrypt, PublishedScheme, SchemeKey
+from timm_encmixer.audit.published_ciphers.blocks import join, split
+from timm_encmixer.audit.published_ciphers.cipher import CipherKey, Decrypt, Encrypt, PublishedCipher
+from timm_encmixer.audit.published_ciphers.keyed_defence import AGAINST_ADVERSARIES, KEYED_DEFENCE
 
 _BYTES = 256
 
 
 @dataclass(frozen=True, kw_only=True)
-class FFX(PublishedScheme):
+class FFX(PublishedCipher):
     """Half of the numbers of a block are encrypted one by one by a format-preserving cipher, all blocks alike.
 
     w[i] = E(v[i]) where r[i], else v[i]; E permutes 0 .. levels - 1, and the keyed mask r has floor(share D) ones of D = C P P.
@@ -35,7 +35,7 @@ class FFX(PublishedScheme):
 
     name: ClassVar[str] = "ffx"
     title: ClassVar[str] = "FFX encryption"
-    source: ClassVar[str] = KEYED_DEFENCE
+    citation: ClassVar[str] = KEYED_DEFENCE
     purpose: ClassVar[str] = AGAINST_ADVERSARIES
 
     block: int = 4
@@ -54,11 +54,11 @@ class FFX(PublishedScheme):
         """The dtype of ciphertext: float32, or uint8 with 256 levels."""
         return np.uint8 if self.levels == _BYTES else np.float32
 
-    def _encrypter(self, key: SchemeKey) -> Encrypt:
+    def _encrypter(self, key: CipherKey) -> Encrypt:
         plain, coded = (np.stack((np.arange(_BYTES), self._table(key))) / self._scale).astype(self.ciphertext)
         return lambda images: np.where(self._mask(key, images.shape), coded[images], plain[images])
 
-    def _decrypter(self, key: SchemeKey) -> Decrypt | None:
+    def _decrypter(self, key: CipherKey) -> Decrypt | None:
         inverse = np.zeros(self.levels, dtype=np.uint8)  # what no byte is encrypted to is decrypted to 0
         inverse[self._table(key)] = np.arange(_BYTES)
 
@@ -74,12 +74,12 @@ class FFX(PublishedScheme):
         """What numbers are divided by to be ciphertext."""
         return 1 if self.levels == _BYTES else self.levels - 1
 
-    def _table(self, key: SchemeKey) -> NDArray[np.int64]:
+    def _table(self, key: CipherKey) -> NDArray[np.int64]:
         """Return what each byte is encrypted to, shape (256,)."""
         cipher = ffx.FF1(key.draws("table").read(32), allow_small_domain=True)
         return np.array([cipher.encrypt_int(value, domain=self.levels) for value in range(_BYTES)])
 
-    def _mask(self, key: SchemeKey, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    def _mask(self, key: CipherKey, shape: tuple[int, ...]) -> NDArray[np.bool_]:
         """Return which numbers of images (N, H, W, C) are encrypted, shape (1, H, W, C)."""
         blocks = split(np.empty((1, *shape[1:]), dtype=bool), self.block)
         chosen = key.draws("mask").chosen(blocks[0, 0].size, self.share).reshape(blocks.shape[2:])

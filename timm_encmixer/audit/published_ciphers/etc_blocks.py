@@ -8,13 +8,13 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from timm_encmixer.audit.schemes.blocks import TURNS, colour_orders, coloured, turned
-from timm_encmixer.audit.schemes.draws import Draws
-from timm_encmixer.audit.schemes.permuting import PermutingScheme
+from timm_encmixer.audit.published_ciphers.blocks import TURNS, colour_orders, coloured, turned
+from timm_encmixer.audit.published_ciphers.draws import Draws
+from timm_encmixer.audit.published_ciphers.permuting import PermutingCipher
 
 
 @dataclass(frozen=True, kw_only=True)
-class EtcBlocks(PermutingScheme):
+class EtcBlocks(PermutingCipher):
     """The blocks of an image are permuted; each is turned or mirrored, reflected or not, and recoloured.
 
     u[b] = s_b(q_b(t_b(v[o[b]]))): o permutes the blocks, t_b is one of the 8 rotations and mirror images of a square, q_b is
@@ -29,7 +29,7 @@ class EtcBlocks(PermutingScheme):
 
     name: ClassVar[str] = "etc_blocks"
     title: ClassVar[str] = "EtC block scrambling"
-    source: ClassVar[str] = (
+    citation: ClassVar[str] = (
         "Chuman, Sirichotedumrong and Kiya, Encryption-then-Compression Systems using Grayscale-based Image Encryption for "
         "JPEG Images, IEEE TIFS 14(6), 2019, arXiv 1811.00236; for isotropic networks: AprilPyone and Kiya, Privacy-Preserving "
         "Image Classification Using Isotropic Network, 2022, arXiv 2204.07707"

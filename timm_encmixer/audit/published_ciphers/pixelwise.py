@@ -8,14 +8,14 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from timm_encmixer.audit.schemes.blocks import colour_orders, coloured
-from timm_encmixer.audit.schemes.draws import Draws
-from timm_encmixer.audit.schemes.permuting import PermutingScheme
-from timm_encmixer.audit.schemes.scheme import Decrypt, Encrypt, SchemeKey
+from timm_encmixer.audit.published_ciphers.blocks import colour_orders, coloured
+from timm_encmixer.audit.published_ciphers.cipher import CipherKey, Decrypt, Encrypt
+from timm_encmixer.audit.published_ciphers.draws import Draws
+from timm_encmixer.audit.published_ciphers.permuting import PermutingCipher
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pixelwise(PermutingScheme):
+class Pixelwise(PermutingCipher):
     """Each number of each pixel is reflected or not, and the colours of each pixel are put into one of their orders.
 
     For pixel i and channel c: u[i][c] = v[i][q_i[c]], or 255 minus that where the keyed bit r_c(i) is 1, with one of the 6
@@ -28,7 +28,7 @@ class Pixelwise(PermutingScheme):
 
     name: ClassVar[str] = "pixelwise"
     title: ClassVar[str] = "Pixel-wise encryption, one key"
-    source: ClassVar[str] = (
+    citation: ClassVar[str] = (
         "Sirichotedumrong, Maekawa, Kinoshita and Kiya, Privacy-Preserving Deep Neural Networks with Pixel-based Image "
         "Encryption Considering Data Augmentation in the Encrypted Domain, ICIP 2019, arXiv 1905.01827"
     )
@@ -50,21 +50,21 @@ class PixelwisePerImage(Pixelwise):
 
     name: ClassVar[str] = "pixelwise_per_image"
     title: ClassVar[str] = "Pixel-wise encryption, a key an image"
-    source: ClassVar[str] = (
+    citation: ClassVar[str] = (
         "Sirichotedumrong, Kinoshita and Kiya, Pixel-Based Image Encryption without Key Management for Privacy-Preserving Deep "
         "Neural Networks, IEEE Access 7, 2019, doi 10.1109/ACCESS.2019.2959017"
     )
     purpose: ClassVar[str] = "Training and inference on encrypted images without sharing a key."
     key_use: ClassVar[str] = "a key an image"
 
-    def _encrypter(self, key: SchemeKey) -> Encrypt:
+    def _encrypter(self, key: CipherKey) -> Encrypt:
         draws = key.draws("images")
 
         def encrypt(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
             shape = images.shape[1:]
-            return np.concatenate([self._applied(self._plan(draws, shape), image[None]) for image in images])
+            return np.concatenate([self._applied(self._image_map(draws, shape), image[None]) for image in images])
 
         return encrypt
 
-    def _decrypter(self, key: SchemeKey) -> Decrypt | None:
+    def _decrypter(self, key: CipherKey) -> Decrypt | None:
         return None

@@ -9,7 +9,7 @@ from torch import nn
 
 from timm_encmixer.audit.attack import Attack
 from timm_encmixer.audit.model_target import ModelTarget
-from timm_encmixer.audit.preparation import Source, divide, opened, opened_public, public_material
+from timm_encmixer.audit.preparation import ImageSource, divide, opened, opened_public, public_material
 from timm_encmixer.audit.report import Report
 from timm_encmixer.audit.runner import check_classes, chosen_attacks, run_attacks
 from timm_encmixer.bundled import BUNDLED_MODEL
@@ -26,8 +26,8 @@ from timm_encmixer.scheme import DEFAULT_CIPHER
 def run(
     model: ModelLike = BUNDLED_MODEL,
     *,
-    images: Source | None = None,
-    public_images: Source | None = None,
+    images: ImageSource | None = None,
+    public_images: ImageSource | None = None,
     attacks: Iterable[str | Attack] | None = None,
     key: KeyLike | None = None,
     cipher: str = DEFAULT_CIPHER,

@@ -8,12 +8,12 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from timm_encmixer.audit.schemes.draws import Draws
-from timm_encmixer.audit.schemes.scheme import Encrypt, PublishedScheme, SchemeKey
+from timm_encmixer.audit.published_ciphers.cipher import CipherKey, Encrypt, PublishedCipher
+from timm_encmixer.audit.published_ciphers.draws import Draws
 
 
 @dataclass(frozen=True, kw_only=True)
-class InstaHide(PublishedScheme):
+class InstaHide(PublishedCipher):
     """A random mixture of k images with random signs, drawn anew for each image: u = s (l_1 v + l_2 v_2 + ... + l_k v_k).
 
     v are the numbers of an image, scaled to -1 .. 1. v_2 .. v_k are other images of the same batch. The coefficients l are k
@@ -34,7 +34,7 @@ class InstaHide(PublishedScheme):
 
     name: ClassVar[str] = "instahide"
     title: ClassVar[str] = "InstaHide, mixing within the data set"
-    source: ClassVar[str] = (
+    citation: ClassVar[str] = (
         "Huang, Song, Li and Arora, InstaHide: Instance-hiding Schemes for Private Distributed Learning, ICML 2020, "
         "arXiv 2010.02772"
     )
@@ -57,7 +57,7 @@ class InstaHide(PublishedScheme):
         """The dtype of ciphertext: float32."""
         return np.float32
 
-    def _encrypter(self, key: SchemeKey) -> Encrypt:
+    def _encrypter(self, key: CipherKey) -> Encrypt:
         draws = key.draws("images")
 
         def encrypt(images: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -8,13 +8,13 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from timm_encmixer.audit.schemes.draws import Draws
-from timm_encmixer.audit.schemes.keyed_defence import AGAINST_ADVERSARIES, KEYED_DEFENCE
-from timm_encmixer.audit.schemes.permuting import PermutingScheme, one_order
+from timm_encmixer.audit.published_ciphers.draws import Draws
+from timm_encmixer.audit.published_ciphers.keyed_defence import AGAINST_ADVERSARIES, KEYED_DEFENCE
+from timm_encmixer.audit.published_ciphers.permuting import PermutingCipher, one_order
 
 
 @dataclass(frozen=True, kw_only=True)
-class SHF(PermutingScheme):
+class SHF(PermutingCipher):
     """The numbers of a block are shuffled, all blocks alike: u[i] = v[p[i]].
 
     A block of P x P px in C channels is one vector of D = C P P numbers; p is a keyed permutation of D positions.
@@ -25,7 +25,7 @@ class SHF(PermutingScheme):
 
     name: ClassVar[str] = "shf"
     title: ClassVar[str] = "SHF, pixel shuffling"
-    source: ClassVar[str] = KEYED_DEFENCE
+    citation: ClassVar[str] = KEYED_DEFENCE
     purpose: ClassVar[str] = AGAINST_ADVERSARIES
 
     block: int = 4

@@ -1,4 +1,4 @@
-"""Images cut into square blocks, channels last; and what several schemes do to whole blocks.
+"""Images cut into square blocks, channels last; and what several ciphers do to whole blocks.
 
 The functions move numbers and do not change them. So they say where the numbers come from if they are given their places.
 """

@@ -11,9 +11,9 @@ import torch
 from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, verdict_of
 from timm_encmixer.audit.measures import measure
 from timm_encmixer.audit.methods.block_map import apply, symmetries, unit
+from timm_encmixer.audit.model_audit import make_target
 from timm_encmixer.audit.recovery import RecoveredImages, RecoveredKey
-from timm_encmixer.audit.sight import Likeness, controls, likeness, luminance, put_right, seen
-from timm_encmixer.audit.suite import make_target
+from timm_encmixer.audit.visual_similarity import Likeness, controls, likeness, luminance, put_right, seen
 from timm_encmixer.bundled import bundled_images
 from timm_encmixer.ciphers.blocks import join, split
 from timm_encmixer.images.labelled import MemoryImages

@@ -1,4 +1,4 @@
-"""What a published scheme draws from its key: whole arrays of numbers from a ChaCha20 stream. No format: it may change."""
+"""What a published cipher draws from its key: whole arrays of numbers from a ChaCha20 stream. No format: it may change."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from timm_encmixer.ciphers.derive import KeyStream
+from timm_encmixer.ciphers.key_stream import KeyStream
 
 
 class Draws(KeyStream):

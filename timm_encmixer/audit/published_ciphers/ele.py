@@ -8,12 +8,12 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from timm_encmixer.audit.schemes.draws import Draws
-from timm_encmixer.audit.schemes.permuting import PermutingScheme
+from timm_encmixer.audit.published_ciphers.draws import Draws
+from timm_encmixer.audit.published_ciphers.permuting import PermutingCipher
 
 
 @dataclass(frozen=True, kw_only=True)
-class ELE(PermutingScheme):
+class ELE(PermutingCipher):
     """The blocks are permuted, then each is encrypted as by `LE` under a key of its own.
 
     With B blocks of 2 D half bytes h: u[b][i] = h[o[b]][p_b[i]], or 15 minus that where r_b[i]. The permutation o of the
@@ -25,7 +25,7 @@ class ELE(PermutingScheme):
 
     name: ClassVar[str] = "ele"
     title: ClassVar[str] = "ELE, extended learnable encryption"
-    source: ClassVar[str] = (
+    citation: ClassVar[str] = (
         "Madono, Tanaka, Onishi and Ogawa, Block-wise Scrambled Image Recognition Using Adaptation Network, "
         "AAAI workshop on Artificial Intelligence of Things 2020, arXiv 2001.07761"
     )

@@ -1,4 +1,4 @@
-"""The base of the published schemes: image ciphers as functions of uint8 images, with their source."""
+"""The base of the published ciphers: functions of uint8 images, each with its citation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from timm_encmixer.audit.schemes.draws import Draws
+from timm_encmixer.audit.citation import Cited
+from timm_encmixer.audit.published_ciphers.draws import Draws
 from timm_encmixer.errors import RESIZE_REMEDY, AuditError
 from timm_encmixer.keys import SecretKey
 
@@ -19,27 +20,27 @@ Decrypt = Callable[[NDArray[Any]], NDArray[np.uint8]]
 CHANNELS = range(1, 5)
 
 
-class SchemeKey:
-    """A key, and the streams that a scheme draws from it.
+class CipherKey:
+    """A key, and the streams that a cipher draws from it.
 
     Args:
-        scheme: The scheme's name: other schemes draw other numbers from the same key.
+        cipher: The cipher's name. Other ciphers draw other numbers from the same key.
         key: 32 bytes.
 
     Raises:
         KeyFormatError: Not 32 bytes.
     """
 
-    def __init__(self, scheme: str, key: bytes) -> None:
-        self.secret, self._scheme = SecretKey(key), scheme
+    def __init__(self, cipher: str, key: bytes) -> None:
+        self.secret, self._name = SecretKey(key), cipher
 
     def draws(self, purpose: str) -> Draws:
         """Return a stream from its start; streams for other purposes are independent."""
-        return Draws(self.secret.derive(f"audit/scheme={self._scheme}/{purpose}"))
+        return Draws(self.secret.derive(f"audit/scheme={self._name}/{purpose}"))
 
 
 @dataclass(frozen=True, kw_only=True)
-class PublishedScheme(ABC):
+class PublishedCipher(Cited, ABC):
     """An image cipher that others published, or a control. Its `repr` shows its parameters.
 
     Not to be confused with `te.Scheme`, the public record of this package's own ciphers.
@@ -49,9 +50,8 @@ class PublishedScheme(ABC):
             of it.
 
     Attributes:
-        name: Its key in `SCHEMES`: lower-case letters, digits and _.
+        name: Its key in `PUBLISHED_CIPHERS`: lower-case letters, digits and _.
         title: Its name for people.
-        source: Authors, venue, year, arXiv number.
         purpose: What it was proposed for.
         key_use: `one key`, `a key an image` or `none`.
 
@@ -61,7 +61,6 @@ class PublishedScheme(ABC):
 
     name: ClassVar[str]
     title: ClassVar[str]
-    source: ClassVar[str]
     purpose: ClassVar[str]
     key_use: ClassVar[str] = "one key"
 
@@ -85,12 +84,12 @@ class PublishedScheme(ABC):
 
         Returns:
             A function of images, uint8 (N, H, W, C), C from 1 to 4. It returns uint8 of the same shape or, where the docstring
-            of the scheme says so, float32 (N, h, w, d). It raises `AuditError` for other images.
+            of the cipher says so, float32 (N, h, w, d). It raises `AuditError` for other images.
 
         Raises:
             KeyFormatError: Not 32 bytes.
         """
-        encrypt = self._encrypter(SchemeKey(self.name, key))
+        encrypt = self._encrypter(CipherKey(self.name, key))
 
         def checked(images: NDArray[np.uint8]) -> NDArray[Any]:
             self._check(images, np.uint8)
@@ -110,7 +109,7 @@ class PublishedScheme(ABC):
         Raises:
             KeyFormatError: Not 32 bytes.
         """
-        decrypt = self._decrypter(SchemeKey(self.name, key))
+        decrypt = self._decrypter(CipherKey(self.name, key))
         if decrypt is None:
             return None
 
@@ -122,10 +121,10 @@ class PublishedScheme(ABC):
         return checked
 
     @abstractmethod
-    def _encrypter(self, key: SchemeKey) -> Encrypt:
+    def _encrypter(self, key: CipherKey) -> Encrypt:
         """Return the cipher; the images that it meets are checked already."""
 
-    def _decrypter(self, key: SchemeKey) -> Decrypt | None:
+    def _decrypter(self, key: CipherKey) -> Decrypt | None:
         """Return what undoes the cipher; the ciphertext that it meets is checked already."""
         return None
 

@@ -10,16 +10,16 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from timm_encmixer.audit.schemes.blocks import split
-from timm_encmixer.audit.schemes.draws import Draws
-from timm_encmixer.audit.schemes.scheme import Decrypt, Encrypt, PublishedScheme, SchemeKey
-from timm_encmixer.ciphers.signed_permutation import CACHED_SIZES, Plan
+from timm_encmixer.audit.published_ciphers.blocks import split
+from timm_encmixer.audit.published_ciphers.cipher import CipherKey, Decrypt, Encrypt, PublishedCipher
+from timm_encmixer.audit.published_ciphers.draws import Draws
+from timm_encmixer.ciphers.signed_permutation import CACHED_SIZES, ImageMap
 
 _CHUNK_BYTES = 1 << 24  # of images that are cut into half bytes at a time
 
 
 @dataclass(frozen=True, kw_only=True)
-class PermutingScheme(PublishedScheme):
+class PermutingCipher(PublishedCipher):
     """u[i] = v[source[i]], or its reflection m - v[source[i]], where v are an image's numbers and m is the largest of them.
 
     Attributes:
@@ -40,7 +40,7 @@ class PermutingScheme(PublishedScheme):
             `places` in another order; and what can be broadcast to its shape.
         """
 
-    def _plan(self, draws: Draws, shape: tuple[int, int, int]) -> Plan:
+    def _image_map(self, draws: Draws, shape: tuple[int, int, int]) -> ImageMap:
         """Return the map of all numbers of images (H, W, C)."""
         count = int(np.prod(shape))
         places = split(np.arange(count).reshape(1, *shape), self.block)[0]
@@ -51,32 +51,32 @@ class PermutingScheme(PublishedScheme):
         largest = np.uint8(255 if self.parts == 1 else 15)
         index[places.reshape(-1)] = source.reshape(-1)
         mask[places.reshape(-1)] = np.broadcast_to(negative, places.shape).reshape(-1) * largest
-        return Plan(index, (mask,))  # m - x is x xor m
+        return ImageMap(index, (mask,))  # m - x is x xor m
 
-    def _encrypter(self, key: SchemeKey) -> Encrypt:
-        plan = functools.lru_cache(maxsize=CACHED_SIZES)(lambda shape: self._plan(key.draws("image"), shape))
-        return lambda images: self._applied(plan(images.shape[1:]), images)
+    def _encrypter(self, key: CipherKey) -> Encrypt:
+        image_map = functools.lru_cache(maxsize=CACHED_SIZES)(lambda shape: self._image_map(key.draws("image"), shape))
+        return lambda images: self._applied(image_map(images.shape[1:]), images)
 
-    def _decrypter(self, key: SchemeKey) -> Decrypt | None:
+    def _decrypter(self, key: CipherKey) -> Decrypt | None:
         @functools.lru_cache(maxsize=CACHED_SIZES)
-        def inverse(shape: tuple[int, int, int]) -> Plan:
-            plan = self._plan(key.draws("image"), shape)
-            assert plan.index is not None
-            assert plan.sign is not None
-            back = np.argsort(plan.index)
-            return Plan(back, (plan.sign[0][back],))
+        def inverse(shape: tuple[int, int, int]) -> ImageMap:
+            image_map = self._image_map(key.draws("image"), shape)
+            assert image_map.index is not None
+            assert image_map.sign is not None
+            back = np.argsort(image_map.index)
+            return ImageMap(back, (image_map.sign[0][back],))
 
         return lambda images: self._applied(inverse(images.shape[1:]), images)
 
-    def _applied(self, plan: Plan, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def _applied(self, image_map: ImageMap, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         numbers = images.reshape(len(images), -1)
         if self.parts == 1:
-            return plan.apply(numbers).reshape(images.shape)
+            return image_map.apply(numbers).reshape(images.shape)
         result = np.empty_like(numbers)
         step = max(1, _CHUNK_BYTES // numbers.shape[1])
         for start in range(0, len(numbers), step):
             some = numbers[start : start + step]
-            halves = plan.apply(np.stack((some & 15, some >> 4), axis=2).reshape(len(some), -1)).reshape(*some.shape, 2)
+            halves = image_map.apply(np.stack((some & 15, some >> 4), axis=2).reshape(len(some), -1)).reshape(*some.shape, 2)
             result[start : start + step] = halves[..., 0] | halves[..., 1] << 4
         return result.reshape(images.shape)
 

@@ -8,15 +8,15 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from timm_encmixer.audit.schemes.blocks import TURNS, colour_orders, coloured, join, split, turned
-from timm_encmixer.audit.schemes.draws import Draws
-from timm_encmixer.audit.schemes.permuting import PermutingScheme
+from timm_encmixer.audit.published_ciphers.blocks import TURNS, colour_orders, coloured, join, split, turned
+from timm_encmixer.audit.published_ciphers.draws import Draws
+from timm_encmixer.audit.published_ciphers.permuting import PermutingCipher
 
 VARIANTS = ("V1", "V2")
 
 
 @dataclass(frozen=True, kw_only=True)
-class CFE(PermutingScheme):
+class CFE(PermutingCipher):
     """Sub-blocks of each block are turned, reflected, recoloured and permuted; then the blocks of the frame are permuted.
 
     In block b: u[j] = q(s(t(v[o_b[j]]))), with sub-blocks j. Each sub-block has its own t, one of the 8 rotations and mirror
@@ -35,7 +35,7 @@ class CFE(PermutingScheme):
 
     name: ClassVar[str] = "cfe"
     title: ClassVar[str] = "CFE, compression-friendly encryption"
-    source: ClassVar[str] = (
+    citation: ClassVar[str] = (
         "Lin, Imaizumi and Kiya, CFE-PPAR: Compression-friendly encryption for privacy-preserving action recognition "
         "leveraging video transformers, ICIP 2026, arXiv 2605.05692"
     )

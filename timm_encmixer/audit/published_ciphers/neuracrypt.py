@@ -10,9 +10,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from timm_encmixer.audit.schemes.blocks import split
-from timm_encmixer.audit.schemes.draws import Draws
-from timm_encmixer.audit.schemes.scheme import Encrypt, PublishedScheme, SchemeKey
+from timm_encmixer.audit.published_ciphers.blocks import split
+from timm_encmixer.audit.published_ciphers.cipher import CipherKey, Encrypt, PublishedCipher
+from timm_encmixer.audit.published_ciphers.draws import Draws
 
 _EPSILON = 1e-5  # of batch normalisation
 
@@ -20,7 +20,7 @@ Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)
-class NeuraCrypt(PublishedScheme):
+class NeuraCrypt(PublishedCipher):
     """A random network encodes each patch and its position; the codes of an image are put into a random order.
 
     For a patch x of D = C P P numbers: h = relu(W x + b), `width` numbers; then `depth` times h = relu(norm(W h + b)); then y =
@@ -42,7 +42,7 @@ class NeuraCrypt(PublishedScheme):
 
     name: ClassVar[str] = "neuracrypt"
     title: ClassVar[str] = "NeuraCrypt, a random encoder"
-    source: ClassVar[str] = (
+    citation: ClassVar[str] = (
         "Yala, Esfahanizadeh, D'Oliveira, Duffy, Ghobadi, Jaakkola, Vaikuntanathan, Barzilay and Medard, NeuraCrypt: Hiding "
         "Private Health Data via Random Neural Networks for Public Training, 2021, arXiv 2106.02484"
     )
@@ -64,7 +64,7 @@ class NeuraCrypt(PublishedScheme):
         """The dtype of ciphertext: float32."""
         return np.float32
 
-    def _encrypter(self, key: SchemeKey) -> Encrypt:
+    def _encrypter(self, key: CipherKey) -> Encrypt:
         networks: dict[int, Callable[[Floats, Floats], Floats]] = {}
         orders = key.draws("orders")
 

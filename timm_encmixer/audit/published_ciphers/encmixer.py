@@ -1,4 +1,4 @@
-"""This package's own ciphers as schemes, so that they meet what the published ones meet."""
+"""This package's own ciphers in the form of the published ones, so that they meet the same attacks."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from timm_encmixer.audit.schemes.blocks import join, split
-from timm_encmixer.audit.schemes.scheme import Decrypt, Encrypt, PublishedScheme, SchemeKey
+from timm_encmixer.audit.published_ciphers.blocks import join, split
+from timm_encmixer.audit.published_ciphers.cipher import CipherKey, Decrypt, Encrypt, PublishedCipher
 from timm_encmixer.ciphers.image_cipher import ImageCipher
 from timm_encmixer.ciphers.orthogonal_map import OrthogonalMap
 from timm_encmixer.scheme import DEFAULT_CIPHER, ETC, SUB_BLOCK_PX, Scheme
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncMixer(PublishedScheme):
+class EncMixer(PublishedCipher):
     """A cipher of this package, through `te.ImageCipher` with the same 32 bytes as its key. docs/format.md has the formulas.
 
     uint8 ciphertext is bit for bit that of `te.ImageCipher`. That of `orthogonal` is 1/2 + A (v - 1/2) of v from 0 to 1,
@@ -32,7 +32,7 @@ class EncMixer(PublishedScheme):
 
     name: ClassVar[str] = "encmixer_shuffle_negpos"
     title: ClassVar[str] = "timm-encmixer, a cipher of blocks"
-    source: ClassVar[str] = (
+    citation: ClassVar[str] = (
         "this package; shuffle: Iijima and Kiya, An Encryption Method of ConvMixer Models without Performance Degradation, "
         "2022, arXiv 2207.11939"
     )
@@ -57,11 +57,11 @@ class EncMixer(PublishedScheme):
         record = {"cipher": self.cipher, "patch_size": self.block, "in_chans": channels}
         return Scheme(**record, grid=grid if "scramble" in self.cipher else None)  # type: ignore[arg-type]
 
-    def _cipher(self, key: SchemeKey, shape: tuple[int, ...]) -> ImageCipher:
+    def _cipher(self, key: CipherKey, shape: tuple[int, ...]) -> ImageCipher:
         _, height, width, channels = shape
         return ImageCipher(key.secret, self._record(channels, (height // self.block, width // self.block)))
 
-    def _encrypter(self, key: SchemeKey) -> Encrypt:
+    def _encrypter(self, key: CipherKey) -> Encrypt:
         def encrypt(images: NDArray[np.uint8]) -> NDArray[Any]:
             cipher = self._cipher(key, images.shape)
             if isinstance(cipher.maps[0], OrthogonalMap):
@@ -70,7 +70,7 @@ class EncMixer(PublishedScheme):
 
         return encrypt
 
-    def _decrypter(self, key: SchemeKey) -> Decrypt | None:
+    def _decrypter(self, key: CipherKey) -> Decrypt | None:
         def decrypt(images: NDArray[Any]) -> NDArray[np.uint8]:
             cipher = self._cipher(key, images.shape)
             if isinstance(cipher.maps[1], OrthogonalMap):
@@ -95,14 +95,14 @@ class EncMixerEtc(EncMixer):
     """`EncMixer` with the cipher `etc`, whose ciphertext may travel as JPEG."""
 
     name: ClassVar[str] = "encmixer_etc"
-    source: ClassVar[str] = "this package, after the sources of `etc_blocks` and `cfe`"
+    citation: ClassVar[str] = "this package, after the sources of `etc_blocks` and `cfe`"
 
     block: int = SUB_BLOCK_PX
     cipher: str = ETC
 
 
 def ours(cipher: str = DEFAULT_CIPHER, patch: int = 4) -> EncMixer:
-    """Return a cipher of this package as a scheme.
+    """Return a cipher of this package in the form of a published one.
 
     Args:
         cipher: Its name, such as `orthogonal`.

@@ -20,11 +20,11 @@ from timm_encmixer.audit.material import MATERIAL
 from timm_encmixer.audit.measures import enlarged, measure
 from timm_encmixer.audit.methods.block_map import invert, unit
 from timm_encmixer.audit.pipeline import encrypt_images
-from timm_encmixer.audit.preparation import Source, opened_public, public_material
+from timm_encmixer.audit.preparation import ImageSource, opened_public, public_material
 from timm_encmixer.audit.recovery import RecoveredImages, RecoveredKey, RecoveredOrder
 from timm_encmixer.audit.runner import chosen_attacks
-from timm_encmixer.audit.sight import Likeness, controls
 from timm_encmixer.audit.target import Target, Truth
+from timm_encmixer.audit.visual_similarity import Likeness, controls
 from timm_encmixer.ciphers import BlockCipher
 from timm_encmixer.ciphers.blocks import join, split
 from timm_encmixer.errors import AuditError
@@ -70,7 +70,7 @@ def recover(
     *,
     plain: Images | None = None,
     attacks: Iterable[str | Attack] | None = None,
-    public_images: Source | None = None,
+    public_images: ImageSource | None = None,
     public_split: str | None = None,
     budget: str = "quick",
     seed: int = 0,

@@ -8,12 +8,12 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from timm_encmixer.audit.schemes.draws import Draws
-from timm_encmixer.audit.schemes.permuting import PermutingScheme, one_order
+from timm_encmixer.audit.published_ciphers.draws import Draws
+from timm_encmixer.audit.published_ciphers.permuting import PermutingCipher, one_order
 
 
 @dataclass(frozen=True, kw_only=True)
-class LE(PermutingScheme):
+class LE(PermutingCipher):
     """Half bytes of a block are shuffled and half of them are reflected, all blocks alike.
 
     A block of P x P px in C channels has D = C P P numbers. Each is split into its lower and its upper 4 bits, so there are 2 C
@@ -28,7 +28,7 @@ class LE(PermutingScheme):
 
     name: ClassVar[str] = "le"
     title: ClassVar[str] = "LE, learnable encryption"
-    source: ClassVar[str] = "Tanaka, Learnable Image Encryption, ICCE-TW 2018, arXiv 1804.00490"
+    citation: ClassVar[str] = "Tanaka, Learnable Image Encryption, ICCE-TW 2018, arXiv 1804.00490"
     purpose: ClassVar[str] = "Training networks on images that people cannot understand."
     parts: ClassVar[int] = 2
 

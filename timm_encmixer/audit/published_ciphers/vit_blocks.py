@@ -8,12 +8,12 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from timm_encmixer.audit.schemes.draws import Draws
-from timm_encmixer.audit.schemes.permuting import PermutingScheme, one_order
+from timm_encmixer.audit.published_ciphers.draws import Draws
+from timm_encmixer.audit.published_ciphers.permuting import PermutingCipher, one_order
 
 
 @dataclass(frozen=True, kw_only=True)
-class VitBlocks(PermutingScheme):
+class VitBlocks(PermutingCipher):
     """The blocks of an image are permuted, then the numbers of each, all blocks alike: u[b][i] = v[o[b]][p[i]].
 
     Blocks are the patches of a vision transformer. A block of P x P px in C channels is one vector of D = C P P numbers. o is a
@@ -25,7 +25,7 @@ class VitBlocks(PermutingScheme):
 
     name: ClassVar[str] = "vit_blocks"
     title: ClassVar[str] = "Block permutation and pixel shuffling for ViTs"
-    source: ClassVar[str] = (
+    citation: ClassVar[str] = (
         "Qi, AprilPyone, Kinoshita and Kiya, Privacy-Preserving Image Classification Using Vision Transformer, 2022, "
         "arXiv 2205.12041"
     )

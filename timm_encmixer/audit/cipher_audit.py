@@ -13,7 +13,7 @@ from torch import nn
 
 from timm_encmixer.audit.attack import Attack
 from timm_encmixer.audit.cipher_target import CipherTarget, decrypted_psnr_db, own_key
-from timm_encmixer.audit.preparation import Source, divide, opened, opened_public, public_material
+from timm_encmixer.audit.preparation import ImageSource, divide, opened, opened_public, public_material
 from timm_encmixer.audit.report import Report
 from timm_encmixer.audit.runner import check_classes, chosen_attacks, run_attacks
 from timm_encmixer.bundled import BUNDLED_MODEL
@@ -29,8 +29,8 @@ def run_cipher(
     encrypt: Callable[[Any], Any],
     *,
     block: int,
-    images: Source | NDArray[np.uint8] | None = None,
-    public_images: Source | NDArray[np.uint8] | None = None,
+    images: ImageSource | NDArray[np.uint8] | None = None,
+    public_images: ImageSource | NDArray[np.uint8] | None = None,
     decrypt: Callable[[Any], Any] | None = None,
     keyed: bool = False,
     plain_model: ModelLike | None = None,

@@ -1,4 +1,4 @@
-"""The published schemes of the audit: laws that hold for all of them, and answers that were computed by hand for each."""
+"""The published ciphers of the audit: laws that hold for all of them, and answers that were computed by hand for each."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import timm_encmixer as te
-from timm_encmixer.audit.schemes import blocks
-from timm_encmixer.audit.schemes.encmixer import ours
-from timm_encmixer.audit.schemes.registry import SCHEMES
-from timm_encmixer.audit.schemes.scheme import SchemeKey
+from timm_encmixer.audit.published_ciphers import blocks
+from timm_encmixer.audit.published_ciphers.cipher import CipherKey
+from timm_encmixer.audit.published_ciphers.encmixer import ours
+from timm_encmixer.audit.published_ciphers.registry import PUBLISHED_CIPHERS
 from timm_encmixer.errors import AuditError, KeyFormatError, SchemeError
 
 KEY, OTHER = bytes(range(32)), bytes(range(1, 33))
@@ -29,9 +29,9 @@ KEY_AN_IMAGE = ["pixelwise_per_image", "instahide", "aes_ctr", "noise"]
 IN_ORDER = [name for name in KEY_AN_IMAGE if name != "instahide"]  # whose ciphertext depends on no other image of the batch
 
 
-@pytest.fixture(params=SCHEMES)
-def scheme(request):
-    return SCHEMES[request.param](**SMALL.get(request.param, {}))
+@pytest.fixture(params=PUBLISHED_CIPHERS)
+def published(request):
+    return PUBLISHED_CIPHERS[request.param](**SMALL.get(request.param, {}))
 
 
 def photos(count=3, height=32, width=48, channels=3, seed=0):
@@ -64,7 +64,7 @@ class Scripted:
 @pytest.fixture
 def script(monkeypatch):
     def scripted(**answers):
-        monkeypatch.setattr(SchemeKey, "draws", lambda self, purpose: Scripted(**answers))
+        monkeypatch.setattr(CipherKey, "draws", lambda self, purpose: Scripted(**answers))
 
     return scripted
 
@@ -73,69 +73,69 @@ def encrypted(name, pixels, **parameters):
     """Encrypt one image, given as rows of pixels or of numbers."""
     image = np.array(pixels, dtype=np.uint8)
     image = image[..., None] if image.ndim == 2 else image
-    return SCHEMES[name](**parameters).encryption(KEY)(image[None])[0].squeeze().tolist()
+    return PUBLISHED_CIPHERS[name](**parameters).encryption(KEY)(image[None])[0].squeeze().tolist()
 
 
 # laws of all
 
 
-def test_ciphertext_has_the_shape_and_the_dtype_that_the_scheme_says(scheme):
+def test_ciphertext_has_the_shape_and_the_dtype_that_the_cipher_says(published):
     images = photos()
     before = images.copy()
-    ciphertext = scheme.encryption(KEY)(images)
-    assert ciphertext.dtype == scheme.ciphertext
+    ciphertext = published.encryption(KEY)(images)
+    assert ciphertext.dtype == published.ciphertext
     assert ciphertext.dtype in (np.uint8, np.float32)
-    expected = (3, 2, 3, 8) if scheme.name == "neuracrypt" else images.shape
+    expected = (3, 2, 3, 8) if published.name == "neuracrypt" else images.shape
     assert ciphertext.shape == expected
     assert np.isfinite(ciphertext).all()
     assert np.array_equal(images, before)
     assert not np.shares_memory(images, ciphertext)
 
 
-def test_a_view_of_images_is_encrypted_as_its_copy_is(scheme):
+def test_a_view_of_images_is_encrypted_as_its_copy_is(published):
     view = photos(4, 32, 64)[::2, ::-1, :, ::-1].transpose(0, 2, 1, 3)
     assert not view.flags.c_contiguous
-    assert np.array_equal(scheme.encryption(KEY)(view), scheme.encryption(KEY)(view.copy()))
+    assert np.array_equal(published.encryption(KEY)(view), published.encryption(KEY)(view.copy()))
 
 
-def test_a_key_gives_one_cipher_and_another_key_another(scheme):
+def test_a_key_gives_one_cipher_and_another_key_another(published):
     images = photos()
-    ciphertext = scheme.encryption(KEY)(images)
-    assert np.array_equal(scheme.encryption(KEY)(images), ciphertext)
-    assert np.array_equal(scheme.encryption(OTHER)(images), ciphertext) == (scheme.name == "identity")
+    ciphertext = published.encryption(KEY)(images)
+    assert np.array_equal(published.encryption(KEY)(images), ciphertext)
+    assert np.array_equal(published.encryption(OTHER)(images), ciphertext) == (published.name == "identity")
 
 
-def test_decryption_undoes_encryption_for_every_number_of_channels_and_size(scheme):
-    known = scheme.name in (*DECRYPTED, *OURS, "identity")
-    assert (scheme.decryption(KEY) is not None) == known
+def test_decryption_undoes_encryption_for_every_number_of_channels_and_size(published):
+    known = published.name in (*DECRYPTED, *OURS, "identity")
+    assert (published.decryption(KEY) is not None) == known
     if known:
-        encrypt, decrypt = scheme.encryption(KEY), scheme.decryption(KEY)
+        encrypt, decrypt = published.encryption(KEY), published.decryption(KEY)
         for channels, width in ((1, 16), (3, 16), (3, 48), (4, 32)):
             images = photos(2, 32, width, channels)
             assert np.array_equal(decrypt(encrypt(images)), images)
-        assert scheme.name == "identity" or not np.array_equal(scheme.decryption(OTHER)(encrypt(images)), images)
+        assert published.name == "identity" or not np.array_equal(published.decryption(OTHER)(encrypt(images)), images)
 
 
-def test_equal_images_have_equal_ciphertext_under_one_key_and_not_under_a_key_an_image(scheme):
+def test_equal_images_have_equal_ciphertext_under_one_key_and_not_under_a_key_an_image(published):
     twice = np.repeat(photos(1), 2, axis=0)
-    first, second = scheme.encryption(KEY)(twice)
-    assert np.array_equal(first, second) == (scheme.name not in (*KEY_AN_IMAGE, "neuracrypt"))
-    assert scheme.key_use == {"identity": "none"}.get(
-        scheme.name, "a key an image" if scheme.name in KEY_AN_IMAGE else "one key"
+    first, second = published.encryption(KEY)(twice)
+    assert np.array_equal(first, second) == (published.name not in (*KEY_AN_IMAGE, "neuracrypt"))
+    assert published.key_use == {"identity": "none"}.get(
+        published.name, "a key an image" if published.name in KEY_AN_IMAGE else "one key"
     )
 
 
 @pytest.mark.parametrize("name", IN_ORDER)
 def test_the_keys_of_images_go_on_from_call_to_call(name):
     images = photos(4)
-    encrypt = SCHEMES[name]().encryption(KEY)
+    encrypt = PUBLISHED_CIPHERS[name]().encryption(KEY)
     parts = [encrypt(images[:1]), encrypt(images[1:])]
-    assert np.array_equal(np.concatenate(parts), SCHEMES[name]().encryption(KEY)(images))
+    assert np.array_equal(np.concatenate(parts), PUBLISHED_CIPHERS[name]().encryption(KEY)(images))
 
 
 @pytest.mark.parametrize("name", ["le", "shf", "np", "ffx", "encmixer_shuffle_negpos", "encmixer_etc"])
 def test_all_blocks_are_encrypted_alike_where_the_scheme_says_so(name):
-    encrypt = SCHEMES[name]().encryption(KEY)
+    encrypt = PUBLISHED_CIPHERS[name]().encryption(KEY)
     images = photos(1)
     assert np.array_equal(encrypt(images[:, 8:24, 16:40]), encrypt(images)[:, 8:24, 16:40])
 
@@ -143,12 +143,12 @@ def test_all_blocks_are_encrypted_alike_where_the_scheme_says_so(name):
 @pytest.mark.parametrize("name", ["pixelwise", "pixelwise_per_image", "etc_blocks", "shf", "np", "vit_blocks", "cfe", *OURS])
 def test_numbers_move_and_are_reflected_and_nothing_else(name):
     images = photos()
-    ciphertext = SCHEMES[name]().encryption(KEY)(images)
+    ciphertext = PUBLISHED_CIPHERS[name]().encryption(KEY)(images)
     for image, coded in zip(images, ciphertext, strict=True):
         assert np.array_equal(np.sort(np.minimum(image, 255 - image), None), np.sort(np.minimum(coded, 255 - coded), None))
 
 
-def test_images_that_the_scheme_cannot_take_are_refused_in_one_line(scheme):
+def test_images_that_the_cipher_cannot_take_are_refused_in_one_line(published):
     wrong = [
         (photos().astype(np.float32), "uint8 of shape"),
         (photos()[0], "uint8 of shape"),
@@ -157,9 +157,9 @@ def test_images_that_the_scheme_cannot_take_are_refused_in_one_line(scheme):
         (torch.from_numpy(photos()), "got Tensor"),
         ("photos", "got str"),
     ]
-    if scheme.block > 1:
-        wrong += [(photos(height=33), f"multiples of {scheme.block} px, got 33 x 48 px"), (photos(width=50), "32 x 50 px")]
-    calls = [scheme.encryption(KEY), scheme.decryption(KEY) if scheme.ciphertext == np.uint8 else None]
+    if published.block > 1:
+        wrong += [(photos(height=33), f"multiples of {published.block} px, got 33 x 48 px"), (photos(width=50), "32 x 50 px")]
+    calls = [published.encryption(KEY), published.decryption(KEY) if published.ciphertext == np.uint8 else None]
     for call in filter(None, calls):
         for images, message in wrong:
             with pytest.raises(AuditError, match=message) as caught:
@@ -168,16 +168,16 @@ def test_images_that_the_scheme_cannot_take_are_refused_in_one_line(scheme):
 
 
 @pytest.mark.parametrize("key", [b"", bytes(31), bytes(33), "k" * 32, None])
-def test_a_key_is_32_bytes_and_no_message_shows_it(scheme, key):
-    for make in (scheme.encryption, scheme.decryption):
+def test_a_key_is_32_bytes_and_no_message_shows_it(published, key):
+    for make in (published.encryption, published.decryption):
         with pytest.raises(KeyFormatError, match="32 bytes") as caught:
             make(key)
         assert "kkk" not in str(caught.value)
 
 
 def test_parameters_stand_in_the_repr_and_bad_ones_are_refused():
-    assert repr(SCHEMES["instahide"]()) == "InstaHide(block=1, k=4, most=0.65)"
-    assert repr(SCHEMES["neuracrypt"](width=64)) == "NeuraCrypt(block=16, depth=4, width=64, batch=128)"
+    assert repr(PUBLISHED_CIPHERS["instahide"]()) == "InstaHide(block=1, k=4, most=0.65)"
+    assert repr(PUBLISHED_CIPHERS["neuracrypt"](width=64)) == "NeuraCrypt(block=16, depth=4, width=64, batch=128)"
     for name, parameters in (
         ("le", {"block": 0}),
         ("le", {"block": 4.0}),
@@ -195,22 +195,22 @@ def test_parameters_stand_in_the_repr_and_bad_ones_are_refused():
     ):
         field = next(reversed(parameters))
         with pytest.raises(AuditError, match=f"{field}: expected"):
-            SCHEMES[name](**parameters)
+            PUBLISHED_CIPHERS[name](**parameters)
     with pytest.raises(SchemeError, match="cipher"):
         ours("rot13")
 
 
 def test_the_registry_and_the_page_name_every_scheme_with_its_source():
-    assert te.audit.SCHEMES is SCHEMES
-    page = (ROOT / "docs" / "schemes.md").read_text()
+    assert te.audit.PUBLISHED_CIPHERS is PUBLISHED_CIPHERS
+    page = (ROOT / "docs" / "published-ciphers.md").read_text()
     rows = re.findall(r"^\| `(\w+)` \|(.*)\|$", page, re.MULTILINE)
-    assert [name for name, _ in rows] == list(SCHEMES)
+    assert [name for name, _ in rows] == list(PUBLISHED_CIPHERS)
     for name, row in rows:
-        kind = SCHEMES[name]
+        kind = PUBLISHED_CIPHERS[name]
         assert kind.name == kind().name == name
-        assert issubclass(kind, te.audit.PublishedScheme)
-        assert all((kind.title, kind.source, kind.purpose, kind.key_use, kind.__doc__))
-        assert set(re.findall(r"arXiv (\d{4}\.\d{5})", kind.source)) <= set(re.findall(r"\d{4}\.\d{5}", row))
+        assert issubclass(kind, te.audit.PublishedCipher)
+        assert all((kind.title, kind.citation, kind.purpose, kind.key_use, kind.__doc__))
+        assert set(re.findall(r"arXiv (\d{4}\.\d{5})", kind.citation)) <= set(re.findall(r"\d{4}\.\d{5}", row))
         assert all(f"`{field.name}={field.default}`" in row.replace("'", "") for field in fields(kind))
 
 
@@ -270,14 +270,14 @@ def test_turns_are_the_eight_symmetries_of_a_square():
 
 @pytest.mark.parametrize("levels", [256, 1000])
 def test_ffx_encrypts_half_of_a_blocks_numbers_one_by_one(levels):
-    scheme = SCHEMES["ffx"](levels=levels)
+    published = PUBLISHED_CIPHERS["ffx"](levels=levels)
     images = np.broadcast_to(np.arange(256, dtype=np.uint8)[:, None, None, None], (256, 4, 4, 3)).copy()
-    got = scheme.encryption(KEY)(images).reshape(256, -1) * (1 if levels == 256 else levels - 1)
+    got = published.encryption(KEY)(images).reshape(256, -1) * (1 if levels == 256 else levels - 1)
     got = np.rint(got).astype(int)
     same = (got == np.arange(256)[:, None]).all(axis=0)
     assert same.sum() == 24
     assert (got[:, ~same] == got[:, ~same][:, :1]).all()
-    cipher = ffx.FF1(SchemeKey("ffx", KEY).draws("table").read(32), allow_small_domain=True)
+    cipher = ffx.FF1(CipherKey("ffx", KEY).draws("table").read(32), allow_small_domain=True)
     table = got[:, ~same][:, 0]
     assert [cipher.decrypt_int(int(value), domain=levels) for value in table] == list(range(256))
     assert (table > 255).any() == (levels == 1000)
@@ -285,9 +285,9 @@ def test_ffx_encrypts_half_of_a_blocks_numbers_one_by_one(levels):
 
 @pytest.mark.parametrize("depth", [0, 2])
 def test_neuracrypt_is_its_formula_up_to_the_order_of_patches(depth):
-    scheme, images = SCHEMES["neuracrypt"](block=8, width=5, depth=depth, batch=2), photos(3, 16, 16)
-    got = scheme.encryption(KEY)(images).reshape(3, 4, 5)
-    key = SchemeKey("neuracrypt", KEY)
+    published, images = PUBLISHED_CIPHERS["neuracrypt"](block=8, width=5, depth=depth, batch=2), photos(3, 16, 16)
+    got = published.encryption(KEY)(images).reshape(3, 4, 5)
+    key = CipherKey("neuracrypt", KEY)
     weights, positions, layers = key.draws("weights/C=3"), key.draws("positions").normals(4, 5), []
     for inputs in (192, *[5] * (depth + 1)):
         layers.append((weights.uniforms(inputs, 5) / inputs**0.5, weights.uniforms(5) / inputs**0.5))
@@ -306,21 +306,21 @@ def test_neuracrypt_is_its_formula_up_to_the_order_of_patches(depth):
 
 
 def test_neuracrypt_puts_the_patches_of_each_image_into_an_order_of_its_own():
-    scheme = SCHEMES["neuracrypt"](block=4, width=3)
-    codes = scheme.encryption(KEY)(np.repeat(photos(1), 2, axis=0)).reshape(2, -1, 3)
+    published = PUBLISHED_CIPHERS["neuracrypt"](block=4, width=3)
+    codes = published.encryption(KEY)(np.repeat(photos(1), 2, axis=0)).reshape(2, -1, 3)
     assert not np.array_equal(codes[0], codes[1])
     assert np.allclose(np.sort(codes[0], axis=0), np.sort(codes[1], axis=0), atol=1e-5)
 
 
 def test_instahide_mixes_with_coefficients_whose_sum_is_one_and_flips_signs():
-    dark = SCHEMES["instahide"]().encryption(KEY)(np.zeros((4, 16, 16, 3), dtype=np.uint8))
+    dark = PUBLISHED_CIPHERS["instahide"]().encryption(KEY)(np.zeros((4, 16, 16, 3), dtype=np.uint8))
     assert np.allclose(np.abs(dark), 1, atol=1e-6)
     assert 0.4 < (dark > 0).mean() < 0.6
     images = photos()
-    alone = SCHEMES["instahide"](k=1).encryption(KEY)(images)
+    alone = PUBLISHED_CIPHERS["instahide"](k=1).encryption(KEY)(images)
     assert np.allclose(np.abs(alone), np.abs(images / 127.5 - 1), atol=1e-6)
     flat = np.repeat(np.array([0, 255], dtype=np.uint8), 50)[:, None, None, None] * np.ones((1, 1, 1, 1), dtype=np.uint8)
-    shares = (1 - np.abs(SCHEMES["instahide"](k=2).encryption(KEY)(flat)).reshape(-1)) / 2
+    shares = (1 - np.abs(PUBLISHED_CIPHERS["instahide"](k=2).encryption(KEY)(flat)).reshape(-1)) / 2
     mixed = shares > 1e-6  # the partner was of the other kind
     assert 20 < mixed.sum() < 80
     assert shares[mixed].min() > 0.35 - 1e-6  # no coefficient is above 0.65
@@ -328,14 +328,14 @@ def test_instahide_mixes_with_coefficients_whose_sum_is_one_and_flips_signs():
 
 def test_aes_ctr_is_aes_of_counters():
     zeros = np.zeros((2, 4, 4, 1), dtype=np.uint8)
-    first, second = SCHEMES["aes_ctr"]().encryption(KEY)(zeros)
-    ecb = Cipher(algorithms.AES(SchemeKey("aes_ctr", KEY).draws("aes").read(32)), modes.ECB()).encryptor()
+    first, second = PUBLISHED_CIPHERS["aes_ctr"]().encryption(KEY)(zeros)
+    ecb = Cipher(algorithms.AES(CipherKey("aes_ctr", KEY).draws("aes").read(32)), modes.ECB()).encryptor()
     assert first.tobytes() == ecb.update(bytes(16))
     assert second.tobytes() == ecb.update((1).to_bytes(8, "big") + bytes(8))
 
 
 def test_noise_depends_on_no_image():
-    encrypt, again = (SCHEMES["noise"]().encryption(KEY) for _ in range(2))
+    encrypt, again = (PUBLISHED_CIPHERS["noise"]().encryption(KEY) for _ in range(2))
     assert np.array_equal(encrypt(photos(seed=1)), again(photos(seed=2)))
 
 
@@ -350,28 +350,28 @@ def test_noise_depends_on_no_image():
     patch=st.sampled_from([8, 16]),
 )
 def test_our_ciphers_are_those_of_image_cipher(cipher, rows, columns, patch):
-    scheme, images = ours(cipher, patch), photos(2, rows * patch, columns * patch)
-    assert scheme.name == f"encmixer_{cipher.replace('+', '_')}"
+    published, images = ours(cipher, patch), photos(2, rows * patch, columns * patch)
+    assert published.name == f"encmixer_{cipher.replace('+', '_')}"
     grid = (rows, columns) if "scramble" in cipher else None
     direct = te.ImageCipher(te.SecretKey(KEY), te.Scheme(cipher=cipher, patch_size=patch, grid=grid))
-    ciphertext = scheme.encryption(KEY)(images)
+    ciphertext = published.encryption(KEY)(images)
     assert np.array_equal(ciphertext, direct.encrypt_batch(images))
-    assert np.array_equal(scheme.decryption(KEY)(ciphertext), images)
+    assert np.array_equal(published.decryption(KEY)(ciphertext), images)
 
 
 @pytest.mark.parametrize("cipher", ["orthogonal", "orthogonal+scramble"])
 def test_our_orthogonal_cipher_is_that_of_block_cipher(cipher):
-    scheme, images = ours(cipher, 4), photos(2, 8, 12)
+    published, images = ours(cipher, 4), photos(2, 8, 12)
     grid = (2, 3) if "scramble" in cipher else None
     direct = te.BlockCipher(te.SecretKey(KEY), te.Scheme(cipher=cipher, patch_size=4, grid=grid))
-    ciphertext = scheme.encryption(KEY)(images)
+    ciphertext = published.encryption(KEY)(images)
     expected = direct.encrypt(torch.from_numpy(images).permute(0, 3, 1, 2) / 255).permute(0, 2, 3, 1).numpy()
-    assert scheme.ciphertext == ciphertext.dtype == np.float32
+    assert published.ciphertext == ciphertext.dtype == np.float32
     assert np.allclose(ciphertext, expected, atol=1e-5)
-    assert np.array_equal(scheme.decryption(KEY)(ciphertext), images)
+    assert np.array_equal(published.decryption(KEY)(ciphertext), images)
 
 
-# what schemes draw
+# what ciphers draw
 
 
 @settings(max_examples=25, deadline=None)
@@ -385,7 +385,7 @@ def test_blocks_are_put_together_again(side, rows, columns, channels):
 
 
 def test_draws_are_uniform_and_in_bounds():
-    draws = SchemeKey("test", KEY).draws("numbers")
+    draws = CipherKey("test", KEY).draws("numbers")
     assert np.abs(np.bincount(draws.integers(6, 6000), minlength=6) - 1000).max() < 150
     orders = draws.orders(6000, 3)
     assert np.abs(np.unique(orders, axis=0, return_counts=True)[1] - 1000).max() < 150
@@ -394,5 +394,5 @@ def test_draws_are_uniform_and_in_bounds():
     assert np.abs(uniforms).max() <= 1
     assert abs(uniforms.mean()) < 0.03
     assert abs(normals.std() - 1) < 0.03
-    same = SchemeKey("test", KEY).draws("numbers"), SchemeKey("other", KEY).draws("numbers")
+    same = CipherKey("test", KEY).draws("numbers"), CipherKey("other", KEY).draws("numbers")
     assert not np.array_equal(same[0].integers(256, 99), same[1].integers(256, 99))

@@ -8,13 +8,13 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from timm_encmixer.audit.schemes.draws import Draws
-from timm_encmixer.audit.schemes.keyed_defence import AGAINST_ADVERSARIES, KEYED_DEFENCE
-from timm_encmixer.audit.schemes.permuting import PermutingScheme
+from timm_encmixer.audit.published_ciphers.draws import Draws
+from timm_encmixer.audit.published_ciphers.keyed_defence import AGAINST_ADVERSARIES, KEYED_DEFENCE
+from timm_encmixer.audit.published_ciphers.permuting import PermutingCipher
 
 
 @dataclass(frozen=True, kw_only=True)
-class NP(PermutingScheme):
+class NP(PermutingCipher):
     """Half of the numbers of a block are reflected, all blocks alike: u[i] = 255 - v[i] where r[i], else v[i].
 
     A block of P x P px in C channels is one vector of D = C P P numbers. The keyed mask r has floor(share D) ones.
@@ -28,7 +28,7 @@ class NP(PermutingScheme):
 
     name: ClassVar[str] = "np"
     title: ClassVar[str] = "NP, negative-positive transform"
-    source: ClassVar[str] = KEYED_DEFENCE
+    citation: ClassVar[str] = KEYED_DEFENCE
     purpose: ClassVar[str] = AGAINST_ADVERSARIES
 
     block: int = 4

@@ -1,4 +1,4 @@
-"""The plan of a run: what is to be made, what is made already, and who makes the rest."""
+"""The work list of a run: what is to be made, what is made already, and who makes the rest."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from timm_encmixer.scheme import Scheme
 
 
 @dataclass(frozen=True)
-class Plan:
+class WorkList:
     """What the main process tells the others; nothing secret."""
 
     commit: str | None
@@ -44,7 +44,7 @@ class Plan:
     done_bytes: int  # of the source
 
 
-def make_plan(
+def make_work_list(
     stack: ExitStack,
     action: str,
     src: str,
@@ -53,7 +53,7 @@ def make_plan(
     options: Options,
     token: Token,
     processes: int,
-) -> Plan:
+) -> WorkList:
     """Look at the source and at what is done, and deal the rest out."""
     _refuse_inside(src, ledger.root)
     known = ledger.known()
@@ -79,7 +79,7 @@ def make_plan(
     finished = ledger.begin(job, listing.file)
     if finished:
         refuse_changed(ledger, source, layout, listing)
-        return Plan(source.commit, layout, job, [], [[]], finished, 0)
+        return WorkList(source.commit, layout, job, [], [[]], finished, 0)
     try:
         configs = prepare(side_files_of(source, layout, job), listing.file, chosen=bool(options.include))
     except OSError as error:
@@ -98,7 +98,7 @@ def make_plan(
     done = ledger.keep(still)
     rest = [shard for shard in layout.shards if shard.name not in done]
     done_bytes = sum(shard.size for shard in layout.shards if shard.name in done)
-    return Plan(source.commit, layout, job, configs, deal(rest, processes), finished, done_bytes)
+    return WorkList(source.commit, layout, job, configs, deal(rest, processes), finished, done_bytes)
 
 
 def deal(shards: Sequence[Shard], processes: int) -> list[list[Shard]]:
