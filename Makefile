@@ -3,7 +3,7 @@ BIN := .venv/bin
 WORKFLOWS := $(wildcard .github/workflows/*.yml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup format check docs pictures models web test bench demo dist
+.PHONY: help setup format check docs pictures ciphers models web test bench demo dist
 
 help:  ## Say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -37,6 +37,9 @@ pictures:  ## Draw the pictures of README and docs
 	$(BIN)/python examples/pictures.py
 	$(BIN)/python examples/app_screenshots.py
 	$(BIN)/python examples/security_figures.py --tables
+
+ciphers:  ## Write what follows from the table of ciphers: the client's copy, tables in the documents
+	$(BIN)/python tests/make_ciphers.py
 
 models:  ## Examine all of timm's models; write docs/models.md
 	$(BIN)/python tests/families/make_models.py

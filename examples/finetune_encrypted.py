@@ -31,13 +31,16 @@ import timm_encmixer as te
 from timm_encmixer.checkpoints import load_model
 from timm_encmixer.distributed import check_launch, exit_on_error
 from timm_encmixer.images import normalise, normalised_plain
+from timm_encmixer.scheme import facts_of
+
+CIPHERS = [name for name in te.BLOCK_CIPHERS if facts_of(name).exact and facts_of(name).fits(4)]  # of blocks of 4 px
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="convmixer_256_8_ks5_p4.cifar10", help="plain model: timm name, hf-hub:ID, folder")
     parser.add_argument("--key", help="key file; default: the file that TIMM_ENCMIXER_KEY names")
-    parser.add_argument("--cipher", choices=[name for name in te.CIPHERS if name != "orthogonal"], default="shuffle+negpos")
+    parser.add_argument("--cipher", choices=CIPHERS, default="shuffle+negpos")
     parser.add_argument("--out", type=Path, required=True, help="folder for the two models and the figures")
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--batch-size", type=int, default=32, help="per process")
@@ -84,7 +87,9 @@ def third_party(accelerator: Accelerator, handed_over: Path, handed_back: Path, 
     """All that happens outside: an encrypted model, ciphertext and labels in, a fine-tuned model out. No key anywhere."""
     task = torch.load(handed_over / "task.pt", weights_only=True)
     model = te.load_encrypted(accelerator, handed_over / "model")
-    tuned = fine_tune(accelerator, model, normalise(task["ciphertext"]), task["labels"], task["classes"], args)
+    tuned = fine_tune(
+        accelerator, model, normalise(task["ciphertext"], scheme=model.encmixer), task["labels"], task["classes"], args
+    )
     te.save_encrypted(accelerator, tuned, handed_back, force=True)
 
 
@@ -126,7 +131,7 @@ def run(args: argparse.Namespace, accelerator: Accelerator) -> dict[str, object]
     te.save_encrypted(accelerator, compared, args.out / "plain-fine-tuned", force=True)  # BatchNorm's statistics of one process
     compared = load_model(str(args.out / "plain-fine-tuned"))
     test, truth = inputs[:held_out], labels[:held_out]
-    ciphertext = normalise(sender.cipher.encrypt(pixels[:held_out]))
+    ciphertext = normalise(sender.cipher.encrypt(pixels[:held_out]), scheme=scheme)
     with torch.inference_mode():
         difference = (decrypted(test[:64]) - compared(test[:64])).abs().max().item()
     return {

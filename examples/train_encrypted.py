@@ -32,7 +32,9 @@ import timm_encmixer as te
 from timm_encmixer.bundled import bundled_images
 from timm_encmixer.distributed import check_launch, exit_on_error, on_every_process
 from timm_encmixer.images import LabelledImages, MemoryImages, PlainPixels, normalise, open_labelled_images
+from timm_encmixer.scheme import facts_of
 
+CIPHERS = [name for name in te.BLOCK_CIPHERS if facts_of(name).fits(4)]  # of blocks of 4 px
 CLASSES = 10
 HALF = (0.5, 0.5, 0.5)
 CONFIG = {"mean": HALF, "std": HALF, "input_size": (3, 32, 32), "crop_pct": 1.0}
@@ -46,7 +48,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--split", default="train", help="split of a table")
     parser.add_argument("--label-column", help="column of class labels of a table; needed where it has several")
     parser.add_argument("--key", help="key file; default: the file that TIMM_ENCMIXER_KEY names")
-    parser.add_argument("--cipher", choices=te.CIPHERS, default="shuffle+negpos")
+    parser.add_argument("--cipher", choices=CIPHERS, default="shuffle+negpos")
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--batch-size", type=int, default=32, help="per process")

@@ -25,6 +25,7 @@ from loopback import encrypted, homes, hub, owner, xet_hub  # noqa: E402, F401  
 
 import timm_encmixer as te  # noqa: E402
 from timm_encmixer.bundled import BUNDLED_MODEL, bundled_images  # noqa: E402
+from timm_encmixer.scheme import facts_of  # noqa: E402
 
 torch.set_num_threads(1)  # more workers than cores share these
 
@@ -41,6 +42,7 @@ def pytest_collection_finish() -> None:
 
 
 ROOT = Path(__file__).parent.parent
+ANY_SIDE = [cipher for cipher in te.BLOCK_CIPHERS if facts_of(cipher).fits(4)]  # of one block, for blocks of any side
 
 
 @pytest.fixture

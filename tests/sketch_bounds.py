@@ -20,6 +20,7 @@ from timm_encmixer.images import normalise
 from timm_encmixer.models.encryption import stem_of
 from timm_encmixer.models.stem_algebra import recentre
 from timm_encmixer.models.stem_sketch import StemSketch
+from timm_encmixer.scheme import facts_of
 
 KEY, OTHER = te.SecretKey(bytes(range(32))), te.SecretKey(bytes(range(1, 33)))
 OPTIMIZERS = {
@@ -54,7 +55,7 @@ def train(what: str, model: nn.Module, optimizer: str, epochs: int) -> None:
 def main() -> None:
     torch.manual_seed(0)
     plain = timm.create_model(BUNDLED_MODEL, pretrained=True)
-    for cipher in te.CIPHERS:
+    for cipher in (cipher for cipher in te.BLOCK_CIPHERS if facts_of(cipher).fits(4)):
         encrypted = te.encrypt_model(plain, KEY, cipher=cipher)
         scheme, (kernel, bias) = encrypted.encmixer, stem_of(plain)
         line(f"plain, re-centred, {cipher}", scheme, stem_of(encrypted)[0], recentre(kernel, bias, *normalisation(scheme))[0])

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import timm
 import torch
-from conftest import assert_no_secret
+from conftest import ANY_SIDE, assert_no_secret
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from PIL import Image
 
@@ -36,6 +36,7 @@ from timm_encmixer.audit.methods.alignment import agreement, polar, settle
 from timm_encmixer.audit.methods.assignment import assign
 from timm_encmixer.audit.methods.block_map import apply, invert, matrix_of, symmetries
 from timm_encmixer.audit.methods.colours import Colours
+from timm_encmixer.audit.methods.key_space import KeySpace
 from timm_encmixer.audit.methods.likelihood import climb, gaps, random_orthogonal
 from timm_encmixer.audit.methods.statistics import blocks_of, image_statistics
 from timm_encmixer.audit.methods.training import _without_denormals
@@ -84,7 +85,7 @@ def at_one_point(name, value):
     return ATTACKS[name](points=(value,))
 
 
-@pytest.mark.parametrize("cipher", te.CIPHERS)
+@pytest.mark.parametrize("cipher", ANY_SIDE)
 @pytest.mark.parametrize("name", KEY_ATTACKS)
 def test_attacks_on_the_key_break_every_cipher_that_they_are_about(targets, cipher, name):
     target = targets(cipher)
@@ -100,7 +101,7 @@ def test_attacks_on_the_key_break_every_cipher_that_they_are_about(targets, ciph
     assert result.psnr_db > 50
 
 
-@pytest.mark.parametrize("cipher", te.CIPHERS)
+@pytest.mark.parametrize("cipher", ANY_SIDE)
 def test_ciphertexts_alone_show_images_under_every_cipher(targets, cipher):
     target = targets(cipher)
     truth = target.truth()
@@ -512,23 +513,23 @@ def test_a_curve_names_no_more_than_there_is(targets):
 
 
 def test_a_matrix_does_what_the_cipher_does(key, pixels):
-    for cipher in te.CIPHERS:
+    for cipher in ANY_SIDE:
         block_cipher = te.BlockCipher(key, te.Scheme(cipher=cipher, patch_size=4))
         matrix, plain = matrix_of(block_cipher), pixels[:4].double() / 255
         assert torch.allclose(apply(matrix, plain, 4), block_cipher.encrypt(plain), atol=1e-12)
         assert torch.allclose(invert(matrix, block_cipher.encrypt(plain), 4), plain, atol=1e-12)
 
 
-@pytest.mark.parametrize("cipher", ["shuffle", "negpos", "shuffle+negpos"])
+@pytest.mark.parametrize("cipher", ["shuffle", "negpos", "shuffle+negpos", "shuffle-planes"])
 def test_settling_finds_a_hidden_signed_permutation_near_a_rough_matrix(key, cipher):
     generator = torch.Generator().manual_seed(0)
     reference = torch.randn(3, 48, 48, generator=generator, dtype=torch.float64)
-    hidden = matrix_of(te.BlockCipher(key, te.Scheme(cipher=cipher, patch_size=4)))
+    scheme = te.Scheme(cipher=cipher, patch_size=4)
+    hidden = matrix_of(te.BlockCipher(key, scheme))
     target = hidden @ reference @ hidden.T
     rough = polar(hidden + 0.2 * torch.randn(48, 48, generator=generator, dtype=torch.float64))
-    parts = cipher.split("+")
-    found = settle(-rough, target, reference, moves="shuffle" in parts, signed="negpos" in parts)
-    assert torch.equal(found, hidden) or ("negpos" in parts and torch.equal(found, -hidden))
+    found = settle(-rough, target, reference, KeySpace.of(scheme))
+    assert torch.equal(found, hidden) or (scheme.inverts and torch.equal(found, -hidden))
     assert agreement(found, target, reference) == pytest.approx(float(target.square().sum()))
 
 
@@ -563,7 +564,7 @@ def test_assignment_finds_a_hidden_order_and_its_score_is_what_it_says(signed):
     reference = np.exp(-4 * np.linalg.norm(places[:, None] - places, axis=2))
     order, sign = rng.permutation(20), np.where(rng.random(20) < 0.5, -1, 1) if signed else np.ones(20, int)
     target = np.outer(sign, sign) * reference[np.ix_(order, order)]
-    found = assign(target, reference, moves=True, signed=signed, starts=8, iterations=500, rng=rng)
+    found = assign(target, reference, keys=KeySpace.whole(len(target), signed=signed), starts=8, iterations=500, rng=rng)
     off = 1 - np.eye(20)
     score = (target * np.outer(found.sign, found.sign) * reference[np.ix_(found.order, found.order)] * off).sum()
     assert found.score == pytest.approx(score)

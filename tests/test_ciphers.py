@@ -5,23 +5,29 @@ import json
 import multiprocessing
 import pickle
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
+from conftest import ANY_SIDE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
 
 import timm_encmixer as te
+from timm_encmixer.ciphers.blocks import split
+from timm_encmixer.ciphers.image_cipher import ImageCipher
 from timm_encmixer.ciphers.key_stream import KeyStream
-from timm_encmixer.errors import ImageError, ImageTypeError, KeyMismatchError, SchemeMismatchError, SecretLeakError
+from timm_encmixer.errors import ImageError, ImageTypeError, KeyMismatchError, SchemeError, SchemeMismatchError, SecretLeakError
+from timm_encmixer.scheme import facts_of
 
-EXACT = [cipher for cipher in te.CIPHERS if cipher != "orthogonal"]
-ALL = [*te.CIPHERS, *te.SCRAMBLING_CIPHERS]
-SIGNED = [cipher for cipher in (*ALL, *te.JPEG_CIPHERS) if "orthogonal" not in cipher]
+ALL = [cipher for cipher in te.CIPHERS if facts_of(cipher).fits(4)]
+EXACT = [cipher for cipher in ANY_SIDE if facts_of(cipher).exact]
+SIGNED = [cipher for cipher in te.CIPHERS if facts_of(cipher).exact]
 VECTORS = json.loads((Path(__file__).parent / "vectors" / "format-1.json").read_text())
 KEY = te.SecretKey(bytes(range(32)))
 
@@ -75,7 +81,7 @@ def test_known_answers(case):
             if part == "etc":
                 sources, negated = map(torch.tensor, zip(*vector[part], strict=True))
                 step = torch.eye(size, dtype=torch.float64)[sources] * (1 - 2 * negated)[:, None]
-            elif part == "shuffle":
+            elif part in ("shuffle", "shuffle-planes"):
                 step = torch.eye(size, dtype=torch.float64)[vector[part]]
             elif part == "negpos":
                 step = torch.eye(size, dtype=torch.float64)
@@ -164,7 +170,7 @@ def test_the_number_of_threads_changes_nothing(pixels):
             assert torch.equal(*results)
 
 
-@pytest.mark.parametrize("cipher", te.CIPHERS)
+@pytest.mark.parametrize("cipher", ANY_SIDE)
 def test_the_map_is_orthogonal(cipher):
     block_cipher = cipher_of(cipher, 5)
     matrix = block_cipher.fold_rows(torch.eye(75, dtype=torch.float64))
@@ -290,7 +296,7 @@ def test_rows_of_another_size():
         cipher_of().fold_rows(torch.zeros(5, 47))
 
 
-@pytest.mark.parametrize("cipher", te.CIPHERS)
+@pytest.mark.parametrize("cipher", ANY_SIDE)
 def test_as_a_module(cipher):
     block_cipher = cipher_of(cipher)
     model = nn.Sequential(block_cipher, nn.Flatten(), nn.Linear(192, 2))
@@ -307,7 +313,7 @@ def test_moves_between_devices():
     """Without a GPU the meta device stands in: it proves that nothing is left on the CPU."""
     device = "cuda" if torch.cuda.is_available() else "meta"
     images = torch.rand(2, 3, 8, 8)
-    for cipher in te.CIPHERS:
+    for cipher in ANY_SIDE:
         moved = cipher_of(cipher).to(device)
         result = moved(images.to(device))
         assert result.device.type == device
@@ -315,7 +321,7 @@ def test_moves_between_devices():
             assert torch.allclose(result.cpu(), cipher_of(cipher)(images), atol=1e-6)
 
 
-@pytest.mark.parametrize("cipher", te.CIPHERS)
+@pytest.mark.parametrize("cipher", ANY_SIDE)
 def test_runs_under_compile(cipher):
     backend = "inductor" if cipher == "shuffle+negpos" and shutil.which("g++") else "aot_eager"
     block_cipher = cipher_of(cipher)
@@ -327,7 +333,7 @@ def test_runs_under_compile(cipher):
         assert torch.equal(compiled(codes), block_cipher.encrypt(codes))
 
 
-@pytest.mark.parametrize("cipher", te.CIPHERS)
+@pytest.mark.parametrize("cipher", ANY_SIDE)
 def test_gradients_pass_through(cipher):
     images = torch.rand(1, 3, 8, 8, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(cipher_of(cipher).encrypt, (images,))
@@ -345,7 +351,7 @@ def test_serves_in_a_loaders_collate_function(context, pixels):
     assert labels.tolist() == list(range(8))
 
 
-@pytest.mark.parametrize("cipher", te.CIPHERS)
+@pytest.mark.parametrize("cipher", ANY_SIDE)
 def test_is_never_pickled_or_shown(cipher, tmp_path):
     block_cipher = cipher_of(cipher)
     with pytest.raises(SecretLeakError):
@@ -405,8 +411,86 @@ def test_etc_moves_whole_sub_blocks(channels):
 
 
 def test_etc_needs_blocks_of_jpegs_transform():
-    with pytest.raises(
-        te.errors.SchemeError, match=r"multiple of 8 px for the cipher etc, .* got 4 px; .*encmixer models --etc"
-    ):
+    with pytest.raises(te.errors.SchemeError, match=r"multiple of 8 px for the cipher etc, got 4 px; .*encmixer models --etc"):
         te.Scheme(cipher="etc", patch_size=4)
     assert te.Scheme(cipher="etc", patch_size=8).version == 4
+
+
+# maps of any kind
+
+
+@dataclass(frozen=True)
+class Reflection:
+    """A third kind of keyed map, by its protocol alone: u - 1/2 = (1 - 2 w w^T)(v - 1/2) for a unit vector w."""
+
+    w: np.ndarray
+    order: np.ndarray | None = None
+    gather: None = None
+
+    @property
+    def matrix(self):
+        return np.eye(len(self.w)) - 2 * np.outer(self.w, self.w)
+
+    def inverse(self):
+        return Reflection(self.w, None if self.order is None else self.order.argsort())
+
+    def permuted(self, order):
+        return Reflection(self.w, order)
+
+    def then(self, other):
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("order", [None, np.array([3, 0, 1, 2])])
+def test_a_map_of_another_kind_is_applied_by_its_protocol(order):
+    w = np.random.default_rng(0).standard_normal(48)
+    mapping = Reflection(w / np.linalg.norm(w)).permuted(order)
+    scheme = te.Scheme(patch_size=4, cipher="orthogonal")
+    images = ImageCipher.of_map(scheme, "0" * 16, mapping)
+    with pytest.raises(ImageError, match="a float tensor"):
+        images.encrypt(np.zeros((8, 8, 3), np.uint8))
+    cipher, plain = te.BlockCipher.of(images), torch.rand(2, 3, 8, 8, dtype=torch.float64)
+    blocks = split(plain, 4).flatten(1, 2) - 0.5
+    wanted = blocks @ torch.from_numpy(mapping.matrix).T + 0.5
+    wanted = wanted if order is None else wanted[:, order]
+    ciphertext = cipher.encrypt(plain)
+    assert torch.allclose(split(ciphertext, 4).flatten(1, 2), wanted, atol=1e-12)
+    assert torch.allclose(cipher.decrypt(ciphertext), plain, atol=1e-12)
+    rows = torch.rand(5, 48, dtype=torch.float64)
+    assert torch.allclose(cipher.unfold_rows(cipher.fold_rows(rows)), rows, atol=1e-12)
+
+
+def test_shuffle_planes_keeps_the_histogram_of_each_channel():
+    key, image = te.SecretKey(bytes(range(32))), torch.randint(0, 256, (1, 3, 28, 28), dtype=torch.uint8)
+    ciphertext = te.BlockCipher(key, te.Scheme(patch_size=7, cipher="shuffle-planes")).encrypt(image)
+    assert not torch.equal(ciphertext, image)
+    for one, other in zip(split(image, 7).flatten(0, 2), split(ciphertext, 7).flatten(0, 2), strict=True):
+        assert torch.equal(one.reshape(3, 49).sort(dim=1).values, other.reshape(3, 49).sort(dim=1).values)
+
+
+# what a cipher is made of
+
+
+def test_ciphers_take_a_model_or_its_record(plain_model, key, encrypted_folder):
+    encrypted = te.encrypt_model(plain_model, key)
+    stock = timm.create_model(f"local-dir:{encrypted_folder}", pretrained=True)
+    assert not hasattr(stock, "encmixer")
+    image = np.zeros((32, 32, 3), np.uint8)
+    for kind in (te.BlockCipher, te.ImageCipher):
+        wanted = kind(key, encrypted.encmixer).encrypt(image)
+        assert all(np.array_equal(kind(key, model).encrypt(image), wanted) for model in (encrypted, stock))
+        for wrong in (plain_model, "encrypted", None):
+            with pytest.raises(SchemeError, match=r"scheme: expected a Scheme, or an encrypted model in memory"):
+                kind(key, wrong)
+
+
+@pytest.mark.parametrize("cipher", ANY_SIDE)
+@pytest.mark.parametrize("wrong", [-248.0, 255.0, -0.5, 1.5, float("nan"), float("inf")])
+def test_floats_that_are_no_pixels_are_refused(key, cipher, wrong):
+    block_cipher, images = te.BlockCipher(key, te.Scheme(patch_size=4, cipher=cipher)), torch.rand(2, 3, 8, 8)
+    images[1, 2, 3, 4] = wrong
+    for batch in (images, images[1], images.half(), images.to(memory_format=torch.channels_last)):
+        with pytest.raises(ImageError, match=r"floats in \[0, 1\], got floats from"):
+            block_cipher.encrypt(batch)
+    rounded = torch.tensor(1.0001).repeat(1, 3, 4, 4)
+    assert block_cipher.encrypt(rounded).shape == rounded.shape

@@ -399,7 +399,7 @@ def config_with_impossible_arguments(folder, key):
     return "model", "encrypt", "model", "out", "--key", "owner.key"
 
 
-@bad("version: expected 1 to 4, got 99; upgrade")
+@bad("version: expected 1 to 5, got 99; upgrade")
 def record_of_a_later_version(folder, key):
     encrypted_model(folder, key)
     config = json.loads((folder / "enc" / "config.json").read_text())

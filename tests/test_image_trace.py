@@ -8,7 +8,7 @@ import json
 import pytest
 import timm
 import torch
-from conftest import calibrate, in_float64, normalised
+from conftest import ANY_SIDE, calibrate, in_float64, normalised
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -18,9 +18,11 @@ from timm_encmixer.models.encryption import changed_by_encryption, with_encrypte
 from timm_encmixer.models.families import examine
 from timm_encmixer.models.image_trace import trace_image
 from timm_encmixer.models.meta_results import MetaResults
+from timm_encmixer.scheme import facts_of
 
 SIDE = 32
 SMALL_VIT = {"img_size": SIDE, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 2, "num_classes": 10}
+FOLDING = [cipher for cipher in ANY_SIDE if not facts_of(cipher).keeps_normalisation]
 CLIP_LIKE = ("vit_base_patch32_clip_224", {**SMALL_VIT}, "pos_embed")
 BATCH_NORM = (
     "fasternet_t0",
@@ -174,8 +176,8 @@ def test_a_constant_fold_takes_the_stems_output_directly_and_serves_nothing_else
 
 @pytest.mark.parametrize(
     ("name", "options", "constant", "cipher"),
-    [*((*CLIP_LIKE, cipher) for cipher in te.CIPHERS), (*BATCH_NORM, "shuffle+negpos")],
-    ids=[*te.CIPHERS, "batch_norm"],
+    [*((*CLIP_LIKE, cipher) for cipher in FOLDING), (*BATCH_NORM, "shuffle+negpos")],
+    ids=[*FOLDING, "batch_norm"],
 )
 @torch.no_grad()
 def test_a_stem_without_a_bias_is_exact(name, options, constant, cipher, key):
@@ -198,6 +200,37 @@ def test_a_stem_without_a_bias_is_exact(name, options, constant, cipher, key):
     back = te.decrypt_model(encrypted, key)
     for tensor, again in zip(exact.state_dict().values(), back.state_dict().values(), strict=True):
         assert torch.allclose(tensor, again, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("name", "options", "constant"), [CLIP_LIKE, BATCH_NORM], ids=["pos_embed", "batch_norm"])
+@torch.no_grad()
+def test_a_shuffle_within_channels_leaves_no_constant(name, options, constant, key):
+    model, pixels = build(name, options)
+    exact = in_float64(model)
+    encrypted = te.encrypt_model(exact, key, cipher="shuffle-planes")
+    scheme = encrypted.encmixer
+    assert (scheme.version, scheme.constant) == (5, None)
+    assert encrypted.pretrained_cfg["mean"] == model.pretrained_cfg["mean"] != (0.5, 0.5, 0.5)
+    changed = changed_by_encryption(encrypted, scheme)
+    (kernel,) = changed.values()
+    (plain_kernel,) = changed_by_encryption(exact, scheme).values()
+    assert torch.equal(kernel.flatten(2).sort().values, plain_kernel.flatten(2).sort().values)  # bit for bit, in each channel
+    assert not torch.equal(kernel, plain_kernel)
+    same = [torch.equal(a, b) for a, b in zip(encrypted.state_dict().values(), exact.state_dict().values(), strict=True)]
+    assert same.count(False) == 1
+    ciphertext = te.BlockCipher(key, scheme).encrypt(pixels)
+    read = [(exact, pixels), (encrypted, ciphertext)]
+    logits, keyed = (network(normalised(seen, model.pretrained_cfg, torch.float64)) for network, seen in read)
+    assert float((logits - keyed).abs().max()) < 1e-12 * float(logits.std())
+    assert all(map(torch.equal, te.decrypt_model(encrypted, key).state_dict().values(), exact.state_dict().values()))
+
+
+def test_a_model_without_a_place_for_the_constant_takes_a_shuffle_within_channels(key):
+    model = Reader(finish=lambda model, image, stem: stem.flatten(2).relu().mean(2), bias=False)
+    norm = {"mean": (0.4, 0.5, 0.6), "std": (0.2, 0.2, 0.3)}
+    with pytest.raises(StemError, match="the normalisation leaves a constant"):
+        te.encrypt_model(model, key, **norm)
+    assert te.encrypt_model(model, key, cipher="shuffle-planes", **norm).encmixer.constant is None
 
 
 def copy_with(model, name, tensors):

@@ -22,6 +22,7 @@ from timm_encmixer.bundled import BUNDLED_FOLDER
 from timm_encmixer.cli import early
 from timm_encmixer.cli.app import cli, main
 from timm_encmixer.cli.logs import say
+from timm_encmixer.scheme import PARTS
 
 KEY, OTHER = ("-k", "owner.key"), ("-k", "other.key")
 MODEL = ("-m", "model")
@@ -337,7 +338,7 @@ def test_help_says_what_a_key_protects_and_how_words_are_completed(answers):
     assert "does not make images or weights confidential" in said
     assert 'bash (~/.bashrc) eval "$(_ENCMIXER_COMPLETE=bash_source encmixer)"' in said
     ciphers = answers["help model encrypt"]["out"]
-    assert all(re.search(rf"{re.escape(cipher)} +[A-Z][^\n]+\.\n", ciphers) for cipher in te.CIPHERS)
+    assert all(re.search(rf"{re.escape(part.name)} +{re.escape(part.words)}\n", ciphers) for part in PARTS.values())
 
 
 def test_models_are_listed_without_timm_and_with_the_bundled_one(answers):

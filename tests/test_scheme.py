@@ -4,13 +4,18 @@ import json
 from pathlib import Path
 from typing import get_args
 
+import make_ciphers
+import numpy as np
 import pytest
 from record_mutations import run
 from timm.data.transforms import _str_to_pil_interpolation
 
 import timm_encmixer as te
+from timm_encmixer.ciphers.derivation import derive_map
+from timm_encmixer.ciphers.parts import MAKERS
 from timm_encmixer.errors import SchemeError
-from timm_encmixer.scheme import Interpolation, Preprocessing
+from timm_encmixer.scheme import CIPHERS, PARTS, facts_of
+from timm_encmixer.scheme.preprocessing import Interpolation, Preprocessing
 
 COMPAT = Path(__file__).parent / "compat"
 
@@ -116,8 +121,8 @@ PLAIN = {"input_size": [3, 32, 32], "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0
         ({"plain": {**PLAIN, "crop_mode": "foo"}}, "plain.crop_mode: expected a crop mode of timm's, got 'foo'"),
         ({"plain": {**PLAIN, "more": 1}}, "plain: expected the fields .*, got 'more'"),
         ({"fingerprint": None}, "fingerprint: expected the key's fingerprint, got none"),
-        ({"version": True}, "version: expected 1 to 4, got True"),
-        ({"version": 1.0}, "version: expected 1 to 4, got 1.0"),
+        ({"version": True}, "version: expected 1 to 5, got True"),
+        ({"version": 1.0}, "version: expected 1 to 5, got 1.0"),
         ({"cipher": "orthogonal", "patch_size": 32, "in_chans": 16}, "in_chans: expected blocks of up to 4096 numbers"),
         ({"patch_size": 32, "in_chans": 1024}, "in_chans: expected blocks of up to 262144 numbers"),
         ({"stem": 3}, "stem: expected a module's name, got 3"),
@@ -156,3 +161,65 @@ def test_text_that_is_no_record(text):
 def test_old_records_keep_loading(path):
     record = json.loads(path.read_text())
     assert te.Scheme.from_dict(record).to_dict() == record
+
+
+# the table of ciphers
+
+
+def test_what_is_made_from_the_table_is_what_is_written():
+    assert make_ciphers.CLIENT.read_text() == make_ciphers.client(), "run make ciphers, then make web"
+    for page in make_ciphers.PAGES:
+        text = page.read_text()
+        assert make_ciphers.written(text) == text, f"{page}: run make ciphers"
+        assert any(f"made by `make ciphers`: {name}" in text for name in make_ciphers.TABLES)
+
+
+def test_every_part_has_a_derivation_vectors_and_a_line_in_the_format():
+    vectors = json.loads((Path(__file__).parent / "vectors" / "format-1.json").read_text())
+    known = {part for case in vectors["cases"] for cipher in case["ciphers"] for part in cipher["cipher"].split("+")}
+    written = (Path(__file__).parent.parent / "docs" / "format.md").read_text()
+    assert known == set(PARTS)
+    assert set(MAKERS) == {name for name, part in PARTS.items() if part.moves != "blocks"}
+    assert all(f"| `{name}` |" in written for name in PARTS)
+
+
+@pytest.mark.parametrize("name", CIPHERS)
+def test_the_table_says_what_the_maps_do(name):
+    """Not what a name promises: the derived map itself is looked at."""
+    facts, grid = facts_of(name), (2, 3)
+    scheme = te.Scheme(cipher=name, patch_size=8, grid=grid if facts.scrambles else None)
+    maps = [derive_map(te.SecretKey(bytes(range(first, first + 32))), scheme) for first in range(6)]
+    matrices = [mapping.matrix for mapping in maps]
+    channel, block = np.arange(192) // 64, np.random.default_rng(0).random(192) - 0.5
+    across = channel[:, None] != channel
+    assert all((mapping.order is not None) == facts.scrambles for mapping in maps)
+    assert all(np.allclose(matrix @ matrix.T, np.eye(192), atol=1e-10) for matrix in matrices)
+    assert any(np.abs(matrix)[across].max() > 0 for matrix in matrices) == facts.mixes_channels
+    assert all(np.isclose((matrix @ block).mean(), block.mean()) for matrix in matrices) == facts.keeps_means
+    gathers = [mapping.gather for mapping in maps if mapping.gather is not None]
+    assert len(gathers) == (len(maps) if facts.exact else 0)
+    if gathers:
+        assert any(gather.negative.any() for gather in gathers) == facts.inverts
+        assert all(np.array_equal(gather.source, np.arange(192)) for gather in gathers) != facts.moves
+
+
+def test_facts_of_parts_and_ciphers():
+    assert {name for name in CIPHERS if facts_of(name).takes_jpeg} == set(te.JPEG_CIPHERS) == {"etc", "etc+scramble"}
+    assert set(te.BLOCK_CIPHERS) | set(te.SCRAMBLING_CIPHERS) == set(te.CIPHERS)
+    assert facts_of("shuffle+scramble").within_blocks == facts_of("shuffle")
+    assert facts_of("scramble").within_blocks is None
+    assert [facts_of("etc").fits(side) for side in (4, 8, 14, 16)] == [False, True, False, True]
+    for wrong in ("rot13", "negpos+shuffle", None, ["shuffle"]):
+        with pytest.raises(SchemeError, match="cipher: expected one of shuffle"):
+            facts_of(wrong)
+
+
+def test_a_record_of_shuffle_planes(scheme):
+    planes = scheme.replace(cipher="shuffle-planes")
+    assert (planes.version, planes.ciphertext_mean, planes.ciphertext_std) == (5, planes.plain.mean, planes.plain.std)
+    assert scheme.ciphertext_mean == scheme.ciphertext_std == (0.5, 0.5, 0.5)
+    assert te.Scheme.from_json(planes.to_json()) == planes
+    with pytest.raises(SchemeError, match="record: constant: expected none for the cipher shuffle-planes"):
+        planes.replace(constant="pos_embed")
+    with pytest.raises(SchemeError, match="version: expected 5, as its fields need, got 1"):
+        te.Scheme.from_dict({**planes.to_dict(), "version": 1})

@@ -6,6 +6,7 @@ from . import datasets as datasets
 from . import distributed as distributed
 from . import errors as errors
 from . import evaluation as evaluation
+from . import hub as hub
 from . import images as images
 from . import models as models
 from . import publishing as publishing
@@ -14,7 +15,9 @@ from .checkpoints.checkpoint import save_model as save_model
 from .checkpoints.encryption import decrypt_checkpoint as decrypt_checkpoint
 from .checkpoints.encryption import encrypt_checkpoint as encrypt_checkpoint
 from .checkpoints.encryption import rotate_checkpoint as rotate_checkpoint
+from .checkpoints.loading import load_model as load_model
 from .checkpoints.pull import pull_from_hub as pull_from_hub
+from .checkpoints.schemes import find_scheme as find_scheme
 from .checkpoints.seal import open_model as open_model
 from .checkpoints.seal import seal_model as seal_model
 from .ciphers.cipher import BlockCipher as BlockCipher
@@ -29,6 +32,8 @@ from .distributed.models import save_encrypted as save_encrypted
 from .distributed.shared_key import share_key as share_key
 from .errors import EncMixerError as EncMixerError
 from .errors import KeyMismatchError as KeyMismatchError
+from .evaluation.accuracy import evaluate as evaluate
+from .evaluation.exactness import verify as verify
 from .images.encryption import decrypt_images as decrypt_images
 from .images.encryption import encrypt_images as encrypt_images
 from .images.transform import create_transform as create_transform
@@ -38,6 +43,7 @@ from .models.encryption import encrypt_model as encrypt_model
 from .models.encryption import rotate_model as rotate_model
 from .models.record import scheme_of as scheme_of
 from .publishing.push import push_to_hub as push_to_hub
+from .scheme import BLOCK_CIPHERS as BLOCK_CIPHERS
 from .scheme import CIPHERS as CIPHERS
 from .scheme import JPEG_CIPHERS as JPEG_CIPHERS
 from .scheme import SCRAMBLING_CIPHERS as SCRAMBLING_CIPHERS

@@ -26,6 +26,13 @@ class EncMixerError(Exception):
 
     Attributes:
         shared: Every process of a distributed run raises this error, so one of them is enough to report it.
+
+    Examples:
+        >>> try:
+        ...     te.find_scheme("nothing")
+        ... except te.EncMixerError as error:
+        ...     print(error.where)
+        nothing
     """
 
     shared = False
@@ -52,7 +59,14 @@ class MissingKeyError(EncMixerError, ValueError):
 
 
 class KeyMismatchError(EncMixerError, ValueError):
-    """The key is not the one whose fingerprint the record names."""
+    """The key is not the one whose fingerprint the record names.
+
+    Examples:
+        >>> te.create_transform("encrypted", te.SecretKey.generate())  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ...
+        timm_encmixer.errors.KeyMismatchError: key: expected the key with fingerprint ...
+    """
 
 
 class SecretLeakError(EncMixerError, TypeError):

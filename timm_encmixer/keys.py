@@ -38,6 +38,12 @@ class SecretKey:
     """32 secret bytes. Immutable; shows its fingerprint, never itself; refuses to be pickled.
 
     Holding a `SecretKey` does not make a model confidential: docs/security.md says what the key protects.
+
+    Examples:
+        >>> key = te.SecretKey.generate()
+        >>> key.save("mine.key")
+        >>> te.SecretKey.load("mine.key") == key
+        True
     """
 
     __slots__ = ("_key_bytes",)
@@ -58,6 +64,28 @@ class SecretKey:
     def generate(cls) -> SecretKey:
         """Return a new key from the operating system's random source."""
         return cls(secrets.token_bytes(KEY_BYTES))
+
+    @classmethod
+    def new(cls, path: str | os.PathLike[str]) -> SecretKey:
+        """Make a random key and its file, as `encmixer key new` does.
+
+        Args:
+            path: Of the file, which must not exist yet; its mode is 0600.
+
+        Returns:
+            The key.
+
+        Raises:
+            TargetExistsError, FileAccessError: The file exists already or cannot be written.
+
+        Examples:
+            >>> key = te.SecretKey.new("my.key")
+            >>> len(key.fingerprint)
+            16
+        """
+        key = cls.generate()
+        key.save(path)
+        return key
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, where: str = "key") -> SecretKey:

@@ -90,6 +90,11 @@ def etc(seed: bytes, channels: int, patch: int) -> list[list[int]]:
     return [[(channel * patch + row) * patch + column, sign] for channel, row, column, sign in found]
 
 
+def planes(seed: bytes, channels: int, patch: int) -> list[int]:
+    words, plane = words_of(seed, 64 * channels * patch**2), patch**2
+    return [channel * plane + position for channel in range(channels) for position in permuted(plane, words)]
+
+
 def negated(seed: bytes, size: int) -> list[int]:
     return sorted(permutation(seed, size)[: size // 2])
 
@@ -123,10 +128,11 @@ def parts(key: bytes, cipher: str, channels: int, patch: int, grid: tuple[int, i
             assert grid is not None
             info, size = f"{info}/grid={grid[0]}x{grid[1]}", grid[0] * grid[1]
         seed = hkdf(key, info.encode(), 32)
-        made[part] = etc(seed, channels, patch) if part == "etc" else MAKERS[part](seed, size)
+        made[part] = BLOCK_MAKERS[part](seed, channels, patch) if part in BLOCK_MAKERS else MAKERS[part](seed, size)
     return made
 
 
+BLOCK_MAKERS = {"etc": etc, "shuffle-planes": planes}
 MAKERS = {"shuffle": permutation, "scramble": permutation, "negpos": negated, "orthogonal": haar}
 SCRAMBLING = [
     ("scramble", 3, 4, (2, 3)),
@@ -165,6 +171,11 @@ def main() -> None:
         grid = (2, 3)
         scrambled = parts(key, "etc+scramble", 3, 8, grid)
         ciphers.append({"cipher": "etc+scramble", "C": 3, "P": 8, "grid": grid, **scrambled})
+        for channels, patch in ((1, 2), (3, 2), (3, 7), (4, 16)):
+            case = {"cipher": "shuffle-planes", "C": channels, "P": patch, **parts(key, "shuffle-planes", channels, patch)}
+            ciphers.append(case)
+        scrambled = parts(key, "shuffle-planes+scramble", 3, 4, grid)
+        ciphers.append({"cipher": "shuffle-planes+scramble", "C": 3, "P": 4, "grid": grid, **scrambled})
         checksum = hashlib.sha256(b"timm-encmixer/key-file/v1/" + key).digest()[:4]
         cases.append(
             {

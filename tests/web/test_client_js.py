@@ -28,12 +28,12 @@ from timm_encmixer.ciphers.formats import pixels_of
 from timm_encmixer.images.image_record import attach_record, png_info
 from timm_encmixer.images.preprocessing import resize_and_crop
 from timm_encmixer.images.reading import open_plain, to_channels
-from timm_encmixer.scheme import ALL_CIPHERS, Preprocessing
+from timm_encmixer.scheme import CIPHERS, Preprocessing
 
 CLIENT = ROOT / "timm_encmixer" / "web" / "client"
 NODE = shutil.which("node")
 OLDEST_NODE = 20
-UINT8_CIPHERS = [name for name in ALL_CIPHERS if "orthogonal" not in name]
+UINT8_CIPHERS = [name for name in CIPHERS if "orthogonal" not in name]
 FILTERS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
 COMPAT = ROOT / "tests" / "compat"
 LARGEST_DIFFERENCE = 1  # grey levels

@@ -20,7 +20,7 @@ from timm_encmixer.audit.recovery import Recovery
 from timm_encmixer.audit.target import Target, Truth
 from timm_encmixer.audit.visual_similarity import Likeness
 from timm_encmixer.errors import AuditError, SchemeError
-from timm_encmixer.scheme import DEFAULT_CIPHER
+from timm_encmixer.scheme import DEFAULT_CIPHER, CipherFacts
 
 BROKEN, PARTLY, HOLDS, NOT_RUN = "broken", "partly broken", "holds", "not run"
 BROKEN_SHARE, BROKEN_DB, BROKEN_SSIM = 0.9, 30.0, 0.9
@@ -123,14 +123,20 @@ class Attack(Cited, ABC):
         if lacking:
             return f"there is no material: {', '.join(MATERIAL[name].words for name in lacking)}"
         try:
-            parts = target.scheme_for(self.assumes).parts
+            cipher = target.scheme_for(self.assumes).facts
         except SchemeError as error:
             return f"it takes ciphers for {self.assumes}, which needs {error.expected}"
-        if self.ciphers is not None and not set(parts) <= set(self.ciphers):
-            return f"it is about {' and '.join(self.ciphers)} only"
+        if unsuited := self.unsuited(cipher):
+            return unsuited
         if not (self.any_shape or target.keeps_shape):
             return "ciphertexts have another shape than their images"
         return None
+
+    def unsuited(self, cipher: CipherFacts) -> str:
+        """Return why the attack does not suit a cipher of blocks; empty where it does."""
+        if self.ciphers is not None and not {part.name for part in cipher.parts} <= set(self.ciphers):
+            return f"it is about {' and '.join(self.ciphers)} only"
+        return ""
 
     def within(self, budget: str) -> Attack:
         """Return this attack with the numbers that a budget gives to the parameters left open."""

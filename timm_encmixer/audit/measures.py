@@ -174,7 +174,8 @@ def _images(recovery: RecoveredImages, truth: Truth, target: Target) -> Measurem
     images = recovery.reconstruct(_met(recovery, truth).clone())
     patch, (count, channels, height, width) = target.patch_size, truth.images.shape
     shape = (count, 1, height // patch, width // patch) if recovery.thumbnail else (count, channels, height, width)
-    if not (isinstance(images, Tensor) and images.shape == shape):
+    in_colour = (count, channels, *shape[2:]) if recovery.thumbnail else shape
+    if not (isinstance(images, Tensor) and images.shape in (shape, in_colour)):
         raise AuditError("RecoveredImages", f"a tensor {shape}", _kind_of(images), "return as many images as were given")
     images = images.detach().float().clamp(0, 1)
     if not recovery.thumbnail:
@@ -259,7 +260,8 @@ def _right_rows(matrix: Tensor, truth: Truth) -> float:
     assert truth.model is not None  # rows are compared where there is a true A
     estimate = matrix.double() / matrix.double().norm(dim=1, keepdim=True).clamp(min=1e-12)
     right = float(((estimate * truth.model.matrix).sum(dim=1) >= ROW_COSINE).double().mean())
-    return max(0.0, 2 * right - 1) if truth.model.cipher.scheme.cipher == "negpos" else right
+    facts = truth.model.cipher.scheme.facts
+    return max(0.0, 2 * right - 1) if facts.inverts and not facts.moves else right
 
 
 def _above_guessing(share: float, truth: Truth) -> float:
@@ -292,5 +294,5 @@ def _portrait(recovery: RecoveredImages, truth: Truth) -> dict[str, Tensor]:
 
 
 def enlarged(thumbnails: Tensor, patch: int, channels: int) -> Tensor:
-    """Return thumbnails (N, 1, h, w) as images (N, channels, h * patch, w * patch)."""
+    """Return thumbnails (N, 1 or channels, h, w) as images (N, channels, h * patch, w * patch)."""
     return thumbnails.repeat_interleave(patch, 2).repeat_interleave(patch, 3).expand(-1, channels, -1, -1)

@@ -30,7 +30,7 @@ from timm_encmixer.ciphers.blocks import join, split
 from timm_encmixer.errors import AuditError
 from timm_encmixer.evaluation.accuracy import wrong_key
 from timm_encmixer.evaluation.threads import threads_for
-from timm_encmixer.scheme import SCRAMBLE, Preprocessing, Scheme
+from timm_encmixer.scheme import Preprocessing, Scheme
 
 Images = NDArray[np.uint8] | Sequence[NDArray[np.uint8]]
 _COLLECTED = ("ciphertexts", "scrambled", "public_statistics", "photos", "own_ciphers")
@@ -207,14 +207,14 @@ def in_order(images: Tensor, order: Tensor, patch: int) -> Tensor:
 
 def _within_blocks(scheme: Scheme) -> Scheme:
     """Return the record without the scrambling of blocks; as it is where nothing else would be left."""
-    within = [part for part in scheme.parts if part != SCRAMBLE]
-    return scheme.replace(cipher="+".join(within), grid=None, positions=None) if scheme.scrambles and within else scheme
+    within = scheme.facts.within_blocks
+    return scheme if within is None else scheme.replace(cipher=within.name, grid=None, positions=None)
 
 
 def _best(target: CollectedTarget) -> list[str]:
     """Return the attacks that recover most, as far as the cipher and the material allow them."""
     chosen = [_OF_ORDER] if target.scheme.scrambles else []
-    if target.scheme.parts != (SCRAMBLE,):
+    if target.scheme.facts.within_blocks is not None:
         chosen.append(next(name for name in _OF_BLOCKS if ATTACKS[name]().obstacle(target) is None))
     return chosen
 

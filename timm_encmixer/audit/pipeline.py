@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from timm_encmixer.audit.methods.block_map import signed_permutation, unit
+from timm_encmixer.audit.methods.key_space import KeySpace
 from timm_encmixer.ciphers import BlockCipher
 from timm_encmixer.images.tensors import normalise, normalised_plain
 from timm_encmixer.models.encryption import changed_by_encryption, position_embedding_of, stem_of, with_encrypted_stem
@@ -34,7 +36,7 @@ def in_order(model: nn.Module, cipher: BlockCipher) -> nn.Module:
 def near_key(matrix: Tensor, scheme: Scheme, agreement: float, generator: torch.Generator) -> Tensor:
     """Return a matrix that agrees with A on a share of its rows; the others are permuted among themselves and re-signed.
 
-    Only what the cipher's parts change is wrong in the others. Under `orthogonal` they are mixed by a random orthogonal map.
+    Only what the cipher changes is wrong in the others. Where it mixes numbers they are mixed by a random orthogonal map.
 
     Args:
         matrix: A, shape (D, D), float64.
@@ -47,17 +49,20 @@ def near_key(matrix: Tensor, scheme: Scheme, agreement: float, generator: torch.
     near = matrix.clone()
     if len(wrong) < 2:
         return near
-    parts, count = scheme.parts, len(wrong)
-    if "orthogonal" in parts:
+    facts, count = scheme.facts, len(wrong)
+    if not facts.exact:
         gaussian = torch.randn(count, count, generator=generator, dtype=torch.float64)
         near[wrong] = torch.linalg.qr(gaussian)[0] @ near[wrong]
         return near
     order, sign = torch.arange(count), torch.ones(count)
-    if scheme.moves:
-        order = order.roll(1)  # no row stays where it is
-    if parts == ("negpos",):
+    if facts.moves:
+        groups = torch.from_numpy(KeySpace.of(scheme).groups)[wrong]
+        for group in set(groups.tolist()):
+            rows = (groups == group).nonzero().squeeze(1)
+            order[rows] = rows.roll(1)  # no row stays where it is, but a group's only one
+    if facts.inverts and not facts.moves:
         sign = -sign  # only the other sign is wrong
-    elif scheme.inverts:
+    elif facts.inverts:
         sign = torch.where(torch.rand(count, generator=generator) < 0.5, -1, 1)
     near[wrong] = signed_permutation(order, sign) @ near[wrong]
     return near
@@ -68,10 +73,13 @@ def encrypt_images(cipher: BlockCipher, images: Tensor) -> Tensor:
     return unit(cipher.encrypt(images)) if cipher.scheme.exact else cipher.encrypt(unit(images))
 
 
-def stem_rows(model: nn.Module) -> Tensor:
-    """Return a model's stem as rows (dim, D), float64: as it is when encrypted, re-centred on mid-grey when plain."""
+def stem_rows(model: nn.Module, scheme: Scheme) -> Tensor:
+    """Return a model's stem as rows (dim, D), float64, as they are before or after the key of a record is folded in.
+
+    An encrypted stem is taken as it is. Of a plain one the normalisation is folded in first, as far as the cipher wants it.
+    """
     weight, _ = stem_of(model)
-    if scheme_of(model) is not None:
+    if scheme_of(model) is not None or scheme.facts.keeps_normalisation:
         return weight.double().flatten(1)
     cfg: Any = model.pretrained_cfg
     return recentre(weight, no_bias(weight), cfg["mean"], cfg["std"])[0].flatten(1)
@@ -80,14 +88,14 @@ def stem_rows(model: nn.Module) -> Tensor:
 @torch.inference_mode()
 def stem_outputs(model: nn.Module, ciphertexts: Tensor) -> Tensor:
     """Return what an encrypted model's stem convolution gives for ciphertexts, shape (N, dim, H/P, W/P)."""
-    weight, bias = stem_of(model)
-    patch = weight.shape[-1]
-    return torch.cat([nn.functional.conv2d(normalise(b), weight, bias, stride=patch) for b in torch.split(ciphertexts, _BATCH)])
+    (weight, bias), scheme = stem_of(model), scheme_of(model)
+    batches = (normalise(batch, scheme=scheme) for batch in torch.split(ciphertexts, _BATCH))
+    return torch.cat([nn.functional.conv2d(batch, weight, bias, stride=weight.shape[-1]) for batch in batches])
 
 
 def classify(model: nn.Module, ciphertexts: Tensor) -> Tensor:
     """Return an encrypted model's logits of ciphertexts."""
-    return _logits(model, ciphertexts, normalise)
+    return _logits(model, ciphertexts, functools.partial(normalise, scheme=scheme_of(model)))
 
 
 def classify_plain(model: nn.Module, images: Tensor, plain: Preprocessing) -> Tensor:

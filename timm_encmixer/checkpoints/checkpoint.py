@@ -208,6 +208,12 @@ def save_model(model: nn.Module, dst: PathLike, *, state_dict: Mapping[str, Tens
         SchemeMismatchError: It has such a record, and its weights were resampled.
         SourceError: This is no model, or a network of your own around one; or `state_dict` is no mapping.
         TargetExistsError, FileAccessError: The folder is there, or cannot be written.
+
+    Examples:
+        >>> model = te.load_model("encrypted")
+        >>> te.save_model(model, "copy")
+        >>> te.find_scheme("copy") == te.find_scheme("encrypted")
+        True
     """
     scheme, model = scheme_of(model), unwrapped(model)
     check_itself(model)

@@ -12,7 +12,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from timm_encmixer.errors import CheckpointError
 from timm_encmixer.files import open_regular
 from timm_encmixer.schema import read_as
-from timm_encmixer.scheme import CropMode, Interpolation, Numbers, Share, Size
+from timm_encmixer.scheme.preprocessing import CropMode, Interpolation, Numbers, Share, Size
 
 CONFIG_NAME, WEIGHTS_NAME, SEALED_NAME = "config.json", "model.safetensors", "model.age"
 LOCAL_PREFIX = "local-dir:"

@@ -35,7 +35,7 @@ from timm_encmixer.models.patch_stem import find_stem
 from timm_encmixer.models.plan import EncryptionPlan, plan_encryption
 from timm_encmixer.models.pretrained_cfg import cfg_dict, per_channel, preprocessing_of
 from timm_encmixer.models.provenance import Provenance
-from timm_encmixer.scheme import DEFAULT_CIPHER, PATCH_PX, SCRAMBLE, Preprocessing, Scheme, parts_of
+from timm_encmixer.scheme import DEFAULT_CIPHER, PATCH_PX, Preprocessing, Scheme, facts_of
 
 
 def encrypt_checkpoint(
@@ -58,7 +58,7 @@ def encrypt_checkpoint(
         src: A folder with config.json and model.safetensors, a .safetensors file, or what `find_source` found.
         dst: Folder or .safetensors file to write, as `src` is; at every moment absent, old or whole.
         key: The secret key or its file.
-        cipher: One of `timm_encmixer.CIPHERS`, `SCRAMBLING_CIPHERS` or `JPEG_CIPHERS`, as for `encrypt_model`.
+        cipher: One of `timm_encmixer.CIPHERS`, as for `encrypt_model`.
         arch: timm name whose normalisation and stem a single file has. A folder's is in its config, and no other is taken.
         mean: Per-channel normalisation of the plain model; to override what `arch` or the config says, or with `stem_stride`.
         std: Likewise.
@@ -82,6 +82,11 @@ def encrypt_checkpoint(
 
     Warns:
         UserWarning: `stem_stride` was given: nobody has checked that the image is read by the stem alone.
+
+    Examples:
+        >>> scheme = te.encrypt_checkpoint("plain", "ciphered", "owner.key", cipher="shuffle")
+        >>> scheme.stem
+        'stem.0'
     """
     key = find_key(key)
     source = open_checkpoint(src)
@@ -120,6 +125,10 @@ def decrypt_checkpoint(src: SourceLike, dst: PathLike, key: KeyLike, *, force: b
     Raises:
         NotEncryptedError: `src` is plain.
         KeyMismatchError: It was encrypted with another key.
+
+    Examples:
+        >>> te.decrypt_checkpoint("encrypted", "decrypted", "owner.key").cipher
+        'shuffle+negpos'
     """
     key = find_key(key)
     source, scheme, plain = _open_encrypted(src)
@@ -137,6 +146,11 @@ def rotate_checkpoint(src: SourceLike, dst: PathLike, key: KeyLike, new_key: Key
     Raises:
         NotEncryptedError: `src` is plain.
         KeyMismatchError: It was encrypted with another key than `key`, or both keys are the same.
+
+    Examples:
+        >>> new_key = te.SecretKey.generate()
+        >>> te.rotate_checkpoint("encrypted", "rotated", "owner.key", new_key).fingerprint == new_key.fingerprint
+        True
     """
     key, new_key = find_key(key), find_key(new_key, where="new key")
     source, scheme, plain = _open_encrypted(src)
@@ -201,7 +215,7 @@ def _check_stride(where: str, side: int, stem_stride: int | None) -> None:
 
 def _scheme_without_architecture(kernel: Sequence[int], stem: str, plain: Preprocessing, key: SecretKey, cipher: str) -> Scheme:
     """Return the record of a single file of which no more is known than its stem's shape and its normalisation."""
-    if SCRAMBLE in parts_of(cipher):
+    if facts_of(cipher).scrambles:
         raise SchemeError("cipher", "a known architecture, to scramble blocks for", "none", "pass --arch NAME")
     return Scheme(cipher=cipher, patch_size=kernel[2], in_chans=kernel[1], fingerprint=key.fingerprint, stem=stem, plain=plain)
 
@@ -224,7 +238,7 @@ def _recorded_plan(source: Checkpoint, scheme: Scheme, plain: Preprocessing) -> 
     if architecture is None:
         raise CheckpointError(str(source.path), "the architecture that was encrypted, in the record", "none", remedy)
     model = bare_model(architecture, source.config, where=str(source.path))
-    plan = plan_encryption(model, find_stem(model, stem)[1], plain, scrambles=scheme.scrambles)
+    plan = plan_encryption(model, find_stem(model, stem)[1], plain, cipher=scheme.facts)
     for field, found in plan.record_fields(stem, bias=bias).items():
         if found != getattr(scheme, field):
             what = "the constant of the normalisation in " if field == "constant" else f"{field} "

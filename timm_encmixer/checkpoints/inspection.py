@@ -12,7 +12,7 @@ from timm_encmixer.checkpoints.header import CheckpointHeader
 from timm_encmixer.checkpoints.record import read_record
 from timm_encmixer.checkpoints.sources import Source, SourceLike, find_source
 from timm_encmixer.checkpoints.tensor_file import read_header
-from timm_encmixer.ciphers.etc import few_keys
+from timm_encmixer.ciphers.parts.etc import few_keys
 from timm_encmixer.errors import CheckpointError, SourceError
 from timm_encmixer.hub.client import is_offline
 from timm_encmixer.hub.snapshot import Snapshot

@@ -38,6 +38,11 @@ def load_model(source: ModelLike, *, arch: str | None = None, device: str | None
 
     Warns:
         UserWarning: The stem is far from the one that was encrypted. It was trained for long, or is not this model's.
+
+    Examples:
+        >>> model = te.load_model("encrypted")
+        >>> model.training
+        False
     """
     if device is not None:
         _check_device(device)

@@ -39,6 +39,12 @@ def pull_from_hub(
         HubError: The Hub refused or could not be reached; offline, there is no complete verified copy.
         IntegrityError: What arrived is not what the Hub lists.
         CheckpointError, SchemeError: The files are malformed or do not belong together.
+
+    Examples:
+        >>> commit = te.push_to_hub("encrypted", "me/model", key="owner.key")
+        >>> folder = te.pull_from_hub("me/model")
+        >>> te.find_scheme(folder) == te.find_scheme("encrypted")
+        True
     """
     repo_id, named = split_revision(repo_id)
     return _pulled(Snapshot.open(repo_id, revision=revision or named, cache_dir=cache_dir, token=token))

@@ -19,6 +19,10 @@ def find_scheme(target: nn.Module | SourceLike | Scheme) -> Scheme:
     Raises:
         NotEncryptedError: There is none.
         SourceError: No such source.
+
+    Examples:
+        >>> te.find_scheme("encrypted").cipher
+        'shuffle+negpos'
     """
     if isinstance(target, Scheme):
         return target

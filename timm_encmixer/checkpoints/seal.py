@@ -68,6 +68,9 @@ def seal_model(
         NotEncryptedError: The source has the record of an encryption, and its weights are plain.
         TargetExistsError: The target is there.
         MissingExtraError: pyrage is not installed (extra `seal`).
+
+    Examples:
+        >>> te.seal_model("encrypted", "model.age", passphrase="correct horse battery staple")
     """
     dst = as_path(dst, where="dst")
     refuse_existing(dst, overwrite=force)
@@ -110,6 +113,10 @@ def open_model(
         IntegrityError: What was sealed is no model.
         TargetExistsError, FileAccessError: The target is there, or a file cannot be read or written.
         MissingExtraError: pyrage is not installed (extra `seal`).
+
+    Examples:
+        >>> te.seal_model("encrypted", "sealed.age", passphrase="correct horse battery staple")
+        >>> te.open_model("sealed.age", "opened", passphrase="correct horse battery staple")
     """
     src, dst = as_path(src, where="src"), as_path(dst, where="dst")
     refuse_existing(dst, overwrite=force)

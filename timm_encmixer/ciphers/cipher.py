@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
-from timm_encmixer.ciphers.image_cipher import ImageCipher, check_size, described, no_uint8
-from timm_encmixer.ciphers.tensor_maps import TensorMap, on_tensors
+from timm_encmixer.ciphers.image_cipher import HasRecord, ImageCipher, check_size, described, no_uint8
+from timm_encmixer.ciphers.tensor_maps import TensorMap, is_at_hand, on_tensors
 from timm_encmixer.errors import ImageError, SchemeMismatchError, SecretLeakError
 from timm_encmixer.keys import KeyLike
-from timm_encmixer.scheme import SCRAMBLE, Scheme
+from timm_encmixer.scheme import SCRAMBLING_CIPHERS, Scheme
 
 ImageT = TypeVar("ImageT")
+_ROUNDING = 0.01  # what low precision may add to 1
 
 
 class BlockCipher(nn.Module):
@@ -31,7 +32,7 @@ class BlockCipher(nn.Module):
 
     Args:
         key: The secret key or its file.
-        scheme: The public parameters; `model.encmixer` or one made by hand.
+        scheme: An encrypted model, or its record: `model.encmixer`, `te.find_scheme(folder)`, or one made by hand.
 
     Attributes:
         fingerprint: The key's, 16 hex digits.
@@ -42,9 +43,16 @@ class BlockCipher(nn.Module):
         MissingKeyError, KeyFormatError, FileAccessError: There is no key.
 
     Source: arXiv 2207.11939, section 3; docs/format.md.
+
+    Examples:
+        >>> cipher = te.BlockCipher("owner.key", te.Scheme(patch_size=4))
+        >>> images = torch.rand(8, 3, 32, 32)
+        >>> ciphertext = cipher.encrypt(images)
+        >>> torch.allclose(cipher.decrypt(ciphertext), images)
+        True
     """
 
-    def __init__(self, key: KeyLike, scheme: Scheme) -> None:
+    def __init__(self, key: KeyLike, scheme: Scheme | HasRecord) -> None:
         super().__init__()
         self._set(ImageCipher(key, scheme))
 
@@ -69,18 +77,22 @@ class BlockCipher(nn.Module):
         """Return the ciphertext of a plain image; the input is left as it is.
 
         Args:
-            image: PIL image (mode RGB for 3 channels, L for 1), HWC uint8 array, or CHW or NCHW tensor. Height and width are
-                multiples of the patch side and, for ciphers that scramble blocks, those of the scheme's grid.
+            image: PIL image (mode RGB for 3 channels, L for 1), HWC uint8 array, or CHW or NCHW tensor: uint8, or floats in
+                [0, 1]. Floats are checked on the CPU; elsewhere the device would have to wait for the check. Height and width
+                are multiples of the patch side and, for ciphers that scramble blocks, those of the scheme's grid.
 
         Raises:
-            ImageError: Wrong channels, a size that does not fit, or uint8 for `orthogonal`.
+            ImageError: Wrong channels, a size that does not fit, floats outside of [0, 1], or uint8 for `orthogonal`.
             ImageTypeError: No known image type.
         """
         _refuse_export()
-        return self._transform(image, self._map) if isinstance(image, Tensor) else self._images.encrypt(image)
+        if not isinstance(image, Tensor):
+            return self._images.encrypt(image)
+        check_range(image)
+        return self._transform(image, self._map)
 
     def decrypt(self, image: ImageT) -> ImageT:
-        """Return the plain image of a ciphertext; as `encrypt`, which it undoes."""
+        """Return the plain image of a ciphertext; as `encrypt`, which it undoes. Float ciphertext may lie outside of [0, 1]."""
         _refuse_export()
         return self._transform(image, self._inverse) if isinstance(image, Tensor) else self._images.decrypt(image)
 
@@ -109,13 +121,13 @@ class BlockCipher(nn.Module):
         Raises:
             SchemeMismatchError: Nothing is left.
         """
-        parts = [part for part in self.scheme.parts if part != SCRAMBLE]
         if not self.scheme.scrambles:
             return self
-        if not parts:
-            expected, remedy = "a cipher that changes the blocks themselves too", f"take one such as shuffle+{SCRAMBLE}"
-            raise SchemeMismatchError("cipher", expected, SCRAMBLE, remedy)
-        scheme = self.scheme.replace(cipher="+".join(parts), grid=None, positions=None)
+        within = self.scheme.facts.within_blocks
+        if within is None:
+            expected, remedy = "a cipher that changes the blocks themselves too", "take one such as shuffle+scramble"
+            raise SchemeMismatchError("cipher", expected, self.scheme.cipher, remedy)
+        scheme = self.scheme.replace(cipher=within.name, grid=None, positions=None)
         return BlockCipher.of(ImageCipher.of_map(scheme, self.fingerprint, self._images.maps[0].permuted(None)))
 
     @property
@@ -127,7 +139,7 @@ class BlockCipher(nn.Module):
         """
         if self._map.order is None:
             expected = "a cipher that scrambles blocks"
-            raise SchemeMismatchError("cipher", expected, self.scheme.cipher, f"add +{SCRAMBLE} to its name")
+            raise SchemeMismatchError("cipher", expected, self.scheme.cipher, f"take one of {', '.join(SCRAMBLING_CIPHERS)}")
         return self._map.order
 
     def _check_rows(self, rows: Tensor) -> None:
@@ -176,6 +188,23 @@ def _check_tensor(image: Tensor, channels: int) -> None:
         )
     if image.dtype != torch.uint8 and not image.is_floating_point():
         raise ImageError("image tensor", "uint8, or floats in [0, 1]", str(image.dtype), "convert it first")
+
+
+def check_range(image: Tensor) -> None:
+    """Refuse floats that are not pixels: normalised ones, or 0 to 255. Only where a look at them costs little, on the CPU.
+
+    Raises:
+        ImageError: A number is not within [0, 1], but for rounding.
+    """
+    if torch.compiler.is_compiling() or not image.is_floating_point() or not is_at_hand(image) or not image.numel():
+        return
+    low, high = (float(bound) for bound in image.detach().aminmax())
+    if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):
+        got, remedy = (
+            f"floats from {low:.4g} to {high:.4g}",
+            "divide 0..255 by 255; undo a normalisation; clamp what resizing overshot",
+        )
+        raise ImageError("image tensor", "floats in [0, 1]", got, remedy)
 
 
 def _refuse_export() -> None:

@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from timm_encmixer.ciphers.etc import etc
 from timm_encmixer.ciphers.key_stream import KeyStream
 from timm_encmixer.ciphers.keyed_map import KeyedMap
-from timm_encmixer.ciphers.negpos import negpos
-from timm_encmixer.ciphers.orthogonal import orthogonal
-from timm_encmixer.ciphers.shuffle import shuffle
+from timm_encmixer.ciphers.parts import MAKERS
 from timm_encmixer.ciphers.signed_permutation import SignedPermutation
 from timm_encmixer.keys import SecretKey
-from timm_encmixer.scheme import SCRAMBLE, Scheme
-
-PARTS = {"shuffle": shuffle, "negpos": negpos, "orthogonal": orthogonal, "etc": etc}
+from timm_encmixer.scheme import Scheme
 
 
 def derive_map(key: SecretKey, scheme: Scheme) -> KeyedMap:
     """Derive each part of `a+b` from a purpose of its own and compose them, a first. Source: docs/format.md."""
-    whole: Any = None
-    for part in scheme.parts:
-        purpose = f"cipher={scheme.cipher}/part={part}/C={scheme.in_chans}/P={scheme.patch_size}"
-        if part == SCRAMBLE:
+    whole: KeyedMap | None = None
+    for part in scheme.facts.parts:
+        purpose = f"cipher={scheme.cipher}/part={part.name}/C={scheme.in_chans}/P={scheme.patch_size}"
+        if part.moves == "blocks":
             assert scheme.grid is not None  # Scheme has seen to it
             rows, columns = scheme.grid
             order = KeyStream(key.derive(f"{purpose}/grid={rows}x{columns}")).permutation(rows * columns)
             whole = (whole or SignedPermutation.identity(scheme.block_size)).permuted(np.array(order))
             continue
-        mapping = PARTS[part](KeyStream(key.derive(purpose)), scheme.in_chans, scheme.patch_size)
+        mapping = MAKERS[part.name](KeyStream(key.derive(purpose)), scheme.in_chans, scheme.patch_size)
         whole = mapping if whole is None else whole.then(mapping)
-    return whole  # type: ignore[no-any-return]
+    assert whole is not None  # a cipher has parts
+    return whole

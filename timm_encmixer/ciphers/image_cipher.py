@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from multiprocessing.context import get_spawning_popen
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from timm_encmixer.ciphers.derivation import derive_map
 from timm_encmixer.ciphers.formats import as_array
 from timm_encmixer.ciphers.keyed_map import KeyedMap
-from timm_encmixer.ciphers.signed_permutation import SignedPermutation
 from timm_encmixer.errors import RESIZE_REMEDY, ImageError, KeyMismatchError, SchemeError, SecretLeakError
 from timm_encmixer.keys import KeyLike, find_key
-from timm_encmixer.scheme import Scheme
+from timm_encmixer.scheme import Scheme, scheme_in_notes
 
 ImageT = TypeVar("ImageT")
 
@@ -31,7 +30,7 @@ class ImageCipher:
 
     Args:
         key: The secret key or its file.
-        scheme: The public parameters; `model.encmixer` or one made by hand.
+        scheme: An encrypted model, or its record: `model.encmixer`, `te.find_scheme(folder)`, or one made by hand.
 
     Attributes:
         scheme: The public parameters.
@@ -43,6 +42,12 @@ class ImageCipher:
         MissingKeyError, KeyFormatError, FileAccessError: There is no key.
 
     Source: arXiv 2207.11939, section 3; docs/format.md.
+
+    Examples:
+        >>> cipher = te.ImageCipher("owner.key", te.find_scheme("encrypted"))
+        >>> photo = Image.open("photo.png").crop((0, 0, 32, 32))
+        >>> cipher.decrypt(cipher.encrypt(photo)) == photo
+        True
     """
 
     __slots__ = ("_inverse", "_map", "fingerprint", "scheme")
@@ -51,11 +56,8 @@ class ImageCipher:
     _map: KeyedMap
     _inverse: KeyedMap
 
-    def __init__(self, key: KeyLike, scheme: Scheme) -> None:
-        key = find_key(key)
-        if not isinstance(scheme, Scheme):
-            remedy = "pass model.encmixer, or te.Scheme(patch_size=...)"
-            raise SchemeError("scheme", "a Scheme", type(scheme).__name__, remedy)
+    def __init__(self, key: KeyLike, scheme: Scheme | HasRecord) -> None:
+        key, scheme = find_key(key), record_in(scheme)
         if scheme.fingerprint not in (None, key.fingerprint):
             raise KeyMismatchError(
                 "key",
@@ -113,10 +115,11 @@ class ImageCipher:
     def _apply(self, images: NDArray[np.uint8], mapping: KeyedMap) -> NDArray[np.uint8]:
         n, height, width, channels = images.shape
         check_size(self.scheme, height, width)
-        if not isinstance(mapping, SignedPermutation):
+        gather = mapping.gather
+        if gather is None:
             raise no_uint8(self.scheme)
         layout = {"channels": channels, "patch": self.scheme.patch_size, "channels_last": True, "dtype": images.dtype}
-        whole = mapping.of_images(height, width, **layout)
+        whole = gather.of_images(height, width, **layout)
         return whole.apply(np.ascontiguousarray(images).reshape(n, -1)).reshape(images.shape)
 
     def __repr__(self) -> str:
@@ -133,6 +136,32 @@ class ImageCipher:
         if get_spawning_popen() is None:
             raise SecretLeakError("cipher", "never to be pickled", "a pickle", "rebuild it from the key and the scheme")
         return ImageCipher.of_map, (self.scheme, self.fingerprint, self._map)
+
+
+class HasRecord(Protocol):
+    """An encrypted model in memory, as far as a cipher looks at it."""
+
+    @property
+    def encmixer(self) -> Any:
+        """Its record."""
+        ...
+
+
+def record_in(target: Scheme | HasRecord) -> Scheme:
+    """Return the record of an encrypted model in memory; a record is returned as it is.
+
+    Raises:
+        SchemeError: There is none.
+    """
+    if isinstance(target, Scheme):
+        return target
+    record = getattr(target, "encmixer", None)
+    if record is None:  # stock timm keeps it in the configuration alone
+        record = scheme_in_notes((getattr(target, "pretrained_cfg", None) or {}).get("notes"))
+    if isinstance(record, Scheme):
+        return record
+    remedy = "pass an encrypted model, te.find_scheme(...) of a folder or hf-hub:ID, or te.Scheme(patch_size=...)"
+    raise SchemeError("scheme", "a Scheme, or an encrypted model in memory", type(target).__name__, remedy)
 
 
 def described(cipher: Any) -> str:

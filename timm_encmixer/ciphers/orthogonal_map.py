@@ -23,6 +23,15 @@ class OrthogonalMap:
     matrix: NDArray[np.float64]
     order: NDArray[np.int64] | None = None
 
+    @property
+    def gather(self) -> None:
+        """None: a matrix mixes the numbers of a block."""
+        return None
+
+    def then(self, other: OrthogonalMap) -> OrthogonalMap:
+        """Return the map that applies `self` first and `other`, of a block, second."""
+        return OrthogonalMap(other.matrix @ self.matrix, self.order)
+
     def inverse(self) -> OrthogonalMap:
         """Return the map that undoes `self`; A^-1 is A^T."""
         return OrthogonalMap(np.ascontiguousarray(self.matrix.T), inverse_order(self.order))

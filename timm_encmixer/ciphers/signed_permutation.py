@@ -85,6 +85,18 @@ class SignedPermutation:
         """Whether anything is reflected."""
         return bool(self.negative.any())
 
+    @property
+    def matrix(self) -> NDArray[np.float64]:
+        """A, shape (D, D), float64: row i has 1 or -1 at column `source[i]`."""
+        matrix = np.zeros((len(self.source),) * 2)
+        matrix[np.arange(len(self.source)), self.source] = np.where(self.negative, -1.0, 1.0)
+        return matrix
+
+    @property
+    def gather(self) -> SignedPermutation:
+        """The map itself."""
+        return self
+
     def then(self, other: SignedPermutation) -> SignedPermutation:
         """Return the map that applies `self` first and `other`, of a block, second."""
         return SignedPermutation(self.source[other.source], self.negative[other.source] ^ other.negative, self.order)

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from timm_encmixer.ciphers.blocks import is_channels_last, join, split
 from timm_encmixer.ciphers.keyed_map import KeyedMap
 from timm_encmixer.ciphers.layout import gather_index, tile
-from timm_encmixer.ciphers.orthogonal_map import OrthogonalMap
 from timm_encmixer.ciphers.signed_permutation import CACHED_SIZES, SignedPermutation
 
 _NUMPY_DTYPES = {torch.uint8: np.uint8, torch.float32: np.float32, torch.float64: np.float64}
@@ -21,10 +20,8 @@ _NUMPY_DTYPES = {torch.uint8: np.uint8, torch.float32: np.float32, torch.float64
 
 def on_tensors(mapping: KeyedMap) -> TensorMap:
     """Return the module that applies a map to tensors."""
-    if isinstance(mapping, SignedPermutation):
-        return TensorPermutation(mapping)
-    assert isinstance(mapping, OrthogonalMap)  # there is no third kind
-    return TensorMatrix(mapping)
+    gather = mapping.gather
+    return TensorMatrix(mapping) if gather is None else TensorPermutation(gather)
 
 
 class TensorPermutation(nn.Module):
@@ -86,13 +83,13 @@ class TensorPermutation(nn.Module):
 
 
 class TensorMatrix(nn.Module):
-    """An orthogonal matrix applied to each block of float images about mid-grey, and a permutation of the blocks.
+    """Any keyed map, as an orthogonal matrix applied to each block of float images about mid-grey.
 
     The matrix is kept in float64 outside the module's buffers, so that `module.half()` does not round the key. Copies in
     the images' dtype and on their device are made on first use.
     """
 
-    def __init__(self, mapping: OrthogonalMap) -> None:
+    def __init__(self, mapping: KeyedMap) -> None:
         super().__init__()
         self.matrix = torch.from_numpy(mapping.matrix)
         self.order = None if mapping.order is None else torch.from_numpy(mapping.order)
@@ -108,9 +105,9 @@ class TensorMatrix(nn.Module):
         The result may leave [0, 1]: each block keeps its distance from mid-grey, not its range.
         """
         dtype = torch.promote_types(images.dtype, torch.float32)
-        turned = self.rows(split(images.to(dtype) - 0.5, patch).flatten(0, 2)) + 0.5
+        mapped = self.rows(split(images.to(dtype) - 0.5, patch).flatten(0, 2)) + 0.5
         n, _, height, width = images.shape
-        blocks = turned.reshape(n, -1, turned.shape[1])
+        blocks = mapped.reshape(n, -1, mapped.shape[1])
         blocks = blocks if self.order is None else blocks[:, self.order.to(blocks.device)]
         joined = join(blocks.reshape(n, height // patch, width // patch, -1), channels, patch).to(images.dtype)
         return joined.contiguous(memory_format=torch.channels_last) if is_channels_last(images) else joined
@@ -128,11 +125,10 @@ _TensorMap = tuple[Tensor | None, tuple[Tensor, Tensor] | None]
 
 
 def _is_plain(images: Tensor) -> bool:
-    """Whether numpy sees a tensor as it is: on the CPU, of a type that it has, and not followed by autograd or a transform."""
-    return (
-        images.device.type == "cpu"
-        and images.dtype in _NUMPY_DTYPES
-        and type(images) is Tensor
-        and not images.requires_grad
-        and not torch._C._functorch.peek_interpreter_stack()
-    )
+    """Whether numpy sees a tensor as it is: numbers at hand, of a type that it has, and not followed by autograd."""
+    return is_at_hand(images) and images.dtype in _NUMPY_DTYPES and not images.requires_grad
+
+
+def is_at_hand(images: Tensor) -> bool:
+    """Whether a tensor's numbers are in this memory: it is on the CPU, of no subclass, and in no transform of functorch."""
+    return images.device.type == "cpu" and type(images) is Tensor and not torch._C._functorch.peek_interpreter_stack()

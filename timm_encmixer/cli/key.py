@@ -28,8 +28,7 @@ def key_new(path: Path) -> None:
     """
     from timm_encmixer.keys import SecretKey
 
-    secret = SecretKey.generate()
-    secret.save(path)
+    secret = SecretKey.new(path)
     click.echo(f"{path}: key {secret.fingerprint}. Keep a copy: without it encrypted images cannot be read.")
 
 

@@ -95,7 +95,7 @@ def model_encrypt(src: str, dst: Path, key: SecretKey, as_json: bool, **options:
     scheme = encrypt_checkpoint(source, dst, key, **options)
     logger.warning(source.provenance.warning)
     if scheme.takes_jpeg:
-        from timm_encmixer.ciphers.etc import few_keys
+        from timm_encmixer.ciphers.parts.etc import few_keys
 
         logger.warning(few_keys(scheme))
     report(

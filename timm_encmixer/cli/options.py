@@ -12,18 +12,17 @@ import click
 from timm_encmixer.cli.early import architecture, few_cores, free_target_in_folder, key_file, key_file_if_alone, key_file_if_any
 from timm_encmixer.cli.words import PATH, PATH_TEXT, SOURCE, TIMM_NAME, Choice
 from timm_encmixer.keys import KEY_VARIABLE
-from timm_encmixer.scheme import ALL_CIPHERS, DEFAULT_CIPHER
+from timm_encmixer.scheme import CIPHERS, DEFAULT_CIPHER, PARTS
 
 CHECK_FAILED, BAD_INPUT, NOBODY_READS = 1, 2, 141  # 128 + SIGPIPE, as shells have it
-_CIPHER_HELP = """\b
-shuffle         Permute the numbers of each block.
-negpos          Invert some of them: v becomes 255 - v.
-shuffle+negpos  Both. The default.
-orthogonal      Rotate each block; the result is not for PNG.
-scramble        Permute the blocks of models that allow it.
-CIPHER+scramble One of the above, then the blocks.
-etc             Move and turn squares of 8 px; may be JPEG.
-etc+scramble    Both."""
+_CIPHER_HELP = "\n".join(
+    [
+        "\b",
+        "Parts with + between them:",
+        *(f"{part.name:<16}{part.words}" for part in PARTS.values()),
+        f"The default is {DEFAULT_CIPHER}.",
+    ]
+)
 logger = logging.getLogger("timm_encmixer.cli")
 
 
@@ -42,7 +41,7 @@ def _key_option(callback: Callable[..., Any]) -> Callable[[Callable[..., Any]], 
 
 key_option, key_if_any_option = _key_option(key_file), _key_option(key_file_if_any)
 key_if_alone_option = _key_option(key_file_if_alone)
-cipher_option = click.option("--cipher", type=Choice(ALL_CIPHERS), metavar="NAME", default=DEFAULT_CIPHER, help=_CIPHER_HELP)
+cipher_option = click.option("--cipher", type=Choice(CIPHERS), metavar="NAME", default=DEFAULT_CIPHER, help=_CIPHER_HELP)
 force_option = click.option("--force", is_flag=True, is_eager=True, help="Replace what is there already.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 label_column_option = click.option(

@@ -72,6 +72,11 @@ def encrypt_dataset(
         TargetExistsError, FileAccessError: The target belongs to another run, or cannot be written.
         KeyMismatchError, SchemeError: The key is not the model's, or the record does not allow this.
         MissingExtraError: A package of the extra `data` is not installed.
+
+    Examples:
+        >>> counts = te.encrypt_dataset("photos", "encrypted-photos", "owner.key", "encrypted", progress=False)
+        >>> counts.images
+        2
     """
     join_processes()
     scheme = from_main(lambda: _scheme_for_plain(path_text(src, where="src"), model, token))
@@ -118,6 +123,11 @@ def decrypt_dataset(
         SchemeMismatchError: The data set's record is another than the model's.
         NotEncryptedError: It is a decrypted one.
         IntegrityError: Shards or images that its manifest lists are missing, or there are others.
+
+    Examples:
+        >>> counts = te.encrypt_dataset("photos", "there", "owner.key", "encrypted", progress=False)
+        >>> te.decrypt_dataset("there", "and-back", "owner.key", progress=False).images
+        2
     """
     join_processes()
     scheme = from_main(lambda: _scheme_of_ciphertext(path_text(src, where="src"), model, token))

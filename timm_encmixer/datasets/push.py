@@ -52,6 +52,10 @@ def push_dataset(
         IntegrityError: A shard differs from the manifest; or the Hub lists other bytes than were sent.
         LeakError: A key in a file; or a repository that holds other files, which may be the plain images.
         SourceError, HubError: No finished data set; or the Hub refused or could not be reached.
+
+    Examples:
+        >>> counts = te.encrypt_dataset("photos", "ready", "owner.key", "encrypted", progress=False)
+        >>> commit = te.push_dataset("ready", "me/photos", key="owner.key")
     """
     root = Path(folder)
     manifest = read_manifest(root / MANIFEST, where=str(root))

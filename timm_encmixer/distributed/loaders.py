@@ -36,6 +36,15 @@ class EncryptedLoader:
     Attributes:
         sharded: accelerate's loader of this process's plain uint8 batches.
         cipher: What encrypts them.
+
+    Examples:
+        >>> accelerator = accelerate.Accelerator(cpu=True)
+        >>> pixels = torch.zeros(8, 3, 32, 32, dtype=torch.uint8)
+        >>> loader = DataLoader(TensorDataset(pixels, torch.arange(8)), batch_size=4)
+        >>> cipher = te.BlockCipher("owner.key", te.find_scheme("encrypted"))
+        >>> encrypted = te.prepare_encrypted(accelerator, loader, cipher)
+        >>> isinstance(encrypted, te.EncryptedLoader), len(encrypted)
+        (True, 2)
     """
 
     def __init__(
@@ -128,6 +137,15 @@ def prepare_encrypted(
         ProcessError: Fewer processes run than were asked for, or another process has another cipher.
         DataError: A loader that shards its data itself, erases or normalises after the uint8 stage; or, while it is
             iterated, batches that are not uint8.
+
+    Examples:
+        >>> accelerator = accelerate.Accelerator(cpu=True)
+        >>> pixels = torch.zeros(8, 3, 32, 32, dtype=torch.uint8)
+        >>> loader = DataLoader(TensorDataset(pixels, torch.arange(8)), batch_size=4)
+        >>> cipher = te.BlockCipher("owner.key", te.find_scheme("encrypted"))
+        >>> images, labels = next(iter(te.prepare_encrypted(accelerator, loader, cipher)))
+        >>> images.shape, images.dtype
+        (torch.Size([4, 3, 32, 32]), torch.float32)
     """
     check_launch()
     plain = on_every_process(lambda: _uint8_loader(loader))

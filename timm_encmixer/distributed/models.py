@@ -50,6 +50,10 @@ def load_encrypted(
         MissingKeyError: The source is plain and the main process has no key.
         ProcessError: Another process has another source, or other bytes under the same name.
         SourceError, CheckpointError, HubError: The source cannot be used. All errors are raised on all processes.
+
+    Examples:
+        >>> accelerator = accelerate.Accelerator(cpu=True)
+        >>> model = te.load_encrypted(accelerator, "encrypted")
     """
     found = on_every_process(lambda: find_source(source))
     same_everywhere("model", found.name)
@@ -80,6 +84,11 @@ def save_encrypted(accelerator: Accelerator, model: nn.Module, dst: str | os.Pat
 
     Raises:
         CheckpointError, TargetExistsError, FileAccessError: Raised on all processes.
+
+    Examples:
+        >>> accelerator = accelerate.Accelerator(cpu=True)
+        >>> model = te.load_encrypted(accelerator, "encrypted")
+        >>> te.save_encrypted(accelerator, model, "trained")
     """
     tensors: Any = accelerator.get_state_dict(model)  # of sharded wrappers every process must ask
     bare = unwrapped(accelerator.unwrap_model(model))  # accelerate keeps torch.compile's wrapper

@@ -27,6 +27,11 @@ def share_key(accelerator: Accelerator | PartialState, key: KeyLike | None = Non
     Raises:
         MissingKeyError, KeyFormatError, FileAccessError: The main process has no key. Raised on all processes.
         ProcessError: Another process was given another `SecretKey`. Raised on all processes.
+
+    Examples:
+        >>> accelerator = accelerate.Accelerator(cpu=True)
+        >>> te.share_key(accelerator, "owner.key") == te.SecretKey.load("owner.key")
+        True
     """
     found = on_every_process(lambda: find_key(key) if accelerator.is_main_process else None)
     if accelerator.num_processes > 1:

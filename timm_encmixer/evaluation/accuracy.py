@@ -79,6 +79,13 @@ def evaluate(
         KeyMismatchError: `model` is encrypted with another key.
         DataError: No images, or labels that the model does not have.
         ImageError: An image cannot be used.
+
+    Examples:
+        >>> images, labels, _ = te.bundled.bundled_images()
+        >>> data = te.images.MemoryImages(images, labels)
+        >>> result = te.evaluate("encrypted", "owner.key", data, limit=20, progress=False)
+        >>> result.right_key == result.plain
+        True
     """
     model, key = load_model(model), find_key(key)
     encrypted = model if scheme_of(model) is not None else encrypt_model(model, key, cipher=cipher)
@@ -109,7 +116,7 @@ def evaluate(
             result.changed_top1 += int((logits.argmax(1) != plain_logits.argmax(1)).sum())
             right_answers["plain"] += _right(plain_logits, labels)
             right_answers["right key"] += _right(logits, labels)
-            right_answers["no key"] += _right(encrypted(normalise(pixels)), labels)
+            right_answers["no key"] += _right(encrypted(normalise(pixels, scheme=scheme)), labels)
             for name, block_cipher in wrong.items():
                 right_answers[name] += _right(encrypted(cipher_input(block_cipher, pixels)), labels)
     shares = {name: right_answers[name] / count for name in ("plain", "right key", "no key", *wrong)}

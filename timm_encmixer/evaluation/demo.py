@@ -24,9 +24,9 @@ from timm_encmixer.images.reading import to_channels
 from timm_encmixer.images.tensors import cipher_input, normalise, normalised_plain, to_tensor
 from timm_encmixer.keys import KeyLike, SecretKey, find_key
 from timm_encmixer.limits import LIMITS
-from timm_encmixer.models.encryption import encrypt_model
+from timm_encmixer.models.encryption import encrypt_model, stem_of
 from timm_encmixer.models.record import scheme_of
-from timm_encmixer.scheme import CIPHERS, DEFAULT_CIPHER
+from timm_encmixer.scheme import BLOCK_CIPHERS, DEFAULT_CIPHER, facts_of
 
 PICTURE_NAME = "demo.png"
 
@@ -59,7 +59,9 @@ def run_demo(out: Path, *, key: KeyLike | None = None, wrong_keys: int = 3) -> D
     images, labels, classes = bundled_images()
     data, key = MemoryImages(images, labels), SecretKey.generate() if key is None else find_key(key)
     model = timm.create_model(BUNDLED_MODEL, pretrained=True).eval()
-    evaluations = [evaluate(model, key, data, cipher=cipher, wrong_keys=wrong_keys, batch_size=125) for cipher in CIPHERS]
+    evaluations = [
+        evaluate(model, key, data, cipher=cipher, wrong_keys=wrong_keys, batch_size=125) for cipher in _ciphers_for(model)
+    ]
     chosen = [images[labels.index(label)] for label in range(len(classes))]
     picture = out / PICTURE_NAME
     photos = [draw_photo(model, key, bundled_photo(name), classes) for name in BUNDLED_PHOTOS]
@@ -136,7 +138,7 @@ def draw_picture(model: nn.Module, key: SecretKey, images: list[Image.Image], cl
     Ciphertext of `orthogonal` is float and is clipped to [0, 1] for display only.
     """
     pixels = torch.stack([to_tensor(image) for image in images])
-    casts = {cipher: _Cast.of(model, key, cipher) for cipher in CIPHERS}
+    casts = {cipher: _Cast.of(model, key, cipher) for cipher in _ciphers_for(model)}
     default = casts[DEFAULT_CIPHER]
     ciphertext = default.right.encrypt(pixels)
     rows: dict[str, Tensor] = {"plain": pixels / 255}
@@ -184,8 +186,15 @@ class _Cast:
     @torch.inference_mode()
     def answers(self, cipher: BlockCipher | None, pixels: Tensor) -> Tensor:
         """Logits of the encrypted model on images that a cipher encrypted, or that nobody did."""
-        logits: Tensor = self.encrypted(normalise(pixels) if cipher is None else cipher_input(cipher, pixels))
+        met = normalise(pixels, scheme=self.right.scheme) if cipher is None else cipher_input(cipher, pixels)
+        logits: Tensor = self.encrypted(met)
         return logits
+
+
+def _ciphers_for(model: nn.Module) -> list[str]:
+    """Return the ciphers of blocks that have the side of a model's blocks."""
+    side = stem_of(model)[0].shape[-1]
+    return [cipher for cipher in BLOCK_CIPHERS if facts_of(cipher).fits(side)]
 
 
 def _whole_blocks(photo: Image.Image, block: int) -> Image.Image:

@@ -90,6 +90,11 @@ def verify(
         KeyMismatchError: The encrypted model has another key.
         DataError, ImageError: There are no images, or one cannot be used.
         SourceError: A source names no model, or the two models are of two architectures, or do not answer alike.
+
+    Examples:
+        >>> photos = te.images.open_folder("photos")
+        >>> te.verify("plain", "encrypted", "owner.key", photos, progress=False).holds
+        True
     """
     if not images:
         raise DataError("images", "at least one image", "none", "give a folder with images")

@@ -89,6 +89,10 @@ def encrypt_images(
         TargetExistsError: Something else is at a target, or two images have one target; all others have been encrypted.
         SourceError, FileAccessError: There are no images, or a file or folder cannot be read or written.
         KeyMismatchError, SchemeError: The key is not the model's, or the record does not allow PNG, or JPEG.
+
+    Examples:
+        >>> te.encrypt_images("photos", "ciphertexts", "owner.key", "encrypted").written
+        2
     """
     cipher = ImageCipher(find_key(key), find_scheme(model))
     written = find_format(format, cipher.scheme, quality)
@@ -120,6 +124,11 @@ def decrypt_images(
 
     Warns:
         UserWarning: Ciphertexts carry no record; one warning for all.
+
+    Examples:
+        >>> counts = te.encrypt_images("photos", "sent", "owner.key", "encrypted")
+        >>> te.decrypt_images("sent", "received", "owner.key", "encrypted").written
+        2
     """
     unmarked: list[str] = []
     cipher = ImageCipher(find_key(key), find_scheme(model))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from PIL import Image
 from torch import Tensor
 
 from timm_encmixer.ciphers.cipher import BlockCipher
 from timm_encmixer.ciphers.formats import pixels_of
-from timm_encmixer.models.stem_algebra import MID_GREY
-from timm_encmixer.scheme import Preprocessing
+from timm_encmixer.scheme import MID_GREY, Preprocessing, Scheme
 
 
 def to_tensor(image: Image.Image) -> Tensor:
@@ -17,20 +18,32 @@ def to_tensor(image: Image.Image) -> Tensor:
     return torch.tensor(pixels_of(image, len(image.getbands()))).permute(2, 0, 1).contiguous()
 
 
-def normalise(ciphertext: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Return the encrypted model's input: uint8 (scaled by 1/255, in `dtype`) or floats in [0, 1], then mean = std = 1/2."""
+def normalise(ciphertext: Tensor, dtype: torch.dtype = torch.float32, *, scheme: Scheme | None = None) -> Tensor:
+    """Return an encrypted model's input for ciphertext.
+
+    Args:
+        ciphertext: uint8 or floats in [0, 1], shape (C, H, W) or (N, C, H, W).
+        dtype: Of the result where the ciphertext is uint8.
+        scheme: The model's record. None normalises by mean = std = 1/2, which is right for all ciphers but `shuffle-planes`.
+    """
     scaled = ciphertext.to(dtype) / 255 if ciphertext.dtype == torch.uint8 else ciphertext
-    return (scaled - MID_GREY) / MID_GREY
+    if scheme is None or not scheme.facts.keeps_normalisation:
+        return (scaled - MID_GREY) / MID_GREY
+    return _normalised(scaled, scheme.ciphertext_mean, scheme.ciphertext_std)
 
 
 def cipher_input(cipher: BlockCipher, pixels: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """Return the encrypted model's input in `dtype` for plain uint8 pixels (C, H, W) or (N, C, H, W)."""
-    return normalise(cipher.encrypt(pixels if cipher.scheme.exact else pixels.to(dtype) / 255), dtype)
+    ciphertext = cipher.encrypt(pixels if cipher.scheme.exact else pixels.to(dtype) / 255)
+    return normalise(ciphertext, dtype, scheme=cipher.scheme)
 
 
 def normalised_plain(pixels: Tensor, plain: Preprocessing, dtype: torch.dtype = torch.float32) -> Tensor:
     """Return the plain model's input for plain uint8 pixels (N, C, H, W)."""
-    mean, std = (
-        torch.tensor(values, dtype=dtype, device=pixels.device).reshape(1, -1, 1, 1) for values in (plain.mean, plain.std)
-    )
-    return (pixels.to(dtype) / 255 - mean) / std
+    return _normalised(pixels.to(dtype) / 255, plain.mean, plain.std)
+
+
+def _normalised(images: Tensor, *mean_and_std: Sequence[float]) -> Tensor:
+    """Return images (C, H, W) or (N, C, H, W) less a mean for each channel, divided by a std."""
+    mean, std = (torch.tensor(values, dtype=images.dtype, device=images.device).reshape(-1, 1, 1) for values in mean_and_std)
+    return (images - mean) / std

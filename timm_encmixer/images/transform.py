@@ -26,8 +26,8 @@ OUTPUTS = ("input", "image", "uint8")
 
 def create_transform(
     target: nn.Module | Scheme | SourceLike,
-    *,
     key: KeyLike | None = None,
+    *,
     output: str = "input",
     wrong_key: bool = False,
 ) -> ClientTransform:
@@ -48,6 +48,10 @@ def create_transform(
         NotEncryptedError: The model, repository or folder has no record.
         SchemeMismatchError: The model's input size is not a multiple of the patch side.
         SchemeError: Unknown output, or an output that the cipher does not have.
+
+    Examples:
+        >>> client = te.create_transform("encrypted", "owner.key", output="image")
+        >>> client(Image.open("photo.png")).save("ciphertext.png")
     """
     scheme, key = find_scheme(target), find_key(key)
     if wrong_key:

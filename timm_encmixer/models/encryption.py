@@ -36,7 +36,7 @@ from timm_encmixer.models.record import (
 )
 from timm_encmixer.models.stem_sketch import with_sketch
 from timm_encmixer.models.wrappers import check_itself, unwrapped
-from timm_encmixer.scheme import DEFAULT_CIPHER, SCRAMBLE, Preprocessing, Scheme, parts_of
+from timm_encmixer.scheme import DEFAULT_CIPHER, Preprocessing, Scheme, facts_of
 
 ModelT = TypeVar("ModelT", bound=nn.Module)
 
@@ -53,7 +53,8 @@ def encrypt_model(
 
     Only the stem's kernel and bias are new tensors (and the position embedding, if the cipher scrambles blocks). All other
     tensors are shared with `model`, which is not changed. Dtype, device, mode, requires_grad and memory format are kept. The
-    new model's `pretrained_cfg` asks for mean = std = 1/2 and no resizing. It does not say where the plain weights came from.
+    new model's `pretrained_cfg` asks for mean = std = 1/2 and no resizing. With `shuffle-planes` the plain mean and std stay.
+    It does not say where the plain weights came from.
 
     What it does not do: hide the weights. Anyone with the plain stem computes the key at once (docs/security.md).
 
@@ -62,8 +63,8 @@ def encrypt_model(
             the normalisation is folded into the BatchNorm behind it, or into the position embedding. Not a wrapper
             (DataParallel, torch.compile, EMA) and not a network of your own around it: give the model inside.
         key: The secret key or its file.
-        cipher: One of `timm_encmixer.CIPHERS`. One of `SCRAMBLING_CIPHERS` for models that know a block's position by their
-            position embedding alone, as a ViT does. One of `JPEG_CIPHERS` where the stem's side is a multiple of 8 px.
+        cipher: One of `timm_encmixer.CIPHERS`. Those of `SCRAMBLING_CIPHERS` are for models that know a block's position by
+            their position embedding alone, as a ViT does. Those of `JPEG_CIPHERS` need a stem whose side is a multiple of 8 px.
         mean: Per-channel normalisation that the model was trained with; needed when it has no `pretrained_cfg`.
         std: Likewise.
 
@@ -74,6 +75,12 @@ def encrypt_model(
         SourceError: `model` is no model, or something around one.
         SchemeError: Unknown cipher, or no normalisation is known for the stem's channels.
         MissingKeyError, KeyFormatError, FileAccessError: There is no key.
+
+    Examples:
+        >>> plain = timm.create_model("convmixer_256_8_ks5_p4.cifar10", pretrained=True)
+        >>> encrypted = te.encrypt_model(plain, "owner.key")
+        >>> encrypted.encmixer.cipher
+        'shuffle+negpos'
     """
     key = find_key(key)
     if scheme_of(model) is not None:
@@ -101,7 +108,7 @@ def planned(
         StemError: As for `encrypt_model`.
     """
     plain = dataclasses.replace(plain, input_size=image_size(model, plain.input_size))
-    plan = plan_encryption(model, conv, plain, scrambles=SCRAMBLE in parts_of(cipher))
+    plan = plan_encryption(model, conv, plain, cipher=facts_of(cipher))
     scheme = Scheme(
         cipher=cipher,
         patch_size=conv.kernel_size[0],
@@ -122,6 +129,12 @@ def decrypt_model(model: ModelT, key: KeyLike) -> ModelT:
         SourceError: `model` is no model, or a wrapper around one.
         KeyMismatchError: It was encrypted with another key.
         MissingKeyError, KeyFormatError, FileAccessError: There is no key.
+
+    Examples:
+        >>> encrypted = te.load_model("encrypted")
+        >>> plain = te.decrypt_model(encrypted, "owner.key")
+        >>> te.scheme_of(plain) is None
+        True
     """
     scheme, plain = _encrypted(model)
     cipher = BlockCipher(key, scheme)
@@ -139,6 +152,12 @@ def rotate_model(model: ModelT, key: KeyLike, new_key: KeyLike) -> ModelT:
         SourceError: `model` is no model, or a wrapper around one.
         KeyMismatchError: It was encrypted with another key than `key`, or both keys are the same.
         MissingKeyError, KeyFormatError, FileAccessError: There is no key.
+
+    Examples:
+        >>> new_key = te.SecretKey.generate()
+        >>> rotated = te.rotate_model(te.load_model("encrypted"), "owner.key", new_key)
+        >>> rotated.encmixer.fingerprint == new_key.fingerprint
+        True
     """
     key, new_key = find_key(key), find_key(new_key, where="new key")
     scheme, plain = _encrypted(model)
@@ -186,7 +205,7 @@ def position_embedding_of(model: nn.Module, scheme: Scheme) -> PositionEmbedding
         StemError: There is none.
     """
     assert scheme.plain is not None  # the record of a model
-    embedding = plan_encryption(model, find_stem(model, scheme.stem)[1], scheme.plain, scrambles=True).position_embedding
+    embedding = plan_encryption(model, find_stem(model, scheme.stem)[1], scheme.plain, cipher=scheme.facts).position_embedding
     assert embedding is not None  # or plan_encryption had raised
     return embedding
 
@@ -215,7 +234,7 @@ def _plan_of(model: nn.Module, scheme: Scheme, plain: Preprocessing) -> Encrypti
     if conv.bias is not None and not scheme.scrambles:  # then the trace was made when the model was encrypted
         own = module_name(model, conv)
         return EncryptionPlan(own, ConstantFold.into_bias(own, conv.out_channels))
-    return plan_encryption(model, conv, plain, scrambles=scheme.scrambles)
+    return plan_encryption(model, conv, plain, cipher=scheme.facts)
 
 
 def _weight(name: str, conv: nn.Conv2d) -> Tensor:

@@ -15,7 +15,7 @@ from timm_encmixer.models.patch_stem import find_stem, image_size
 from timm_encmixer.models.plan import plan_encryption
 from timm_encmixer.models.pretrained_cfg import preprocessing_of
 from timm_encmixer.models.support import Support
-from timm_encmixer.scheme import ETC, SCRAMBLE, SUB_BLOCK_PX, parts_of
+from timm_encmixer.scheme import DEFAULT_CIPHER, facts_of
 
 
 def examine(name: str) -> Support:
@@ -33,7 +33,7 @@ def examine(name: str) -> Support:
     try:
         stem, conv = find_stem(model, cfg.get("first_conv"))
         plain = preprocessing_of(cfg, conv.in_channels)
-        plan = plan_encryption(model, conv, plain, scrambles=False)
+        plan = plan_encryption(model, conv, plain, cipher=facts_of(DEFAULT_CIPHER))
     except EncMixerError as error:
         return Support(name=name, family=family, refused=f"expected {error.expected}, got {error.got}")
     constant = plan.record_fields(stem, bias=conv.bias is not None)["constant"]
@@ -70,11 +70,11 @@ def check_name(timm_name: str, cipher: str) -> None:
     name = timm_name.partition(".")[0]
     if not is_timms_own(name):
         return
-    support = examine(name)
-    reason = support.refused or (support.unscrambled if SCRAMBLE in parts_of(cipher) else "")
-    if not reason and ETC in parts_of(cipher) and not support.takes_jpeg:
-        expected, got = f"a model whose blocks are multiples of {SUB_BLOCK_PX} px", f"blocks of {support.patch_size} px"
-        raise StemError(timm_name, expected, got, f"encmixer models --{ETC} lists those; or take another cipher")
+    support, facts = examine(name), facts_of(cipher)
+    reason = support.refused or (support.unscrambled if facts.scrambles else "")
+    if not reason and not facts.fits(support.patch_size):
+        expected, got = f"a model whose blocks are multiples of {facts.side_multiple} px", f"blocks of {support.patch_size} px"
+        raise StemError(timm_name, expected, got, "encmixer models --etc lists those; or take another cipher")
     if reason:
         expected = "a model that can be encrypted" + ("" if support.refused else " with scrambled blocks")
         remedy = "encmixer models lists those" + ("" if support.refused else ": --scramble; or take a cipher without scramble")

@@ -14,8 +14,8 @@ from timm_encmixer.errors import StemError
 from timm_encmixer.models.edits import ConstantFold, PositionEmbedding
 from timm_encmixer.models.image_trace import ImageTrace, trace_image
 from timm_encmixer.models.patch_stem import built_size, image_size, module_name
-from timm_encmixer.models.stem_algebra import MID_GREY, decrypt_stem, encrypt_stem, rotate_stem
-from timm_encmixer.scheme import Preprocessing, Scheme
+from timm_encmixer.models.stem_algebra import decrypt_stem, encrypt_stem, folded_normalisation, rotate_stem
+from timm_encmixer.scheme import MID_GREY, CipherFacts, Preprocessing, Scheme
 
 Read = Callable[[str], Tensor]  # a tensor by its name, checked to hold finite numbers
 
@@ -53,13 +53,13 @@ class EncryptionPlan:
     def encrypted(self, read: Read, cipher: BlockCipher, plain: Preprocessing) -> dict[str, Tensor]:
         """Return the changed tensors of a plain model encrypted, by name; dtypes, devices and formats as they were."""
         weight = read(self.kernel)
-        kernel, constant = encrypt_stem(weight, no_bias(weight), cipher, plain.mean, plain.std)
+        kernel, constant = encrypt_stem(weight, no_bias(weight), cipher, *folded_normalisation(cipher.scheme.facts, plain))
         return self._changed(read, kernel, constant, None if self.position_embedding is None else cipher.order)
 
     def decrypted(self, read: Read, cipher: BlockCipher, plain: Preprocessing) -> dict[str, Tensor]:
         """Undo `encrypted`, to within the rounding of the tensors' dtypes."""
         weight = read(self.kernel)
-        kernel, constant = decrypt_stem(weight, no_bias(weight), cipher, plain.mean, plain.std)
+        kernel, constant = decrypt_stem(weight, no_bias(weight), cipher, *folded_normalisation(cipher.scheme.facts, plain))
         return self._changed(read, kernel, constant, None if self.position_embedding is None else torch.argsort(cipher.order))
 
     def rotated(self, read: Read, cipher: BlockCipher, new_cipher: BlockCipher) -> dict[str, Tensor]:
@@ -96,14 +96,14 @@ class EncryptionPlan:
         }
 
 
-def plan_encryption(model: nn.Module, conv: nn.Conv2d, plain: Preprocessing, *, scrambles: bool) -> EncryptionPlan:
+def plan_encryption(model: nn.Module, conv: nn.Conv2d, plain: Preprocessing, *, cipher: CipherFacts) -> EncryptionPlan:
     """Trace the image through a model, plain or encrypted, and plan its encryption.
 
     Args:
         model: Any model, also on the meta device.
         conv: Its stem.
         plain: The plain model's preprocessing.
-        scrambles: Whether the cipher permutes the blocks too.
+        cipher: What is known of the cipher.
 
     Raises:
         StemError: The stem is not the only reader of the image, or has no bias and nothing that can take its constant; or the
@@ -122,15 +122,15 @@ def plan_encryption(model: nn.Module, conv: nn.Conv2d, plain: Preprocessing, *, 
     if any(_places(other) != _places(trace) for other in others):
         remedy = "only models that treat all the sizes alike that they are declared for can be encrypted"
         raise StemError(name, "one reader of the stem's output at all declared image sizes", "several", remedy)
-    if conv.bias is None and all(mean == MID_GREY for mean in plain.mean):
+    if conv.bias is None and all(mean == MID_GREY for mean in folded_normalisation(cipher, plain)[0]):
         fold = None
     elif fold is None:
         remedy = "the normalisation leaves a constant, and this model has no tensor to fold it into"
         raise StemError(name, "a bias, or a BatchNorm or position embedding that follows at once", "none of these", remedy)
-    if scrambles and trace.position_embedding is None:
+    if cipher.scrambles and trace.position_embedding is None:
         expected = "a model that knows a block's position by its position embedding alone"
         raise StemError("model", expected, trace.unscrambled_because, "take a cipher without scramble")
-    return EncryptionPlan(name, fold, trace.position_embedding if scrambles else None, trace.unscrambled_because)
+    return EncryptionPlan(name, fold, trace.position_embedding if cipher.scrambles else None, trace.unscrambled_because)
 
 
 def _places(trace: ImageTrace) -> tuple[str | None, str | None]:

@@ -8,8 +8,7 @@ from typing import Any
 from timm.data import resolve_data_config
 
 from timm_encmixer.errors import SchemeError, SchemeMismatchError
-from timm_encmixer.models.stem_algebra import MID_GREY
-from timm_encmixer.scheme import LARGEST_NORMALISATION, NOTE_PREFIX, Preprocessing, Scheme, scheme_in_notes
+from timm_encmixer.scheme import LARGEST_NORMALISATION, MID_GREY, NOTE_PREFIX, Preprocessing, Scheme, scheme_in_notes
 
 _SOURCE_FIELDS = ("url", "file", "state_dict", "hf_hub_id", "hf_hub_filename", "source")
 
@@ -28,18 +27,17 @@ def scheme_in_cfg(cfg: Mapping[str, Any]) -> Scheme | None:
 def encrypted_cfg(cfg: Mapping[str, Any], scheme: Scheme) -> dict[str, Any]:
     """Return a plain (or encrypted) model's `pretrained_cfg` as the encrypted model needs it.
 
-    Ciphertext is normalised by mean = std = 1/2 and must not be resized; `first_conv` is withdrawn, so that timm refuses to
+    Ciphertext is normalised as the record says and must not be resized; `first_conv` is withdrawn, so that timm refuses to
     adapt the kernel to other channels; so are the addresses of the plain weights.
     """
     if scheme.plain is None:
         raise SchemeError("record: plain", "the plain model's preprocessing", "none", "encrypt the plain model again")
-    grey = (MID_GREY,) * scheme.in_chans
     kept = {name: value for name, value in cfg.items() if name not in (*_SOURCE_FIELDS, "test_input_size", "test_crop_pct")}
     return {
         **kept,
         "input_size": scheme.plain.input_size,
-        "mean": grey,
-        "std": grey,
+        "mean": scheme.ciphertext_mean,
+        "std": scheme.ciphertext_std,
         "crop_pct": 1.0,
         "crop_mode": "center",
         "interpolation": scheme.plain.interpolation,
@@ -48,20 +46,23 @@ def encrypted_cfg(cfg: Mapping[str, Any], scheme: Scheme) -> dict[str, Any]:
     }
 
 
-def check_ciphertext(cfg: Mapping[str, Any]) -> None:
+def check_ciphertext(cfg: Mapping[str, Any], scheme: Scheme) -> None:
     """Refuse an encrypted model's `pretrained_cfg` that would have ciphertext normalised otherwise, or cropped.
 
     Raises:
         SchemeMismatchError: Its mean, std or crop is not what `encrypted_cfg` sets.
     """
-    for name, expected in (("mean", MID_GREY), ("std", MID_GREY), ("crop_pct", 1.0)):
+    wanted = {"mean": scheme.ciphertext_mean, "std": scheme.ciphertext_std, "crop_pct": (1.0,)}
+    for name, expected in wanted.items():
         value = cfg.get(name, expected)
-        values = value if isinstance(value, (list, tuple)) else (value,)
-        if any(number != expected for number in values):
+        values = tuple(value) if isinstance(value, (list, tuple)) else (value,)
+        uniform = len(set(expected)) == 1 and set(values) == set(expected)  # of as many channels as timm was asked for
+        if not uniform and values != expected:
             remedy = (
                 "ciphertext is not normalised or resized like images: build the model without pretrained_cfg_overlay for these"
             )
-            raise SchemeMismatchError(f"model: pretrained_cfg {name}", f"{expected}", f"{value}", remedy)
+            shown = " ".join(map(str, dict.fromkeys(expected)))
+            raise SchemeMismatchError(f"model: pretrained_cfg {name}", shown, f"{value}", remedy)
 
 
 def bare_cfg(cfg: Mapping[str, Any]) -> dict[str, Any]:

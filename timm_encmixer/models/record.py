@@ -7,12 +7,13 @@ that timm saves and loads unread, so it survives `timm.models.save_for_hf` and s
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
-from timm_encmixer.errors import SchemeError, SchemeMismatchError
+from timm_encmixer.errors import SchemeError, SchemeMismatchError, SourceError
 from timm_encmixer.models.patch_stem import image_size, modules_named
 from timm_encmixer.models.plan import changed_names
 from timm_encmixer.models.pretrained_cfg import bare_cfg, check_ciphertext, encrypted_cfg, scheme_in_cfg
@@ -30,12 +31,20 @@ def scheme_of(model: nn.Module) -> Scheme | None:
     the image size that the model was built for, where timm was asked for another one since.
 
     Raises:
-        SourceError: This is no model.
+        SourceError: This is not a model in memory. `find_scheme` reads the record of a folder, a file or a repository.
         SchemeError: There is a record and it is malformed or of an unknown version. Or the encrypted model is a part of a
             network of your own.
         SchemeMismatchError: The model was built with other patches or channels than were encrypted, so that its weights were
             resampled. Or its configuration asks for another normalisation or a crop, which ciphertext does not survive.
+
+    Examples:
+        >>> model = timm.create_model("local-dir:encrypted", pretrained=True)
+        >>> te.scheme_of(model).patch_size
+        4
     """
+    if isinstance(model, (str, os.PathLike)):
+        remedy = "use te.find_scheme for a folder, a file or hf-hub:ID"
+        raise SourceError("model", "a model in memory", f"the name {os.fspath(model)!r}", remedy)
     model = unwrapped(model)
     scheme = _record_of(model)
     if scheme is None:
@@ -45,7 +54,7 @@ def scheme_of(model: nn.Module) -> Scheme | None:
             raise SchemeError("model", "the encrypted model itself", got, f"give the inner model: model.{part}")
         return None
     check_geometry(model, scheme)
-    check_ciphertext(cfg_of(model))
+    check_ciphertext(cfg_of(model), scheme)
     return _followed(scheme, model)
 
 
@@ -153,7 +162,7 @@ def _encrypted_tensors(
 
 
 def withdraw_plain_input(model: nn.Module) -> None:
-    """Make a bare model ask for ciphertext (mean = std = 1/2, no resizing), in place; its weights are still to come."""
+    """Make a bare model ask for ciphertext (mean = std = 1/2, no resizing), in place. Weights and record are still to come."""
     attach(model, bare_cfg(cfg_of(model)), None)
 
 

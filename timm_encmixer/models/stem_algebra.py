@@ -9,6 +9,9 @@ make the stem compute the same y from u:
 
 since W' u + c' = 1/2 W S^-1 A^T 2 A (v - 1/2) + c + W S^-1 (1/2 - mu) = y. All of it in float64, rounded once at the end.
 
+A cipher that keeps the plain normalisation (`CipherFacts.keeps_normalisation`) commutes with S^-1 (v - mu). Then nothing is
+re-centred: W' = W A^T and c' = c, which is the above with mu = std = 1/2.
+
 Source: arXiv 2207.11939, section 3, with the normalisation folded in (docs/format.md).
 """
 
@@ -20,8 +23,14 @@ import torch
 from torch import Tensor
 
 from timm_encmixer.ciphers import BlockCipher
+from timm_encmixer.scheme import MID_GREY, CipherFacts, Preprocessing
 
-MID_GREY = 0.5
+
+def folded_normalisation(facts: CipherFacts, plain: Preprocessing) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the mean and std that an encryption folds into the stem: those of mid-grey where it keeps the plain ones."""
+    if facts.keeps_normalisation:
+        return (MID_GREY,) * len(plain.mean), (MID_GREY,) * len(plain.std)
+    return plain.mean, plain.std
 
 
 def recentre(weight: Tensor, bias: Tensor, mean: Sequence[float], std: Sequence[float]) -> tuple[Tensor, Tensor]:

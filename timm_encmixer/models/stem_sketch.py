@@ -24,7 +24,7 @@ from torch import Tensor
 
 from timm_encmixer.ciphers.key_stream import KeyStream
 from timm_encmixer.errors import NotEncryptedError, SchemeMismatchError
-from timm_encmixer.models.stem_algebra import recentre
+from timm_encmixer.models.stem_algebra import folded_normalisation, recentre
 from timm_encmixer.scheme import Scheme
 
 SKETCH_NAME = "encmixer-sketch"  # of the metadata in a safetensors file
@@ -107,7 +107,7 @@ class StemSketch:
         now = StemSketch.of(scheme, kernel, positions)
         pairs = [(self.kernel, now.kernel, now.kernel)]
         if scheme.plain is not None:
-            plain, _ = recentre(kernel, kernel.new_zeros(len(kernel)), scheme.plain.mean, scheme.plain.std)
+            plain, _ = recentre(kernel, kernel.new_zeros(len(kernel)), *folded_normalisation(scheme.facts, scheme.plain))
             pairs.append((self.kernel, now.kernel, StemSketch.of(scheme, plain).kernel))
         if self.positions is not None and now.positions is not None:
             pairs.append((self.positions, now.positions, now.positions))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-from timm_encmixer.scheme import SUB_BLOCK_PX
+from timm_encmixer.scheme import JPEG_CIPHERS, facts_of
 
 TABLE = "families.json"
 
@@ -46,7 +46,7 @@ class Support:
     @property
     def takes_jpeg(self) -> bool:
         """Whether its blocks fit the ciphers whose ciphertext may travel as JPEG."""
-        return self.supported and self.patch_size % SUB_BLOCK_PX == 0
+        return self.supported and any(facts_of(cipher).fits(self.patch_size) for cipher in JPEG_CIPHERS)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object; empty fields are left out."""

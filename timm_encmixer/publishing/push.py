@@ -96,6 +96,11 @@ def push_to_hub(
 
     Warns:
         PublicWeightsWarning: The plain weights are public.
+
+    Examples:
+        >>> commit = te.push_to_hub(te.load_model("encrypted"), "me/encrypted", key="owner.key")
+        >>> te.find_scheme("hf-hub:me/encrypted").cipher
+        'shuffle+negpos'
     """
     options = PushOptions(
         private=private,

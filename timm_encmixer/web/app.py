@@ -21,6 +21,7 @@ from timm_encmixer.bundled import BUNDLED_MODEL
 from timm_encmixer.checkpoints.loading import ModelLike
 from timm_encmixer.errors import EncMixerError
 from timm_encmixer.limits import LIMITS
+from timm_encmixer.scheme import PARTS
 from timm_encmixer.web.guard import Guard, where_it_failed
 from timm_encmixer.web.owner import publish
 from timm_encmixer.web.samples import ALBUM_PICTURES, album, album_sheet, png, samples
@@ -66,6 +67,7 @@ def make_app(model: ModelLike = BUNDLED_MODEL) -> FastAPI:
         _add_route(app, f"/{path}", (_FOLDER / name).read_bytes(), kind)
     about = {
         "records": {cipher: record.to_dict() for cipher, record in server.records.items()},
+        "parts": {name: part.words for name, part in PARTS.items()},
         "samples": list(samples()) if is_demo else [],
         "album_px": album()[0].width if is_demo else None,
         "most_collected": ALBUM_PICTURES,

@@ -15,9 +15,10 @@ from timm_encmixer.errors import EncMixerError, SchemeError, SourceError
 from timm_encmixer.keys import SecretKey
 from timm_encmixer.models.encryption import encrypt_model
 from timm_encmixer.models.record import scheme_of
-from timm_encmixer.scheme import ETC, SCRAMBLE
+from timm_encmixer.scheme import BLOCK_CIPHERS, DEFAULT_CIPHER, SCRAMBLE, facts_of
 
-DEMO_CIPHERS = ("shuffle+negpos", "shuffle", "negpos", f"shuffle+negpos+{SCRAMBLE}", ETC)  # as far as the model can take them
+_IMAGES = [cipher for cipher in BLOCK_CIPHERS if facts_of(cipher).exact]
+DEMO_CIPHERS = (DEFAULT_CIPHER, *(cipher for cipher in _IMAGES if cipher != DEFAULT_CIPHER), f"{DEFAULT_CIPHER}+{SCRAMBLE}")
 
 
 @dataclass(frozen=True)

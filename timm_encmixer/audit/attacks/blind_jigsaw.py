@@ -15,6 +15,7 @@ from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack
 from timm_encmixer.audit.effort import Curve, Effort, budgeted
 from timm_encmixer.audit.material import Held
 from timm_encmixer.audit.methods.assignment import assign
+from timm_encmixer.audit.methods.key_space import KeySpace
 from timm_encmixer.audit.recovery import RecoveredOrder
 from timm_encmixer.ciphers.blocks import split
 
@@ -61,8 +62,7 @@ class BlindJigsaw(Attack):
         found = assign(
             nearness,
             links,
-            moves=True,
-            signed=False,
+            keys=KeySpace.whole(len(nearness), signed=False),
             starts=self.starts,
             iterations=3000,
             rng=effort.rng,

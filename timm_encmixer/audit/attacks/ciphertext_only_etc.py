@@ -16,7 +16,7 @@ from timm_encmixer.audit.methods.block_map import signed_permutation
 from timm_encmixer.audit.methods.statistics import BlockStatistics, image_statistics
 from timm_encmixer.audit.methods.sub_blocks import Arrangement, Array, Borders, arrange
 from timm_encmixer.audit.recovery import RecoveredKey
-from timm_encmixer.scheme import ETC
+from timm_encmixer.scheme import ETC, CipherFacts
 
 _BEHIND = ((0, 0), (0, 1), (1, 0))  # offsets of blocks whose squares meet
 
@@ -40,7 +40,6 @@ class CiphertextOnlyEtc(Attack):
     material = ("ciphertexts",)
     citation = "our own; jigsaw attacks on EtC images: Chuman, Kurihara, Kiya (IEICE Trans. Inf. Syst. E101-D(1), 2018)"
     curve = Curve("ciphertexts", "ciphertext images", (1, 2, 5, 25, 250), (1, 2, 3, 5, 10, 25, 50, 100, 250, 1000))
-    ciphers = (ETC,)
     assumes = ETC
     findings: ClassVar[Mapping[str, str]] = {
         BROKEN: "Reads every image: the whole key follows from the borders of the squares in a few ciphertexts.",
@@ -49,6 +48,10 @@ class CiphertextOnlyEtc(Attack):
     }
     advice = "Count this cipher as a compression format, not as protection."
     work = 2.0
+
+    def unsuited(self, cipher: CipherFacts) -> str:
+        """Squares alone are put together."""
+        return "" if cipher.moves_sub_blocks else "it is about ciphers that move squares of 8 x 8 px only"
 
     def attack(self, held: Held, effort: Effort) -> RecoveredKey:
         """Put the squares together, then choose channels and sign."""

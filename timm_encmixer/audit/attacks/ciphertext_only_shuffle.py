@@ -17,8 +17,10 @@ from timm_encmixer.audit.methods.alignment import agreement, align, settle, whit
 from timm_encmixer.audit.methods.assignment import assign
 from timm_encmixer.audit.methods.block_map import signed_permutation, symmetries
 from timm_encmixer.audit.methods.colours import AGREEMENT, CHANNELS, Colours
+from timm_encmixer.audit.methods.key_space import KeySpace
 from timm_encmixer.audit.methods.statistics import BlockStatistics, blocks_of, common, correlation, image_statistics
 from timm_encmixer.audit.recovery import RecoveredKey
+from timm_encmixer.scheme import CipherFacts
 
 RIDGE = 0.1  # mean variances
 
@@ -48,7 +50,6 @@ class CiphertextOnlyShuffle(Attack):
         "Sirichotedumrong and Kiya (arXiv 2010.06198)"
     )
     curve = Curve("ciphertexts", "ciphertext images", (5, 10, 25, 100, 250), (5, 10, 25, 50, 100, 250, 500, 1000, 2000))
-    ciphers = ("shuffle", "negpos", "etc")
     findings: ClassVar[Mapping[str, str]] = {
         BROKEN: "Reads every image: the whole key follows from ciphertexts and statistics of public photos.",
         PARTLY: "Reads images in part: most of the key follows from ciphertexts and statistics of public photos.",
@@ -57,16 +58,19 @@ class CiphertextOnlyShuffle(Attack):
     advice = "Treat ciphertext images as readable: send them over TLS and store them as you would plain ones."
     work = 2.8
 
+    def unsuited(self, cipher: CipherFacts) -> str:
+        """Signed permutations alone are searched."""
+        return "" if cipher.exact else "it is about ciphers that move and invert numbers only"
+
     def attack(self, held: Held, effort: Effort) -> RecoveredKey:
         """Match, then decide among what that leaves open."""
         patch = held.scheme.patch_size
         seen = image_statistics(held.ciphertexts, patch)
-        moves, signed = held.scheme.moves, held.scheme.inverts
+        keys = KeySpace.of(held.scheme)
         order = assign(
             correlation(seen.within).numpy(),
             correlation(held.public_statistics.within).numpy(),
-            moves=moves,
-            signed=signed,
+            keys=keys,
             starts=self.starts,
             iterations=1000,
             rng=effort.rng,
@@ -83,10 +87,10 @@ class CiphertextOnlyShuffle(Attack):
         )
         found = [
             signed_permutation(torch.from_numpy(order.order), torch.from_numpy(order.sign)),
-            settle(turned, target, reference, moves=moves, signed=signed),
+            settle(turned, target, reference, keys),
         ]
         variants = (matrix @ turn for matrix in found for turn in symmetries(held.scheme))
-        likelihood, signs = _likelihood(held, seen), (1, -1) if signed else (1,)
+        likelihood, signs = _likelihood(held, seen), (1, -1) if keys.signed else (1,)
         perfect = float(reference.square().sum())
 
         def worth(variant: Tensor) -> float:

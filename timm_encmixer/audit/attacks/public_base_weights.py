@@ -12,6 +12,7 @@ from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack
 from timm_encmixer.audit.effort import Curve, Effort
 from timm_encmixer.audit.material import Held
 from timm_encmixer.audit.methods.alignment import nearest_signed_permutation, polar
+from timm_encmixer.audit.methods.key_space import KeySpace
 from timm_encmixer.audit.pipeline import stem_rows
 from timm_encmixer.audit.recovery import RecoveredKey
 from timm_encmixer.scheme import Scheme
@@ -40,7 +41,8 @@ class PublicBaseWeights(Attack):
 
     def attack(self, held: Held, effort: Effort) -> RecoveredKey:
         """Match the stems."""
-        return RecoveredKey(match_rows(stem_rows(held.base_model), stem_rows(held.encrypted_model), held.scheme))
+        plain, encrypted = (stem_rows(model, held.scheme) for model in (held.base_model, held.encrypted_model))
+        return RecoveredKey(match_rows(plain, encrypted, held.scheme))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,4 +65,4 @@ def match_rows(plain: Tensor, encrypted: Tensor, scheme: Scheme) -> Tensor:
         return polar(encrypted.T @ plain)
     unit = [rows / rows.norm(dim=0).clamp(min=1e-12) for rows in (plain, encrypted)]
     cosine = unit[1].T @ unit[0]
-    return nearest_signed_permutation(cosine, moves=scheme.moves, signed=scheme.inverts)
+    return nearest_signed_permutation(cosine, KeySpace.of(scheme))

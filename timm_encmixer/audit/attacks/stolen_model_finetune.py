@@ -52,7 +52,7 @@ class StolenModelFinetune(Attack):
     def attack(self, held: Held, effort: Effort) -> RecoveredModels:
         """Train three models."""
         images, labels = held.labelled
-        inputs = normalise(images)
+        inputs = normalise(images, scheme=held.scheme)
         epochs = self.epochs or max(4, min(40, self.trained // len(images)))
         track = functools.partial(effort.track, share=1 / 3)
         classifiers: dict[str, Callable[[Tensor], Tensor]] = {}

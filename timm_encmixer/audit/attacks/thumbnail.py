@@ -19,10 +19,11 @@ from timm_encmixer.ciphers.blocks import split
 
 @dataclass(frozen=True, kw_only=True)
 class Thumbnail(Attack):
-    """One grey value per block.
+    """One grey value per block, or one colour.
 
-    `shuffle` keeps the mean of a block. Under every orthogonal map the first principal component of ciphertext blocks is the
-    plain one, turned; it is nearly the mean brightness, up to a sign that is decided by light coming from above.
+    A shuffle keeps the mean of a block, and a shuffle within colour channels keeps the mean of each channel. Under every
+    orthogonal map the first principal component of ciphertext blocks is that of plain blocks, multiplied by A. It is nearly the
+    mean brightness, up to a sign that is decided by light coming from above.
     """
 
     name = "thumbnail"
@@ -42,18 +43,25 @@ class Thumbnail(Attack):
     def attack(self, held: Held, effort: Effort) -> RecoveredImages:
         """Find the direction of brightness once, from all ciphertexts."""
         patch = held.scheme.patch_size
-        direction, middle, scale = brightness(held.ciphertexts, patch, held.scheme.cipher)
+        if held.scheme.facts.keeps_means:
+            colours = 1 if held.scheme.facts.mixes_channels else held.scheme.in_chans
+            return RecoveredImages(lambda seen: _means(seen, patch, colours), thumbnail=True)
+        direction, middle, scale = _brightness(held.ciphertexts, patch)
         return RecoveredImages(
             lambda seen: ((split(seen.double(), patch) - middle) @ direction * scale + 0.5)[:, None], thumbnail=True
         )
 
 
-def brightness(ciphertexts: Tensor, patch: int, cipher: str) -> tuple[Tensor, Tensor, float]:
+def _means(ciphertexts: Tensor, patch: int, colours: int) -> Tensor:
+    """Return the mean of each block, shape (N, 1, H/P, W/P), or of each of its channels, shape (N, C, H/P, W/P)."""
+    means = torch.nn.functional.avg_pool2d(ciphertexts.double(), patch)
+    return means if colours > 1 else means.mean(dim=1, keepdim=True)
+
+
+def _brightness(ciphertexts: Tensor, patch: int) -> tuple[Tensor, Tensor, float]:
     """Return the direction in block space that shows brightness, the mean block, and a scale for pictures in [0, 1]."""
     blocks = split(ciphertexts.double(), patch)
     size = blocks.shape[-1]
-    if cipher == "shuffle":
-        return torch.full((size,), 1 / size, dtype=torch.float64), torch.full((size,), 0.5, dtype=torch.float64), 1.0
     statistics = block_statistics([blocks - 0.5])
     direction = torch.linalg.eigh(statistics.within)[1][:, -1]
     if float(statistics.light @ direction) < 0:

@@ -18,6 +18,7 @@ from timm_encmixer.audit.material import Held
 from timm_encmixer.audit.methods.alignment import nearest_signed_permutation
 from timm_encmixer.audit.methods.assignment import assign
 from timm_encmixer.audit.methods.block_map import apply, signed_permutation, symmetries
+from timm_encmixer.audit.methods.key_space import KeySpace
 from timm_encmixer.audit.methods.likelihood import climb, gaps, random_orthogonal
 from timm_encmixer.audit.methods.statistics import correlation
 from timm_encmixer.audit.pipeline import classify, stem_rows
@@ -71,7 +72,7 @@ class WeightsOnly(Attack):
         """Match, let the model choose, and where photos stay unlikely to it, climb."""
         keys: list[Candidate] = []  # of the cipher
         climbed: list[Candidate] = []  # any orthogonal matrices
-        if "orthogonal" not in held.scheme.parts:
+        if held.scheme.exact:
             matched, settled = self._matched(held, effort)
             keys.append(surest(held, matched, effort))
             if settled or keys[0].gap <= ENOUGH:
@@ -96,15 +97,14 @@ class WeightsOnly(Attack):
             order = assign(
                 correlation(seen).numpy(),
                 correlation(smooth_filters(held.public_statistics.within, power)).numpy(),
-                moves=held.scheme.moves,
-                signed=held.scheme.inverts,
+                keys=KeySpace.of(held.scheme),
                 starts=starts,
                 iterations=2500,
                 rng=effort.rng,
                 track=functools.partial(effort.track, share=_MATCHING * _SEARCH / len(POWERS)),
             )
             found.append(signed_permutation(torch.from_numpy(order.order), torch.from_numpy(order.sign)))
-        if "etc" in held.scheme.parts:  # the look-alikes of nothing changed are all keys of one sub-block
+        if held.scheme.facts.moves_sub_blocks:  # the look-alikes of nothing changed are all keys of one sub-block
             found.append(torch.eye(len(seen), dtype=torch.float64))
         variants = [alike for matrix in found for alike in _look_alikes(held, matrix)]
         different = {(matrix + 0.0).numpy().tobytes(): matrix for matrix in variants}  # + 0.0: no negative zeros
@@ -136,7 +136,7 @@ class WeightsOnly(Attack):
 
 def _seen(held: Held) -> Tensor:
     """Return the second-order statistics of the encrypted stem's filters, each of length 1; shape (D, D)."""
-    rows = stem_rows(held.encrypted_model)
+    rows = stem_rows(held.encrypted_model, held.scheme)
     rows = rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-12)
     products: Tensor = rows.T @ rows
     return products
@@ -145,20 +145,19 @@ def _seen(held: Held) -> Tensor:
 def _near(held: Held, effort: Effort, matrix: Tensor) -> list[Tensor]:
     """Return signed permutations that are near an orthogonal matrix, and what the search finds from there."""
     scheme, seen, within = held.scheme, _seen(held), held.public_statistics.within
-    if "orthogonal" in scheme.parts:
+    if not scheme.exact:
         return []
     found: list[Tensor] = []
-    moves, signed = scheme.moves, scheme.inverts
+    keys = KeySpace.of(scheme)
     values, vectors = torch.linalg.eigh(within)
     for count, power in itertools.product(COARSE, POWERS):
         coarse = (vectors[:, -count:] * values[-count:].clamp(max=float(values[-2]))) @ vectors[:, -count:].T
-        start = nearest_signed_permutation(matrix @ (coarse * coarse.diagonal().rsqrt()), moves=moves, signed=signed)
+        start = nearest_signed_permutation(matrix @ (coarse * coarse.diagonal().rsqrt()), keys)
         places = start.abs().argmax(dim=1)
         order = assign(
             correlation(seen).numpy(),
             correlation(smooth_filters(within, power)).numpy(),
-            moves=moves,
-            signed=signed,
+            keys=keys,
             starts=1,
             iterations=2500,
             rng=effort.rng,
@@ -170,7 +169,7 @@ def _near(held: Held, effort: Effort, matrix: Tensor) -> list[Tensor]:
 
 def _look_alikes(held: Held, matrix: Tensor) -> list[Tensor]:
     """Return a key with all those that second-order statistics hardly tell from it."""
-    signs = (1,) if held.scheme.cipher == "shuffle" else (1, -1)
+    signs = (1,) if held.scheme.facts.keeps_means else (1, -1)
     return [sign * matrix @ turn for turn in symmetries(held.scheme) for sign in signs]
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from timm_encmixer.audit.methods.assignment import best_signs
 from timm_encmixer.audit.methods.block_map import signed_permutation
+from timm_encmixer.audit.methods.key_space import KeySpace
 from timm_encmixer.evaluation.threads import one_thread
 
 _ROUNDS = 50
@@ -54,27 +55,28 @@ def agreement(found: Tensor, target: Tensor, reference: Tensor) -> float:
     return float(((found @ reference @ found.T) * target).sum())
 
 
-def nearest_signed_permutation(likeness: Tensor, *, moves: bool, signed: bool) -> Tensor:
-    """Return the signed permutation with the largest inner product with a matrix (D, D); without moves, only signs."""
-    if moves:
-        _, columns = linear_sum_assignment((likeness.abs() if signed else likeness).numpy(), maximize=True)
-        order = torch.from_numpy(columns)
-    else:
-        order = torch.arange(len(likeness))
-    sign = likeness.gather(1, order[:, None]).squeeze(1).sign() if signed else torch.ones(len(order))
+def nearest_signed_permutation(likeness: Tensor, keys: KeySpace) -> Tensor:
+    """Return the signed permutation among the keys with the largest inner product with a matrix (D, D)."""
+    worth = likeness.abs() if keys.signed else likeness
+    order = torch.arange(len(likeness))
+    for positions in keys.members if keys.moves else ():
+        inside = torch.from_numpy(positions)
+        _, columns = linear_sum_assignment(worth[inside][:, inside].numpy(), maximize=True)
+        order[inside] = inside[torch.from_numpy(columns)]
+    sign = likeness.gather(1, order[:, None]).squeeze(1).sign() if keys.signed else torch.ones(len(order))
     return signed_permutation(order, torch.where(sign == 0, 1, sign))
 
 
-def settle(found: Tensor, target: Tensor, reference: Tensor, *, moves: bool, signed: bool) -> Tensor:
+def settle(found: Tensor, target: Tensor, reference: Tensor, keys: KeySpace) -> Tensor:
     """Return a signed permutation near an orthogonal A of either sign, and refined like it."""
     best: tuple[float, Tensor] | None = None
     for sign in (1, -1):
-        now = nearest_signed_permutation(sign * found, moves=moves, signed=signed)
+        now = nearest_signed_permutation(sign * found, keys)
         for _ in range(_ROUNDS):
             score = agreement(now, target, reference)
             if best is None or score > best[0]:
                 best = score, now
-            then = nearest_signed_permutation(_pull(now, target, reference), moves=moves, signed=signed)
+            then = nearest_signed_permutation(_pull(now, target, reference), keys)
             if torch.equal(then, now):
                 break
             now = then

@@ -20,6 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import quadratic_assignment
 
+from timm_encmixer.audit.methods.key_space import KeySpace
+
 Matrix = NDArray[np.float64]
 
 
@@ -36,8 +38,7 @@ def assign(
     target: Matrix,
     reference: Matrix,
     *,
-    moves: bool,
-    signed: bool,
+    keys: KeySpace,
     starts: int,
     iterations: int,
     rng: np.random.Generator,
@@ -49,8 +50,7 @@ def assign(
     Args:
         target: What is to be put in order.
         reference: What the order is taken from.
-        moves: Whether positions may move. Otherwise p is the identity and only signs are sought.
-        signed: Whether signs may be -1.
+        keys: Which p and s there are. Where nothing may move, only signs are sought.
         starts: Starting points of the tabu search.
         iterations: Moves of the tabu search from each.
         rng: For the starting points and the search.
@@ -59,7 +59,8 @@ def assign(
     """
     target, reference = (matrix - np.diag(np.diag(matrix)) for matrix in (target, reference))
     n = len(target)
-    if not moves:
+    signed, together = keys.signed, keys.together
+    if not keys.moves:
         order = np.arange(n)
         return _finish(target, reference, order, best_signs(target * reference) if signed else np.ones(n, np.int64))
     best: Assignment | None = None
@@ -67,19 +68,28 @@ def assign(
         if first is not None and start == 0:
             order, sign = first
         else:
-            order = _scipy_order(target, reference) if start == 0 else rng.permutation(n)
+            order = _scipy_order(target, reference, keys) if start == 0 else keys.random_order(rng)
             sign = best_signs(target * reference[np.ix_(order, order)]) if signed else np.ones(n, np.int64)
-        found = _tabu(target, reference, order, sign, signed, iterations, rng)
+        found = _tabu(target, reference, order, sign, together, signed, iterations, rng)
         if best is None or found.score > best.score:
             best = found
     assert best is not None  # there is a first start
     return best
 
 
-def _scipy_order(target: Matrix, reference: Matrix) -> NDArray[np.int64]:
-    """Return what scipy finds; its 2-opt is left out, whose exchanges the tabu search makes hundreds of times faster."""
-    found = quadratic_assignment(np.abs(target), np.abs(reference), method="faq", options={"maximize": True})
-    return np.asarray(found.col_ind, dtype=np.int64)
+def _scipy_order(target: Matrix, reference: Matrix, keys: KeySpace) -> NDArray[np.int64]:
+    """Return what scipy finds for each group by itself.
+
+    Its 2-opt is left out: the tabu search makes the same exchanges hundreds of times faster.
+    """
+    order = np.arange(len(target))
+    for positions in keys.members:
+        inside = np.ix_(positions, positions)
+        found = quadratic_assignment(
+            np.abs(target[inside]), np.abs(reference[inside]), method="faq", options={"maximize": True}
+        )
+        order[positions] = positions[found.col_ind]
+    return order
 
 
 def best_signs(product: Matrix) -> NDArray[np.int64]:
@@ -100,6 +110,7 @@ def _tabu(
     reference: Matrix,
     order: NDArray[np.int64],
     sign: NDArray[np.int64],
+    together: NDArray[np.bool_],
     signed: bool,
     iterations: int,
     rng: np.random.Generator,
@@ -117,6 +128,7 @@ def _tabu(
     for step in range(iterations):
         choices = state.gains(signed=signed)
         gains = np.max(choices, axis=0)
+        gains[~together] = -np.inf
         np.fill_diagonal(gains, state.gains_of_signs() if signed else -np.inf)
         gains[(free > step) & (score + gains <= best[0] + 1e-9)] = -np.inf
         r, s = divmod(int(gains.argmax()), n)

@@ -31,10 +31,11 @@ def symmetries(scheme: Scheme) -> Iterator[Tensor]:
     place = torch.arange(scheme.block_size).reshape(channels, patch, patch)
     turns = [torch.rot90(place, k, (1, 2)) for k in range(4)]
     turns += [turn.transpose(1, 2) for turn in turns]
-    orders = list(itertools.permutations(range(channels))) if channels <= 3 else [tuple(range(channels))]
-    if not scheme.moves and "orthogonal" not in scheme.parts:
-        turns, orders = [place], [tuple(range(channels))]
-    signs = list(itertools.product((1, -1), repeat=channels - 1)) if channels <= 3 and scheme.inverts else [()]
+    facts, unchanged = scheme.facts, [tuple(range(channels))]
+    orders = list(itertools.permutations(range(channels))) if channels <= 3 and facts.mixes_channels else unchanged
+    if facts.exact and not facts.moves:
+        turns, orders = [place], unchanged
+    signs = list(itertools.product((1, -1), repeat=channels - 1)) if channels <= 3 and facts.inverts else [()]
     for turn, order, rest in itertools.product(turns, orders, signs):
         sign = torch.tensor([1, *(rest or (1,) * (channels - 1))]).repeat_interleave(patch**2)
         yield signed_permutation(turn[list(order)].reshape(-1), sign)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from timm_encmixer.ciphers.etc import TURNS, turned
+from timm_encmixer.ciphers.parts.etc import TURNS, turned
 from timm_encmixer.scheme import SUB_BLOCK_PX
 
 Array = NDArray[np.float64]

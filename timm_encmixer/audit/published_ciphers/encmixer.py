@@ -11,8 +11,8 @@ from numpy.typing import DTypeLike, NDArray
 from timm_encmixer.audit.published_ciphers.blocks import join, split
 from timm_encmixer.audit.published_ciphers.cipher import CipherKey, Decrypt, Encrypt, PublishedCipher
 from timm_encmixer.ciphers.image_cipher import ImageCipher
-from timm_encmixer.ciphers.orthogonal_map import OrthogonalMap
-from timm_encmixer.scheme import DEFAULT_CIPHER, ETC, SUB_BLOCK_PX, Scheme
+from timm_encmixer.ciphers.keyed_map import KeyedMap
+from timm_encmixer.scheme import DEFAULT_CIPHER, ETC, SUB_BLOCK_PX, Scheme, facts_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,13 +49,13 @@ class EncMixer(PublishedCipher):
 
     @property
     def ciphertext(self) -> DTypeLike:
-        """The dtype of ciphertext: uint8, or float32 for `orthogonal`."""
-        return np.float32 if "orthogonal" in self._record(3, (1, 1)).parts else np.uint8
+        """The dtype of ciphertext: uint8, or float32 where the cipher mixes numbers."""
+        return np.uint8 if facts_of(self.cipher).exact else np.float32
 
     def _record(self, channels: int, grid: tuple[int, int]) -> Scheme:
         """Return the record for images of so many channels, and rows and columns of blocks."""
         record = {"cipher": self.cipher, "patch_size": self.block, "in_chans": channels}
-        return Scheme(**record, grid=grid if "scramble" in self.cipher else None)  # type: ignore[arg-type]
+        return Scheme(**record, grid=grid if facts_of(self.cipher).scrambles else None)  # type: ignore[arg-type]
 
     def _cipher(self, key: CipherKey, shape: tuple[int, ...]) -> ImageCipher:
         _, height, width, channels = shape
@@ -64,7 +64,7 @@ class EncMixer(PublishedCipher):
     def _encrypter(self, key: CipherKey) -> Encrypt:
         def encrypt(images: NDArray[np.uint8]) -> NDArray[Any]:
             cipher = self._cipher(key, images.shape)
-            if isinstance(cipher.maps[0], OrthogonalMap):
+            if not cipher.scheme.exact:
                 return self._mapped(cipher.maps[0], images.astype(np.float32) / np.float32(255))
             return cipher.encrypt_batch(images)
 
@@ -73,14 +73,14 @@ class EncMixer(PublishedCipher):
     def _decrypter(self, key: CipherKey) -> Decrypt | None:
         def decrypt(images: NDArray[Any]) -> NDArray[np.uint8]:
             cipher = self._cipher(key, images.shape)
-            if isinstance(cipher.maps[1], OrthogonalMap):
+            if not cipher.scheme.exact:
                 plain = self._mapped(cipher.maps[1], images)
                 return np.clip(np.rint(plain * 255), 0, 255).astype(np.uint8)
             return cipher.decrypt_batch(images)
 
         return decrypt
 
-    def _mapped(self, mapping: OrthogonalMap, images: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _mapped(self, mapping: KeyedMap, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return images (N, H, W, C) whose blocks are mapped; a block's numbers are in the order channel, row, column."""
         blocks = split(images, self.block)
         blocks = blocks if mapping.order is None else blocks[:, mapping.order]

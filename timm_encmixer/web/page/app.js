@@ -9,12 +9,6 @@ const MOST_BYTES = 6e6; // of ciphertexts in one request, in base64
 const AT_FIRST = 10; // ciphertexts of the album that the attacker has
 const GONE = "server: expected an answer, got none; is encmixer app still running?";
 const VERDICTS = { broken: "Broken", "partly broken": "Partly broken", holds: "Holds", "not run": "Not measured" };
-const CIPHERS = {
-  shuffle: "shuffle: the pixels of a block change places",
-  negpos: "negpos: the key says where brightness is inverted",
-  scramble: "scramble: the blocks change places",
-  etc: "etc: blocks move, turn, invert and swap colours, so that JPEG keeps them",
-};
 const ATTACKS = {
   blind_jigsaw: "puts the blocks together like a jigsaw",
   ciphertext_only_shuffle: "finds the places of pixels by what neighbouring pixels have in common",
@@ -468,7 +462,7 @@ function reveal(id) {
 }
 
 function inWords(cipher) {
-  return `${cipher.split("+").map((part) => CIPHERS[part] ?? part).join("; ")}.`;
+  return `${cipher.split("+").map((part) => `${part} ${state.about.parts[part]}`).join("; ")}.`;
 }
 
 function clear(id) {

@@ -1028,12 +1028,37 @@ function fromBase64url(text) {
   return Uint8Array.from(atob(text.replaceAll("-", "+").replaceAll("_", "/")), (character) => character.charCodeAt(0));
 }
 
+// src/ciphers.json
+var ciphers_default = {
+  default: "shuffle+negpos",
+  parts: {
+    shuffle: { moves: "numbers", inverts: false },
+    negpos: { moves: "nothing", inverts: true },
+    orthogonal: { moves: "nothing", inverts: false },
+    "shuffle-planes": { moves: "numbers of a channel", inverts: false },
+    etc: { moves: "sub-blocks", inverts: true },
+    scramble: { moves: "blocks", inverts: false }
+  },
+  ciphers: {
+    shuffle: { parts: ["shuffle"], scrambles: false, exact: true, takes_jpeg: false, side_multiple: 1, keeps_normalisation: false, since: 1 },
+    negpos: { parts: ["negpos"], scrambles: false, exact: true, takes_jpeg: false, side_multiple: 1, keeps_normalisation: false, since: 1 },
+    "shuffle+negpos": { parts: ["shuffle", "negpos"], scrambles: false, exact: true, takes_jpeg: false, side_multiple: 1, keeps_normalisation: false, since: 1 },
+    orthogonal: { parts: ["orthogonal"], scrambles: false, exact: false, takes_jpeg: false, side_multiple: 1, keeps_normalisation: false, since: 1 },
+    "shuffle-planes": { parts: ["shuffle-planes"], scrambles: false, exact: true, takes_jpeg: false, side_multiple: 1, keeps_normalisation: true, since: 5 },
+    etc: { parts: ["etc"], scrambles: false, exact: true, takes_jpeg: true, side_multiple: 8, keeps_normalisation: false, since: 4 },
+    scramble: { parts: ["scramble"], scrambles: true, exact: true, takes_jpeg: false, side_multiple: 1, keeps_normalisation: false, since: 3 },
+    "shuffle+scramble": { parts: ["shuffle", "scramble"], scrambles: true, exact: true, takes_jpeg: false, side_multiple: 1, keeps_normalisation: false, since: 3 },
+    "negpos+scramble": { parts: ["negpos", "scramble"], scrambles: true, exact: true, takes_jpeg: false, side_multiple: 1, keeps_normalisation: false, since: 3 },
+    "shuffle+negpos+scramble": { parts: ["shuffle", "negpos", "scramble"], scrambles: true, exact: true, takes_jpeg: false, side_multiple: 1, keeps_normalisation: false, since: 3 },
+    "orthogonal+scramble": { parts: ["orthogonal", "scramble"], scrambles: true, exact: false, takes_jpeg: false, side_multiple: 1, keeps_normalisation: false, since: 3 },
+    "shuffle-planes+scramble": { parts: ["shuffle-planes", "scramble"], scrambles: true, exact: true, takes_jpeg: false, side_multiple: 1, keeps_normalisation: true, since: 5 },
+    "etc+scramble": { parts: ["etc", "scramble"], scrambles: true, exact: true, takes_jpeg: true, side_multiple: 8, keeps_normalisation: false, since: 4 }
+  }
+};
+
 // src/record.js
-var VERSIONS = [1, 2, 3, 4];
-var BLOCK_CIPHERS = ["shuffle", "negpos", "shuffle+negpos", "orthogonal"];
-var SCRAMBLE = "scramble";
-var CIPHERS = [...BLOCK_CIPHERS, SCRAMBLE, ...BLOCK_CIPHERS.map((name2) => `${name2}+${SCRAMBLE}`), "etc", `etc+${SCRAMBLE}`];
-var SUB_BLOCK_PX = 8;
+var [FIRST_VERSION, LAST_VERSION] = [1, 5];
+var CIPHERS = Object.keys(ciphers_default.ciphers);
 var NOTE_PREFIX = "encmixer:";
 var LARGEST_IMAGE = 2 ** 28;
 var LARGEST_BLOCK = 2 ** 18;
@@ -1063,8 +1088,8 @@ var PLAIN = {
   test_crop_pct: { expected: "a share from 0.01 to 2", fits: share, otherwise: null }
 };
 var RECORD = {
-  version: { expected: "a whole number", fits: whole(1, 4), needed: true },
-  cipher: { expected: `one of ${CIPHERS.join(", ")}`, fits: oneOf(CIPHERS), otherwise: "shuffle+negpos" },
+  version: { expected: "a whole number", fits: whole(FIRST_VERSION, LAST_VERSION), needed: true },
+  cipher: { expected: `one of ${CIPHERS.join(", ")}`, fits: oneOf(CIPHERS), otherwise: ciphers_default.default },
   patch_size: { expected: "a whole number from 2 to 32", fits: whole(2, 32), needed: true },
   in_chans: { expected: "a whole number from 1 to 1024", fits: whole(1, 1024), otherwise: 3 },
   fingerprint: {
@@ -1084,8 +1109,11 @@ function readRecord(source, { where } = {}) {
   if (isObject(value) && "architecture" in value) return ofConfig(value, where ?? "config.json");
   return ofRecord(value, where ?? "record");
 }
-function partsOf(record) {
-  return record.cipher.split("+");
+function factsOf(record) {
+  return (
+    /** @type {{ [name: string]: CipherFacts }} */
+    ciphers_default.ciphers[record.cipher]
+  );
 }
 function ofConfig(config, where) {
   const cfg = isObject(config.pretrained_cfg) ? config.pretrained_cfg : config;
@@ -1106,29 +1134,29 @@ function ofConfig(config, where) {
 }
 function ofRecord(value, where) {
   if (!isObject(value)) throw new EncMixerError(where, "a JSON object", kindOf(value), REMEDY);
-  if (!VERSIONS.includes(
-    /** @type {any} */
-    value.version
-  )) {
-    throw new EncMixerError(`${where}: version`, "1 to 4", shown(value.version), "upgrade encmixer");
+  if (!whole(FIRST_VERSION, LAST_VERSION)(value.version)) {
+    throw new EncMixerError(`${where}: version`, `${FIRST_VERSION} to ${LAST_VERSION}`, shown(value.version), "upgrade encmixer");
   }
   const plain = value.plain === void 0 || value.plain === null ? null : ofPlain(value.plain, `${where}: plain`);
   const record = (
     /** @type {any} */
     { ...fields(RECORD, value, where, `${where}: `), plain }
   );
-  const parts = partsOf(record);
-  const etc2 = parts.includes("etc");
-  const needed = etc2 ? 4 : record.grid !== null || record.positions !== null ? 3 : record.constant !== null ? 2 : 1;
+  const facts = factsOf(record);
+  const needed = Math.max(facts.since, record.grid !== null || record.positions !== null ? 3 : record.constant !== null ? 2 : 1);
   if (record.version !== needed) {
     throw new EncMixerError(`${where}: version`, `${needed}, as its fields need`, shown(record.version), "upgrade encmixer");
   }
-  if (etc2 && record.patch_size % SUB_BLOCK_PX) {
-    const expected = `a multiple of ${SUB_BLOCK_PX} px for the cipher ${record.cipher}, which moves blocks of JPEG's transform`;
+  if (record.patch_size % facts.side_multiple) {
+    const expected = `a multiple of ${facts.side_multiple} px for the cipher ${record.cipher}`;
     throw new EncMixerError(`${where}: patch_size`, expected, `${record.patch_size} px`, REMEDY);
   }
-  checkGrid(record, parts, where);
-  const largest = parts.includes("orthogonal") ? LARGEST_MATRIX : LARGEST_BLOCK;
+  if (record.constant !== null && facts.keeps_normalisation) {
+    const expected = `none for the cipher ${record.cipher}, which leaves no constant`;
+    throw new EncMixerError(`${where}: constant`, expected, shown(record.constant), REMEDY);
+  }
+  checkGrid(record, facts, where);
+  const largest = facts.exact ? LARGEST_BLOCK : LARGEST_MATRIX;
   if (record.in_chans * record.patch_size ** 2 > largest) {
     const got = `${record.in_chans} x ${record.patch_size} x ${record.patch_size}`;
     throw new EncMixerError(`${where}: in_chans`, `blocks of up to ${largest} numbers for ${record.cipher}`, got, REMEDY);
@@ -1142,8 +1170,7 @@ function ofRecord(value, where) {
   }
   return deepFrozen(record);
 }
-function checkGrid(record, parts, where) {
-  const scrambles = parts.includes(SCRAMBLE);
+function checkGrid(record, { scrambles }, where) {
   if (!scrambles && (record.grid !== null || record.positions !== null)) {
     throw new EncMixerError(`${where}: grid`, `none for the cipher ${record.cipher}`, shown(record.grid), REMEDY);
   }
@@ -1219,7 +1246,7 @@ function deepFrozen(value) {
 // src/derivation.js
 var WORDS = 2 ** 32;
 var CHUNK_BLOCKS = 256;
-var SUB_BLOCK_PX2 = 8;
+var SUB_BLOCK_PX = 8;
 var KeyStream = class {
   /** @param {Uint8Array} seed */
   constructor(seed) {
@@ -1263,9 +1290,12 @@ function deriveMap(key, record) {
   const { cipher, in_chans: channels, patch_size: patch, grid } = record;
   const size = channels * patch ** 2;
   let whole2 = { source: identity(size), mask: new Uint8Array(size), order: null };
-  for (const part of partsOf(record)) {
+  for (const part of factsOf(record).parts) {
     const purpose = `cipher=${cipher}/part=${part}/C=${channels}/P=${patch}`;
-    if (part === "scramble") {
+    if (
+      /** @type {{ [part: string]: { moves: string } }} */
+      ciphers_default.parts[part].moves === "blocks"
+    ) {
       const [rows, columns] = (
         /** @type {readonly [number, number]} */
         grid
@@ -1282,10 +1312,18 @@ function inverse({ source, mask, order }) {
   const back = inverted(source);
   return { source: back, mask: mask.map((_, i) => mask[back[i]]), order: order && inverted(order) };
 }
-var PARTS = { shuffle, negpos, etc };
+var PARTS = { shuffle, negpos, "shuffle-planes": shufflePlanes, etc };
 function shuffle(stream, channels, patch) {
   const size = channels * patch ** 2;
   return { source: stream.permutation(size), mask: new Uint8Array(size), order: null };
+}
+function shufflePlanes(stream, channels, patch) {
+  const plane = patch ** 2;
+  const source = new Int32Array(channels * plane);
+  for (let channel = 0; channel < channels; channel++) {
+    source.set(stream.permutation(plane).map((position) => channel * plane + position), channel * plane);
+  }
+  return { source, mask: new Uint8Array(source.length), order: null };
 }
 function negpos(stream, channels, patch) {
   const size = channels * patch ** 2;
@@ -1294,7 +1332,7 @@ function negpos(stream, channels, patch) {
   return { source: identity(size), mask, order: null };
 }
 function etc(stream, channels, patch) {
-  const side = patch / SUB_BLOCK_PX2;
+  const side = patch / SUB_BLOCK_PX;
   const source = new Int32Array(channels * patch ** 2);
   const mask = new Uint8Array(source.length);
   const origins = stream.permutation(side * side);
@@ -1303,10 +1341,10 @@ function etc(stream, channels, patch) {
     const sign = stream.below(2);
     const colours = channels === 3 ? stream.permutation(3) : identity(channels);
     for (let channel = 0; channel < channels; channel++) {
-      for (let row = 0; row < SUB_BLOCK_PX2; row++) {
-        for (let column = 0; column < SUB_BLOCK_PX2; column++) {
-          let fromRow = turn & 2 ? SUB_BLOCK_PX2 - 1 - row : row;
-          let fromColumn = turn & 1 ? SUB_BLOCK_PX2 - 1 - column : column;
+      for (let row = 0; row < SUB_BLOCK_PX; row++) {
+        for (let column = 0; column < SUB_BLOCK_PX; column++) {
+          let fromRow = turn & 2 ? SUB_BLOCK_PX - 1 - row : row;
+          let fromColumn = turn & 1 ? SUB_BLOCK_PX - 1 - column : column;
           if (turn & 4) [fromRow, fromColumn] = [fromColumn, fromRow];
           const here = place(channel, target, row, column);
           source[here] = place(colours[channel], origin, fromRow, fromColumn);
@@ -1317,8 +1355,8 @@ function etc(stream, channels, patch) {
   });
   return { source, mask, order: null };
   function place(channel, subBlock, row, column) {
-    const y = Math.floor(subBlock / side) * SUB_BLOCK_PX2 + row;
-    return (channel * patch + y) * patch + subBlock % side * SUB_BLOCK_PX2 + column;
+    const y = Math.floor(subBlock / side) * SUB_BLOCK_PX + row;
+    return (channel * patch + y) * patch + subBlock % side * SUB_BLOCK_PX + column;
   }
 }
 function then(first, second) {
@@ -1492,7 +1530,7 @@ function makeCipher(key, record) {
     const [expected, got] = [`the key with fingerprint ${record.fingerprint}`, `one with fingerprint ${key.fingerprint}`];
     throw new EncMixerError("key", expected, got, "ask the model's owner for its key");
   }
-  if (partsOf(record).includes("orthogonal")) {
+  if (!factsOf(record).exact) {
     const remedy = "its ciphertext is floating-point tensors, which no image file holds: use the Python package";
     throw new EncMixerError("record: cipher", "a cipher with 8-bit ciphertext", record.cipher, remedy);
   }
@@ -1987,7 +2025,7 @@ async function readImage(file, { where = "image" } = {}) {
 }
 async function readCiphertext(file, record, { where = "ciphertext" } = {}) {
   const bytes = await bytesOf2(file);
-  const takesJpeg = partsOf(record).includes("etc");
+  const takesJpeg = factsOf(record).takes_jpeg;
   if (isPng(bytes) || !isJpeg(bytes)) return decodePng(bytes, { where });
   if (!takesJpeg) {
     const remedy = "JPEG changes ciphertext pixels beyond recovery: keep ciphertext as PNG from end to end";

@@ -5,7 +5,7 @@ import { EncMixerError } from "./errors.js";
 import { checkCiphertext, refuseCiphertext } from "./image_record.js";
 import { fingerprint } from "./key.js";
 import { asPixels, toChannels } from "./pixels.js";
-import { partsOf } from "./record.js";
+import { factsOf } from "./record.js";
 
 const RESIZE_REMEDY = "resize or crop it first: preprocess does";
 
@@ -15,7 +15,7 @@ export function makeCipher(key, record) {
     const [expected, got] = [`the key with fingerprint ${record.fingerprint}`, `one with fingerprint ${key.fingerprint}`];
     throw new EncMixerError("key", expected, got, "ask the model's owner for its key");
   }
-  if (partsOf(record).includes("orthogonal")) {
+  if (!factsOf(record).exact) {
     const remedy = "its ciphertext is floating-point tensors, which no image file holds: use the Python package";
     throw new EncMixerError("record: cipher", "a cipher with 8-bit ciphertext", record.cipher, remedy);
   }

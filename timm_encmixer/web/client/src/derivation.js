@@ -3,7 +3,8 @@
 import { chacha20 } from "@noble/ciphers/chacha.js";
 
 import { derive } from "./key.js";
-import { partsOf } from "./record.js";
+import TABLE from "./ciphers.json" with { type: "json" };
+import { factsOf } from "./record.js";
 
 const WORDS = 2 ** 32;
 const CHUNK_BLOCKS = 256; // of 64 bytes, of the stream, at a time
@@ -71,9 +72,9 @@ export function deriveMap(key, record) {
   const size = channels * patch ** 2;
   /** @type {BlockMap} */
   let whole = { source: identity(size), mask: new Uint8Array(size), order: null };
-  for (const part of partsOf(record)) {
+  for (const part of factsOf(record).parts) {
     const purpose = `cipher=${cipher}/part=${part}/C=${channels}/P=${patch}`;
-    if (part === "scramble") {
+    if (/** @type {{ [part: string]: { moves: string } }} */ (TABLE.parts)[part].moves === "blocks") {
       const [rows, columns] = /** @type {readonly [number, number]} */ (grid); // readRecord has seen to it
       const order = new KeyStream(derive(key, `${purpose}/grid=${rows}x${columns}`)).permutation(rows * columns);
       whole = { ...whole, order };
@@ -96,12 +97,22 @@ export function inverse({ source, mask, order }) {
 }
 
 /** @type {{ [part: string]: (stream: KeyStream, channels: number, patch: number) => BlockMap }} */
-const PARTS = { shuffle, negpos, etc };
+const PARTS = { shuffle, negpos, "shuffle-planes": shufflePlanes, etc };
 
 /** @param {KeyStream} stream @param {number} channels @param {number} patch @returns {BlockMap} */
 function shuffle(stream, channels, patch) {
   const size = channels * patch ** 2;
   return { source: stream.permutation(size), mask: new Uint8Array(size), order: null };
+}
+
+/** @param {KeyStream} stream @param {number} channels @param {number} patch @returns {BlockMap} */
+function shufflePlanes(stream, channels, patch) {
+  const plane = patch ** 2;
+  const source = new Int32Array(channels * plane);
+  for (let channel = 0; channel < channels; channel++) {
+    source.set(stream.permutation(plane).map((position) => channel * plane + position), channel * plane);
+  }
+  return { source, mask: new Uint8Array(source.length), order: null };
 }
 
 /** @param {KeyStream} stream @param {number} channels @param {number} patch @returns {BlockMap} */

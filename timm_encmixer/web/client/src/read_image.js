@@ -4,7 +4,7 @@ import { EncMixerError } from "./errors.js";
 import { KEYWORD, LOSSY, readImageRecord } from "./image_record.js";
 import { LARGEST_PX } from "./pixels.js";
 import { decodePng, isPng } from "./png.js";
-import { partsOf } from "./record.js";
+import { factsOf } from "./record.js";
 
 const COMMENT = `${KEYWORD}:`; // how the comment of a JPEG begins that holds a record
 const [COM, EXIF, BASELINE] = [0xfe, 0xe1, 0xc0]; // markers; those of frames are BASELINE to BASELINE + 15 but for three
@@ -23,7 +23,7 @@ export async function readImage(file, { where = "image" } = {}) {
 /** @type {typeof import("./api").readCiphertext} */
 export async function readCiphertext(file, record, { where = "ciphertext" } = {}) {
   const bytes = await bytesOf(file);
-  const takesJpeg = partsOf(record).includes("etc");
+  const takesJpeg = factsOf(record).takes_jpeg;
   if (isPng(bytes) || !isJpeg(bytes)) return decodePng(bytes, { where });
   if (!takesJpeg) {
     const remedy = "JPEG changes ciphertext pixels beyond recovery: keep ciphertext as PNG from end to end";

@@ -1,12 +1,10 @@
-/** The public record of an encryption, versions 1 to 4, and the same in a model's config.json. Format: docs/format.md, "Record". */
+/** The public record of an encryption, versions 1 to 5, and the same in a model's config.json. Format: docs/format.md, "Record". */
 
+import TABLE from "./ciphers.json" with { type: "json" };
 import { EncMixerError, shown } from "./errors.js";
 
-const VERSIONS = [1, 2, 3, 4];
-const BLOCK_CIPHERS = ["shuffle", "negpos", "shuffle+negpos", "orthogonal"];
-const SCRAMBLE = "scramble";
-const CIPHERS = [...BLOCK_CIPHERS, SCRAMBLE, ...BLOCK_CIPHERS.map((name) => `${name}+${SCRAMBLE}`), "etc", `etc+${SCRAMBLE}`];
-const SUB_BLOCK_PX = 8;
+const [FIRST_VERSION, LAST_VERSION] = [1, 5];
+const CIPHERS = Object.keys(TABLE.ciphers);
 const NOTE_PREFIX = "encmixer:";
 const LARGEST_IMAGE = 2 ** 28; // numbers
 const LARGEST_BLOCK = 2 ** 18; // numbers in a block, and blocks in an image
@@ -51,8 +49,8 @@ const PLAIN = {
 };
 /** @type {{ [name: string]: Field }} */
 const RECORD = {
-  version: { expected: "a whole number", fits: whole(1, 4), needed: true },
-  cipher: { expected: `one of ${CIPHERS.join(", ")}`, fits: oneOf(CIPHERS), otherwise: "shuffle+negpos" },
+  version: { expected: "a whole number", fits: whole(FIRST_VERSION, LAST_VERSION), needed: true },
+  cipher: { expected: `one of ${CIPHERS.join(", ")}`, fits: oneOf(CIPHERS), otherwise: TABLE.default },
   patch_size: { expected: "a whole number from 2 to 32", fits: whole(2, 32), needed: true },
   in_chans: { expected: "a whole number from 1 to 1024", fits: whole(1, 1024), otherwise: 3 },
   fingerprint: {
@@ -75,9 +73,15 @@ export function readRecord(source, { where } = {}) {
   return ofRecord(value, where ?? "record");
 }
 
-/** @param {ModelRecord} record The parts of a cipher's name, in the order in which they are applied. */
-export function partsOf(record) {
-  return record.cipher.split("+");
+/**
+ * What is known of a record's cipher, from the package's table.
+ *
+ * @typedef {{ parts: string[], scrambles: boolean, exact: boolean, takes_jpeg: boolean, side_multiple: number, keeps_normalisation: boolean, since: number }} CipherFacts
+ * @param {ModelRecord} record
+ * @returns {CipherFacts}
+ */
+export function factsOf(record) {
+  return /** @type {{ [name: string]: CipherFacts }} */ (TABLE.ciphers)[record.cipher];
 }
 
 /**
@@ -111,23 +115,26 @@ function ofConfig(config, where) {
  */
 function ofRecord(value, where) {
   if (!isObject(value)) throw new EncMixerError(where, "a JSON object", kindOf(value), REMEDY);
-  if (!VERSIONS.includes(/** @type {any} */ (value.version))) {
-    throw new EncMixerError(`${where}: version`, "1 to 4", shown(value.version), "upgrade encmixer");
+  if (!whole(FIRST_VERSION, LAST_VERSION)(value.version)) {
+    throw new EncMixerError(`${where}: version`, `${FIRST_VERSION} to ${LAST_VERSION}`, shown(value.version), "upgrade encmixer");
   }
   const plain = value.plain === undefined || value.plain === null ? null : ofPlain(value.plain, `${where}: plain`);
   const record = /** @type {any} */ ({ ...fields(RECORD, value, where, `${where}: `), plain });
-  const parts = partsOf(record);
-  const etc = parts.includes("etc");
-  const needed = etc ? 4 : record.grid !== null || record.positions !== null ? 3 : record.constant !== null ? 2 : 1;
+  const facts = factsOf(record);
+  const needed = Math.max(facts.since, record.grid !== null || record.positions !== null ? 3 : record.constant !== null ? 2 : 1);
   if (record.version !== needed) {
     throw new EncMixerError(`${where}: version`, `${needed}, as its fields need`, shown(record.version), "upgrade encmixer");
   }
-  if (etc && record.patch_size % SUB_BLOCK_PX) {
-    const expected = `a multiple of ${SUB_BLOCK_PX} px for the cipher ${record.cipher}, which moves blocks of JPEG's transform`;
+  if (record.patch_size % facts.side_multiple) {
+    const expected = `a multiple of ${facts.side_multiple} px for the cipher ${record.cipher}`;
     throw new EncMixerError(`${where}: patch_size`, expected, `${record.patch_size} px`, REMEDY);
   }
-  checkGrid(record, parts, where);
-  const largest = parts.includes("orthogonal") ? LARGEST_MATRIX : LARGEST_BLOCK;
+  if (record.constant !== null && facts.keeps_normalisation) {
+    const expected = `none for the cipher ${record.cipher}, which leaves no constant`;
+    throw new EncMixerError(`${where}: constant`, expected, shown(record.constant), REMEDY);
+  }
+  checkGrid(record, facts, where);
+  const largest = facts.exact ? LARGEST_BLOCK : LARGEST_MATRIX;
   if (record.in_chans * record.patch_size ** 2 > largest) {
     const got = `${record.in_chans} x ${record.patch_size} x ${record.patch_size}`;
     throw new EncMixerError(`${where}: in_chans`, `blocks of up to ${largest} numbers for ${record.cipher}`, got, REMEDY);
@@ -144,11 +151,10 @@ function ofRecord(value, where) {
 
 /**
  * @param {any} record
- * @param {string[]} parts
+ * @param {CipherFacts} facts
  * @param {string} where
  */
-function checkGrid(record, parts, where) {
-  const scrambles = parts.includes(SCRAMBLE);
+function checkGrid(record, { scrambles }, where) {
   if (!scrambles && (record.grid !== null || record.positions !== null)) {
     throw new EncMixerError(`${where}: grid`, `none for the cipher ${record.cipher}`, shown(record.grid), REMEDY);
   }

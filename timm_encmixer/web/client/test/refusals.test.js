@@ -67,7 +67,7 @@ test("records out of range", () => {
   const changed = (changes) => () => readRecord({ ...fields, ...changes });
   refuses(() => readRecord(null), "record", /a JSON object, got none/);
   refuses(() => readRecord("{"), "record", /not valid JSON/);
-  refuses(changed({ version: 5 }), "record: version", /1 to 4, got 5; upgrade/);
+  refuses(changed({ version: 6 }), "record: version", /1 to 5, got 6; upgrade/);
   refuses(changed({ version: 2 }), "record: version", /1, as its fields need, got 2/);
   refuses(changed({ more: 1 }), "record", /the fields base_architecture, .*, got 'more'/);
   refuses(changed({ __proto__: null, ["__proto__"]: 1 }), "record", /got '__proto__'/);
@@ -78,7 +78,7 @@ test("records out of range", () => {
   refuses(changed({ plain: { ...plain, std: [1, 1, 0] } }), "record: plain.std", /3 numbers above 0/);
   refuses(changed({ plain: { ...plain, crop_pct: 0 } }), "record: plain.crop_pct", /a share from 0.01 to 2, got 0/);
   refuses(changed({ version: 3, grid: [2, 2] }), "record: grid", /none for the cipher/);
-  refuses(changed({ version: 3, cipher: "scramble" }), "record: version", /1, as its fields need/);
+  refuses(changed({ version: 3, cipher: "scramble" }), "record: grid", /rows and columns for the cipher scramble, got none/);
   refuses(changed({ version: 4, cipher: "etc" }), "record: patch_size", /a multiple of 8 px/);
 });
 

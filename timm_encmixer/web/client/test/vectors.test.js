@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
+import TABLE from "../src/ciphers.json" with { type: "json" };
 import { keyText, makeCipher, readKey, readRecord } from "../dist/encmixer.js";
 
 const { cases } = JSON.parse(readFileSync(new URL("../../../../tests/vectors/format-1.json", import.meta.url), "utf8"));
@@ -18,9 +19,9 @@ for (const vector of cases) {
   for (const parts of vector.ciphers) {
     const { cipher, C: channels, P: patch, grid } = parts;
     test(`${cipher}, C = ${channels}, P = ${patch}, key ${vector.fingerprint}`, () => {
-      const version = cipher.includes("etc") ? 4 : grid ? 3 : 1;
+      const version = TABLE.ciphers[cipher].since;
       const record = readRecord({ version, cipher, patch_size: patch, in_chans: channels, fingerprint: vector.fingerprint, ...(grid && { grid }) });
-      if (cipher.includes("orthogonal")) {
+      if (!TABLE.ciphers[cipher].exact) {
         assert.throws(() => makeCipher(keyOf(vector), record), /8-bit ciphertext, got orthogonal.*floating-point tensors/);
         return;
       }
@@ -55,8 +56,9 @@ function blocks({ data, width, height, channels }, patch) {
 }
 
 /** The blocks after the parts of a cipher, one after the other, as docs/format.md says it. */
-function expected(plain, { cipher, shuffle, negpos, etc, scramble }) {
+function expected(plain, { cipher, shuffle, negpos, etc, scramble, ...others }) {
   const steps = {
+    "shuffle-planes": (found) => found.map((v) => others["shuffle-planes"].map((from) => v[from])),
     shuffle: (found) => found.map((v) => shuffle.map((from) => v[from])),
     negpos: (found) => found.map((v) => v.map((level, i) => (negpos.includes(i) ? 255 - level : level))),
     etc: (found) => found.map((v) => etc.map(([from, sign]) => (sign ? 255 - v[from] : v[from]))),

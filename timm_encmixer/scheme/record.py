@@ -1,6 +1,6 @@
 """The public record of an encryption: everything about it but the key, as JSON in configs and checkpoint headers.
 
-Source: docs/format.md, record versions 1 to 4.
+Source: docs/format.md, record versions 1 to 5.
 """
 
 from __future__ import annotations
@@ -10,111 +10,27 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from numbers import Real
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from msgspec import Meta
 
 from timm_encmixer.errors import SchemeError
 from timm_encmixer.schema import check_fields
+from timm_encmixer.scheme.cipher_facts import DEFAULT_CIPHER, CipherFacts, facts_of
+from timm_encmixer.scheme.preprocessing import RECORD_REMEDY, Preprocessing, Side
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-RECORD_VERSIONS = (1, 2, 3, 4)
+RECORD_VERSIONS = (1, 2, 3, 4, 5)
 NOTE_PREFIX = "encmixer:"  # of the note in `pretrained_cfg["notes"]` in which a record rides (docs/adr/0003)
-_SINCE = {"constant": 2, "grid": 3, "positions": 3}  # fields that readers of earlier versions do not know
-CIPHERS = ("shuffle", "negpos", "shuffle+negpos", "orthogonal")  # of one block
-SCRAMBLE = "scramble"  # of the blocks among each other
-SCRAMBLING_CIPHERS = (SCRAMBLE, *(f"{cipher}+{SCRAMBLE}" for cipher in CIPHERS))
-ETC = "etc"  # of sub-blocks of a block
-JPEG_CIPHERS = (ETC, f"{ETC}+{SCRAMBLE}")  # whose ciphertext may travel as JPEG; blocks are multiples of `SUB_BLOCK_PX`
-ALL_CIPHERS = (*CIPHERS, *SCRAMBLING_CIPHERS, *JPEG_CIPHERS)
-SUB_BLOCK_PX = 8  # side of a block of JPEG's transform
-_ETC_SINCE = 4  # version of the record
-DEFAULT_CIPHER = "shuffle+negpos"
 PATCH_PX = range(2, 33)
-LARGEST_NORMALISATION = 1_000_000  # of a mean or a std
-_LARGEST_IMAGE = 2**28  # numbers
+MID_GREY = 0.5  # what ciphers invert about; mean and std of ciphertext
+_SINCE = {"constant": 2, "grid": 3, "positions": 3}  # fields that readers of earlier versions do not know
 _LARGEST_BLOCK = _MOST_BLOCKS = 2**18  # numbers in a block, blocks in an image: some tenths of a second to permute
 _LARGEST_MATRIX = 4096  # rows of an orthogonal matrix: some seconds to make, 128 MiB
 T = TypeVar("T", bound="DataclassInstance")
-_REMEDY = "take the record from an artefact that timm-encmixer wrote"
-
-
-def parts_of(cipher: str) -> tuple[str, ...]:
-    """Return the parts of a cipher's name, in the order in which they are applied: of "shuffle+negpos" both.
-
-    Raises:
-        SchemeError: This is no name.
-    """
-    if not isinstance(cipher, str):
-        expected = f"one of {', '.join(ALL_CIPHERS)}"
-        raise SchemeError("cipher", expected, repr(cipher), "choose one of these")
-    return tuple(cipher.split("+"))
-
-
-_Side = Annotated[int, Meta(ge=1, le=65536)]
-Size = tuple[_Side, _Side, _Side]
-Numbers = tuple[Annotated[float, Meta(ge=-LARGEST_NORMALISATION, le=LARGEST_NORMALISATION)], ...]
-Interpolation = Literal["nearest", "bilinear", "bicubic", "box", "hamming", "lanczos"]
-CropMode = Literal["center", "squash", "border"]
-Share = Annotated[float, Meta(ge=0.01, le=2)]  # a few of timm's models are cropped from smaller images, with a border
-_SIZE = Meta(description="channels, height and width, whole numbers from 1 to 65536")
-_SHARE = Meta(description="a share from 0.01 to 2")
 _Name = Annotated[str, Meta(min_length=1, max_length=1024)]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Preprocessing:
-    """How the plain model wants its images; the client does this before it encrypts.
-
-    Args:
-        input_size: Channels, height and width of the plain model's input; height and width in pixels.
-        mean: Per channel, of pixels in [0, 1].
-        std: Per channel, of pixels in [0, 1], greater than 0.
-        interpolation: timm's name of the resampling filter.
-        crop_pct: Share of the resized image's side that the centre crop keeps; above 1 a border is added.
-        crop_mode: timm's name of the crop mode.
-        test_input_size: Larger size recommended for evaluation, if the plain model has one.
-        test_crop_pct: The crop share that belongs to it.
-
-    Raises:
-        SchemeError: A value is of another type, out of range, or no name of timm's.
-    """
-
-    input_size: Annotated[Size, _SIZE]
-    mean: Annotated[Numbers, Meta(description="numbers from -1000000 to 1000000")]
-    std: Annotated[Numbers, Meta(description="numbers from -1000000 to 1000000")]
-    interpolation: Annotated[Interpolation, Meta(description="a filter of timm's")] = "bicubic"
-    crop_pct: Annotated[Share, _SHARE] = 0.875
-    crop_mode: Annotated[CropMode, Meta(description="a crop mode of timm's")] = "center"
-    test_input_size: Annotated[Size | None, _SIZE] = None
-    test_crop_pct: Annotated[Share | None, _SHARE] = None
-
-    def __post_init__(self) -> None:
-        for name in ("mean", "std"):  # numbers of numpy and torch are numbers too
-            if isinstance(value := getattr(self, name), Iterable):
-                plain = (float(one) if isinstance(one, Real) and not isinstance(one, (int, float)) else one for one in value)
-                object.__setattr__(self, name, tuple(plain))
-        check_fields(self, where="record: plain.", error=SchemeError, remedy=_REMEDY)
-        if math.prod(self.input_size) / self.crop_pct**2 > _LARGEST_IMAGE:  # anybody's record may ask for anything
-            got = f"{' x '.join(map(str, self.input_size))} / {self.crop_pct}"
-            raise SchemeError("record: plain.input_size", f"up to {_LARGEST_IMAGE} values before the crop", got, _REMEDY)
-        for name, low in (("mean", -math.inf), ("std", 0.0)):
-            value = getattr(self, name)
-            if len(value) != self.input_size[0] or not all(number > low for number in value):
-                expected = f"{self.input_size[0]} numbers" + (" above 0" if name == "std" else "")
-                raise SchemeError(f"record: plain.{name}", expected, repr(value), f"give one {name} per input channel")
-
-    def resized(self, input_size: tuple[int, int, int]) -> Preprocessing:
-        """Return the preprocessing of the model after it was built for another image size."""
-        return dataclasses.replace(self, input_size=input_size, test_input_size=None, test_crop_pct=None)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the JSON object; fields that are None are left out."""
-        values = dataclasses.asdict(self)
-        return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items() if v is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,8 +38,8 @@ class Scheme:
     """The public parameters of an encryption: enough to encrypt images for a model, given the key.
 
     Args:
-        cipher: One of `CIPHERS` or, for models that can take it, `SCRAMBLING_CIPHERS`. One of `JPEG_CIPHERS` where blocks are
-            multiples of 8 px. Records of these are of version 4.
+        cipher: One of `CIPHERS`. Those of `SCRAMBLING_CIPHERS` are for models that can take them. Those of `JPEG_CIPHERS` need
+            blocks whose side is a multiple of 8 px.
         patch_size: Side of a block and of the stem's kernel, in pixels, 2 to 32.
         in_chans: Channels of an image, 1 or more.
         fingerprint: The key's public fingerprint, 16 hex digits; None allows any key (experiments).
@@ -139,6 +55,11 @@ class Scheme:
 
     Raises:
         SchemeError: A value is out of range or of an unknown version.
+
+    Examples:
+        >>> scheme = te.Scheme(cipher="shuffle", patch_size=4)
+        >>> scheme.block_size, scheme.exact
+        (48, True)
     """
 
     cipher: Annotated[str, Meta(description="a cipher's name")] = DEFAULT_CIPHER
@@ -149,55 +70,61 @@ class Scheme:
     ] = None
     stem: Annotated[_Name | None, Meta(description="a module's name")] = None
     constant: Annotated[_Name | None, Meta(description="a tensor's name")] = None
-    grid: Annotated[tuple[_Side, _Side] | None, Meta(description="two whole numbers from 1 to 65536")] = None
+    grid: Annotated[tuple[Side, Side] | None, Meta(description="two whole numbers from 1 to 65536")] = None
     positions: Annotated[_Name | None, Meta(description="a tensor's name")] = None
     base_architecture: Annotated[_Name | None, Meta(description="a name of timm's")] = None
     plain: Annotated[Preprocessing | None, Meta(description="the plain model's preprocessing")] = None
     version: Annotated[int | None, Meta(description="a whole number")] = None
 
     def __post_init__(self) -> None:
-        check_fields(self, where="record: ", error=SchemeError, remedy=_REMEDY)
-        needed = max((since for name, since in _SINCE.items() if getattr(self, name) is not None), default=1)
-        needed = _ETC_SINCE if isinstance(self.cipher, str) and ETC in parts_of(self.cipher) else needed
+        check_fields(self, where="record: ", error=SchemeError, remedy=RECORD_REMEDY)
+        facts = self._known_cipher()
+        needed = max([facts.since, *(since for name, since in _SINCE.items() if getattr(self, name) is not None)])
         if self.version not in (None, needed):
             raise SchemeError("record: version", f"{needed}, as its fields need", repr(self.version), "upgrade timm-encmixer")
         object.__setattr__(self, "version", needed)
-        if self.cipher not in ALL_CIPHERS:
-            expected = f"one of {', '.join(ALL_CIPHERS)}"
-            raise SchemeError("record: cipher", expected, repr(self.cipher)[:100], "choose one of these")
-        if ETC in self.parts and self.patch_size % SUB_BLOCK_PX:
-            expected = f"a multiple of {SUB_BLOCK_PX} px for the cipher {self.cipher}, which moves blocks of JPEG's transform"
+        if not facts.fits(self.patch_size):
+            expected = f"a multiple of {facts.side_multiple} px for the cipher {self.cipher}"
             remedy = "choose another cipher, or a model that `encmixer models --etc` lists"
             raise SchemeError("record: patch_size", expected, f"{self.patch_size} px", remedy)
+        if self.constant is not None and facts.keeps_normalisation:
+            expected = f"none for the cipher {self.cipher}, which leaves no constant"
+            raise SchemeError("record: constant", expected, repr(self.constant), RECORD_REMEDY)
         self._check_grid()
         largest = _LARGEST_BLOCK if self.exact else _LARGEST_MATRIX
         if self.block_size > largest:  # anybody's record may ask for anything
             got = f"{self.in_chans} x {self.patch_size} x {self.patch_size}"
-            raise SchemeError("record: in_chans", f"blocks of up to {largest} numbers for {self.cipher}", got, _REMEDY)
+            raise SchemeError("record: in_chans", f"blocks of up to {largest} numbers for {self.cipher}", got, RECORD_REMEDY)
         if self.plain is not None and self.plain.input_size[0] != self.in_chans:
             got = f"{self.plain.input_size[0]}"
-            raise SchemeError("record: plain.input_size", f"{self.in_chans} channels as in in_chans", got, _REMEDY)
+            raise SchemeError("record: plain.input_size", f"{self.in_chans} channels as in in_chans", got, RECORD_REMEDY)
+
+    def _known_cipher(self) -> CipherFacts:
+        try:
+            return facts_of(self.cipher)
+        except SchemeError as error:
+            raise SchemeError("record: cipher", error.expected, error.got, error.remedy) from None
 
     def _check_grid(self) -> None:
         if self.grid is None and self.positions is None and not self.scrambles:
             return
         if not self.scrambles:
-            raise SchemeError("record: grid", f"none for the cipher {self.cipher}", repr(self.grid), _REMEDY)
+            raise SchemeError("record: grid", f"none for the cipher {self.cipher}", repr(self.grid), RECORD_REMEDY)
         if self.grid is None:
             remedy = "give rows and columns of blocks: height / patch_size and width / patch_size"
             raise SchemeError("record: grid", f"rows and columns for the cipher {self.cipher}", "none", remedy)
         if math.prod(self.grid) > _MOST_BLOCKS:
-            raise SchemeError("record: grid", f"{_MOST_BLOCKS} blocks at most", repr(self.grid), _REMEDY)
+            raise SchemeError("record: grid", f"{_MOST_BLOCKS} blocks at most", repr(self.grid), RECORD_REMEDY)
+
+    @property
+    def facts(self) -> CipherFacts:
+        """What is known of the cipher."""
+        return facts_of(self.cipher)
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """The parts of the cipher's name, in the order in which they are applied."""
-        return parts_of(self.cipher)
-
-    @property
-    def scrambles(self) -> bool:
-        """Whether the blocks are permuted too, so that images have one size."""
-        return SCRAMBLE in self.parts
+        """The names of the cipher's parts, in the order in which they are applied."""
+        return tuple(part.name for part in self.facts.parts)
 
     @property
     def block_size(self) -> int:
@@ -205,24 +132,39 @@ class Scheme:
         return self.in_chans * self.patch_size**2
 
     @property
+    def scrambles(self) -> bool:
+        """Whether the blocks are permuted too, so that images have one size."""
+        return self.facts.scrambles
+
+    @property
     def moves(self) -> bool:
         """Whether the numbers of a block change their places."""
-        return not {"shuffle", ETC}.isdisjoint(self.parts)
+        return self.facts.moves
 
     @property
     def inverts(self) -> bool:
         """Whether some numbers of a block are reflected about mid-grey."""
-        return not {"negpos", ETC}.isdisjoint(self.parts)
+        return self.facts.inverts
 
     @property
     def takes_jpeg(self) -> bool:
         """Whether ciphertext may be compressed as JPEG: with the loss that the plain image would have."""
-        return ETC in self.parts
+        return self.facts.takes_jpeg
 
     @property
     def exact(self) -> bool:
         """Whether uint8 images stay uint8 and decrypt bit for bit."""
-        return "orthogonal" not in self.parts
+        return self.facts.exact
+
+    @property
+    def ciphertext_mean(self) -> tuple[float, ...]:
+        """What the encrypted model subtracts from each channel of ciphertext in [0, 1]."""
+        return self.plain.mean if self.plain is not None and self.facts.keeps_normalisation else (MID_GREY,) * self.in_chans
+
+    @property
+    def ciphertext_std(self) -> tuple[float, ...]:
+        """What the encrypted model divides each channel by then."""
+        return self.plain.std if self.plain is not None and self.facts.keeps_normalisation else (MID_GREY,) * self.in_chans
 
     def replace(self, **changes: Any) -> Scheme:
         """Return a copy with some fields changed, checked again."""
@@ -252,7 +194,7 @@ class Scheme:
             SchemeError: Unknown version, unknown or missing fields, or values out of range.
         """
         if not isinstance(record, Mapping):
-            raise SchemeError(where, "a JSON object", type(record).__name__, _REMEDY)
+            raise SchemeError(where, "a JSON object", type(record).__name__, RECORD_REMEDY)
         version = record.get("version")
         if type(version) is not int or version not in RECORD_VERSIONS:
             expected = f"{RECORD_VERSIONS[0]} to {RECORD_VERSIONS[-1]}"
@@ -264,7 +206,7 @@ class Scheme:
         except SchemeError as error:
             raise SchemeError(where + error.where.removeprefix("record"), error.expected, error.got, error.remedy) from error
         if scheme.fingerprint is None:  # with it a wrong key would go unnoticed
-            raise SchemeError(f"{where}: fingerprint", "the key's fingerprint", "none", _REMEDY)
+            raise SchemeError(f"{where}: fingerprint", "the key's fingerprint", "none", RECORD_REMEDY)
         return scheme
 
     @classmethod
@@ -279,7 +221,7 @@ class Scheme:
         except (ValueError, RecursionError) as error:
             if isinstance(error, SchemeError):
                 raise
-            raise SchemeError(where, "JSON", "text that is not valid JSON", _REMEDY) from error
+            raise SchemeError(where, "JSON", "text that is not valid JSON", RECORD_REMEDY) from error
 
 
 def _from_fields(kind: type[T], values: Any, *, where: str) -> T:
@@ -290,12 +232,12 @@ def _from_fields(kind: type[T], values: Any, *, where: str) -> T:
     """
     known = {field.name: field.default is dataclasses.MISSING for field in dataclasses.fields(kind)}
     if not isinstance(values, Mapping) or not all(isinstance(name, str) for name in values):
-        raise SchemeError(where, "a JSON object", type(values).__name__, _REMEDY)
+        raise SchemeError(where, "a JSON object", type(values).__name__, RECORD_REMEDY)
     unknown = sorted(set(values) - set(known))
     missing = sorted(name for name, needed in known.items() if needed and name not in values)
     if unknown or missing:
         got = f"{unknown[0]!r}" if unknown else f"no {missing[0]}"
-        raise SchemeError(where, f"the fields {', '.join(sorted(known))}", got[:100], _REMEDY)
+        raise SchemeError(where, f"the fields {', '.join(sorted(known))}", got[:100], RECORD_REMEDY)
     return kind(**values)
 
 

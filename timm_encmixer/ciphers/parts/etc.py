@@ -45,7 +45,7 @@ def turned(square: NDArray[np.int64], turn: int) -> NDArray[np.int64]:
 
 def few_keys(scheme: Scheme) -> str:
     """Return the sentence that says how few keys a cipher with `etc` has; empty for other ciphers."""
-    if ETC not in scheme.parts:
+    if not scheme.facts.moves_sub_blocks:
         return ""
     number = bits_per_block(scheme.in_chans, scheme.patch_size)
     bits = f"{ETC} has {number:.0f} bits of key for a block of {scheme.patch_size} px"
