@@ -1,6 +1,7 @@
 """Does the encrypted model compute what the plain one does? Measured in float64, on random weights and a random image.
 
     python tests/families/exactness.py --out tests/families/exactness.jsonl      # all of timm that fits in memory
+    python tests/families/exactness.py --cipher shuffle-planes --out tests/families/exactness-planes.jsonl
     python tests/families/exactness.py --cipher etc --out tests/families/exactness-etc.jsonl     # those with blocks that fit
 
 One JSON line a model, the smallest first: the largest difference of features and of logits, as a share of their standard
@@ -25,7 +26,7 @@ import timm_encmixer as te
 from timm_encmixer.images.tensors import normalise
 from timm_encmixer.models.bare import bare_model
 from timm_encmixer.models.support import Support, Table
-from timm_encmixer.scheme import DEFAULT_CIPHER, ETC
+from timm_encmixer.scheme import DEFAULT_CIPHER, facts_of
 
 KEY = te.SecretKey(bytes(range(32)))
 BOUND = 1e-9  # of a standard deviation; float64 rounds at 1e-16
@@ -116,7 +117,7 @@ def tensor_of(answer: Any) -> Tensor:
 
 def sent(encrypted: nn.Module, pixels: Tensor) -> Tensor:
     """Return what a client makes of plain pixels for an encrypted model."""
-    return normalise(te.BlockCipher(KEY, encrypted.encmixer).encrypt(pixels), torch.float64)
+    return normalise(te.BlockCipher(KEY, encrypted.encmixer).encrypt(pixels), torch.float64, scheme=encrypted.encmixer)
 
 
 def difference(one: Tensor, other: Tensor) -> float:
@@ -146,7 +147,7 @@ def main() -> None:
     lines = arguments.out.read_text().splitlines() if arguments.out.exists() else []
     done = {json.loads(line)["model"] for line in lines}
     todo = [support for support in Table.read().models.values() if support.supported and support.name not in done]
-    todo = [support for support in todo if arguments.cipher != ETC or support.takes_jpeg]
+    todo = [support for support in todo if facts_of(arguments.cipher).fits(support.patch_size)]
     begun = time.monotonic()
     for support in sorted(todo, key=cost):
         if parameters(support) * 8 / 2**30 > arguments.gib or time.monotonic() - begun > 60 * arguments.minutes:
