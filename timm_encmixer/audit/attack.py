@@ -81,9 +81,11 @@ class Attack(Cited, ABC):
     findings: ClassVar[Mapping[str, str]]  # by verdict, what it means for the model's owner
     advice: ClassVar[str]  # what the owner can do about it
     ciphers: ClassVar[tuple[str, ...] | None] = None  # parts of ciphers that it is about; None for all
-    assumes: ClassVar[str] = DEFAULT_CIPHER  # the cipher that it takes one for of which nobody says what it is
+    assumes: ClassVar[str] = DEFAULT_CIPHER  # the cipher that it assumes where the target does not say its own
     any_shape: ClassVar[bool] = False  # whether ciphertexts may have another shape than their images
-    work: ClassVar[float] = 0.5  # of a run with the quick budget, in seconds on the bundled model; for the time that is left
+    work: ClassVar[float] = 0.5  # seconds of a quick run on the bundled model, for the progress bar's estimate
+    place: ClassVar[float] = 1000  # in reports and tables, from the smallest number on; equal ones by name
+    recover_rank: ClassVar[float | None] = None  # `recover` takes the lowest that can run; None: it takes this one never
 
     def __post_init__(self) -> None:
         """Check the parameters.

@@ -34,8 +34,6 @@ from timm_encmixer.scheme import SCRAMBLE, Preprocessing, Scheme
 
 Images = NDArray[np.uint8] | Sequence[NDArray[np.uint8]]
 _COLLECTED = ("ciphertexts", "scrambled", "public_statistics", "photos", "own_ciphers")
-_OF_ORDER = "blind_jigsaw"
-_OF_BLOCKS = ("ciphertext_only_etc", "ciphertext_only_shuffle", "ciphertext_only_orthogonal", "thumbnail")  # the best first
 Reconstruct = Callable[[Tensor], Tensor]
 
 
@@ -213,10 +211,17 @@ def _within_blocks(scheme: Scheme) -> Scheme:
 
 def _best(target: CollectedTarget) -> list[str]:
     """Return the attacks that recover most, as far as the cipher and the material allow them."""
-    chosen = [_OF_ORDER] if target.scheme.scrambles else []
+    chosen = [_lowest(target, of_order=True)] if target.scheme.scrambles else []
     if target.scheme.parts != (SCRAMBLE,):
-        chosen.append(next(name for name in _OF_BLOCKS if ATTACKS[name]().obstacle(target) is None))
+        chosen.append(_lowest(target, of_order=False))
     return chosen
+
+
+def _lowest(target: CollectedTarget, *, of_order: bool) -> str:
+    """Return the attack of lowest `recover_rank` that can run: of those that find the order of blocks, or of the others."""
+    ranked = ((attack.recover_rank, name) for name, attack in ATTACKS.items() if attack.recover_rank is not None)
+    names = [name for _, name in sorted(ranked) if ("scrambled" in ATTACKS[name].material) == of_order]
+    return next(name for name in names if ATTACKS[name]().obstacle(target) is None)
 
 
 def _chained(chosen: Sequence[Attack], target: CollectedTarget, effort: Effort) -> Reconstruct:

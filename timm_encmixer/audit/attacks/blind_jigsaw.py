@@ -41,6 +41,8 @@ class BlindJigsaw(Attack):
     starts: int = budgeted(8, 32)
 
     name = "blind_jigsaw"
+    place = 170
+    recover_rank = 1
     attacker = "a collector of ciphertext images who has no key"
     material = ("scrambled",)
     citation = "our own; matching by assignment.py"

@@ -36,6 +36,8 @@ class CiphertextOnlyEtc(Attack):
     starts: int = budgeted(16, 64)
 
     name = "ciphertext_only_etc"
+    place = 40
+    recover_rank = 1
     attacker = "somebody who collects ciphertext images"
     material = ("ciphertexts",)
     citation = "our own; jigsaw attacks on EtC images: Chuman, Kurihara, Kiya (IEICE Trans. Inf. Syst. E101-D(1), 2018)"

@@ -33,6 +33,7 @@ class KnownTables(Attack):
     halves: bool = False
 
     name = "known_tables"
+    place = 80
     attacker = "somebody who has images both plain and encrypted, whatever was done to the values of pixels"
     material = ("known_blocks",)
     citation = "our own; a code book per position"

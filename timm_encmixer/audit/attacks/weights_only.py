@@ -56,9 +56,10 @@ class WeightsOnly(Attack):
     steps: int = budgeted(150, 600)
 
     name = "weights_only"
+    place = 10
     attacker = "somebody who has nothing but the encrypted model"
     material = ("encrypted_model", "public_statistics", "photos")
-    citation = "our own"
+    citation = "our own; statistics of BatchNorm layers as in Yin et al. (CVPR 2020)"
     findings: ClassVar[Mapping[str, str]] = {
         BROKEN: "Has the whole key from the encrypted weights alone: keeping the plain weights private does not help.",
         PARTLY: "Gets part of the key from the encrypted weights alone.",
