@@ -150,7 +150,7 @@ class FileKind:
         with open_regular(path, action="a file to replace") as file:
             start = file.read(self.offset + len(self.magic))
         if start and start[self.offset :] != self.magic:
-            remedy = "move it away or choose another target: --force replaces only files of the kind that it writes"
+            remedy = "move it away or choose another target: force=True (--force) replaces only files of its own kind"
             raise TargetExistsError(str(path), self.words, "a file of another kind", remedy)
 
 
@@ -178,7 +178,7 @@ def refuse_foreign(path: Path, owned: frozenset[str], *, name: Path | None = Non
             str(name or path),
             f"a folder of nothing but {names}",
             foreign[0] if is_folder else "something else",
-            "move it away or choose another target: --force throws away only what this command wrote",
+            "move it away or choose another target: force=True (--force) throws away only what this command wrote",
         )
 
 

@@ -142,7 +142,8 @@ def _scheme_of_ciphertext(src: str, model: Any, token: Token) -> Scheme:
     manifest = manifest_in(open_source(src, token=token))
     if manifest is None:
         if scheme is None:
-            raise SchemeError(src, "an encrypted data set that names its record", "none", "name the model with --model")
+            remedy = "name the model with model= (--model)"
+            raise SchemeError(src, "an encrypted data set that names its record", "none", remedy)
         return scheme
     if manifest.record is None:
         raise NotEncryptedError(src, "an encrypted data set", "a decrypted one", "give the encrypted one")
@@ -152,5 +153,6 @@ def _scheme_of_ciphertext(src: str, model: Any, token: Token) -> Scheme:
         name = differing[0]
         expected = f"the data set's {name} {getattr(record, name)}"
         got = f"{getattr(scheme, name)}"
-        raise SchemeMismatchError(f"{src}: record of --model", expected, got, "leave --model out, or name its model")
+        remedy = "leave the model out, or name the data set's own"
+        raise SchemeMismatchError(f"{src}: record of model= (--model)", expected, got, remedy)
     return record

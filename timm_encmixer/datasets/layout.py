@@ -132,12 +132,12 @@ def read_layout(
         others[_METADATA] = [file for file in others[_METADATA] if file not in tables_of_images]
         kinds = [kind for kind, found in shards.items() if found]
     if len(kinds) != 1:
-        none = "no parquet, arrow, tar or image files" + (" that --include names" if include else "")
-        remedy = "give its folder, or choose files with --include"
+        none = "no parquet, arrow, tar or image files" + (" that include (--include) names" if include else "")
+        remedy = "give its folder, or choose files with include= (--include)"
         raise SourceError(source.where, "a data set of one kind", " and ".join(kinds) or none, remedy)
     archives = [name for name in left_out.get(SUFFIX, ()) if name.lower().endswith(".zip")]
     if kinds == [IMAGES] and archives and not include:  # `datasets` reads the images in it
-        remedy = "unpack it, move it away, or name the images with --include"
+        remedy = "unpack it, move it away, or name the images with include= (--include)"
         raise SourceError(f"{source.where}: {archives[0]}", "image files", "an archive, which may hold images", remedy)
     beside = sorted(others[_SIDE_FILE] + others[_METADATA], key=lambda file: file.name)
     return Layout(

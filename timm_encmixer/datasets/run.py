@@ -278,7 +278,7 @@ def _local_folder(dst: PathLike) -> Path:
     """
     path = as_path(dst, where="dst")
     if _URL.match(str(path)):
-        remedy = "give a folder, then copy the result without .encmixer/private, or pass --push"
+        remedy = "give a folder, then copy the result without .encmixer/private, or call push_dataset (--push)"
         raise FileAccessError(os.fspath(dst), "a folder on this machine", "a URL", remedy)
     return path
 
@@ -315,6 +315,6 @@ def _explained(error: Exception, shard: Shard, source: DatasetSource, dst: Path)
     damaged = isinstance(error, (OSError, ValueError, EOFError, tarfile.TarError, zlib.error))
     if damaged or type(error).__module__.startswith("pyarrow"):
         got = f"a damaged one ({(str(error).splitlines() or [type(error).__name__])[0][:200]})"
-        remedy = "take another copy, or leave it out with --include"
+        remedy = "take another copy, or leave it out with include= (--include)"
         return DataError(f"{source.where}/{shard.name}", "a readable shard", got, remedy)
     return error

@@ -30,7 +30,7 @@ def refuse_incomplete(source: DatasetSource, layout: Layout, options: Options) -
     if missing or more:
         names = _missing_names(source, manifest, layout) or missing
         got = f"none of {_few(names)}" if missing else f"{_few(more)} beyond it"
-        remedy = "take the whole data set, or say with --include what you have"
+        remedy = "take the whole data set, or say with include= (--include) what you have"
         raise IntegrityError(source.where, f"what {MANIFEST} lists", got, remedy)
 
 
@@ -87,7 +87,7 @@ def refuse_empty_folders(manifest: Manifest) -> None:
     there = {folder_of(entry.name) for entry in manifest.shards if entry.files}
     empty = sorted({folder_of(entry.name) for entry in manifest.shards} - there)
     if empty:
-        remedy = "correct its images, or leave it out with --include, in a new target: other classes may get other numbers"
+        remedy = "correct its images, or leave it out with include= (--include), in a new target: class numbers may change"
         raise DataError(_few(empty), "an image that can be used in each folder", "none", remedy)
 
 
@@ -107,7 +107,7 @@ def refuse_empty_splits(manifest: Manifest, root: Path) -> None:
         return
     empty = loading.empty_splits(root, rows)
     if empty:
-        remedy = "correct the images, or leave the shards out with --include, in a new target"
+        remedy = "correct the images, or leave the shards out with include= (--include), in a new target"
         raise DataError(_few(empty), "a sample that can be used in each split", "none", remedy)
 
 

@@ -96,7 +96,8 @@ def explain(where: str, expected: str, error: BaseException) -> EncMixerError:
         got = "no repository of that name, or none that your token may see"
         return SourceError(where, expected, got, f"check the name; if it is private, {_LOG_IN}")
     if isinstance(cause, hub.RevisionNotFoundError):
-        return SourceError(where, expected, "no such revision", "check the branch, tag or commit after the @ or in --revision")
+        remedy = "check the branch, tag or commit after the @ or in revision= (--revision)"
+        return SourceError(where, expected, "no such revision", remedy)
     if isinstance(cause, (hub.HFValidationError, hub.EntryNotFoundError)) and not isinstance(
         cause, hub.LocalEntryNotFoundError
     ):

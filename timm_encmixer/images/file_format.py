@@ -18,7 +18,7 @@ from timm_encmixer.scheme import JPEG_CIPHERS, Scheme
 
 JPEG_REASON = (
     "JPEG changes ciphertext pixels beyond recovery; keep ciphertext as PNG from end to end, "
-    f"or encrypt the model with --cipher {JPEG_CIPHERS[0]} and images with --format jpeg"
+    f"or encrypt the model with cipher={JPEG_CIPHERS[0]!r} (--cipher) and images with format='jpeg' (--format)"
 )
 DEFAULT_QUALITY = 85
 QUALITIES = range(1, 101)

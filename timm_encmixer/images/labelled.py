@@ -21,6 +21,7 @@ from timm_encmixer.images.reading import image_suffixes, open_plain
 UNLABELLED = -1
 REQUIRED, OPTIONAL, UNWANTED = "required", "optional", "unwanted"  # labels of the images that are opened
 _SPLIT_FOLDERS = frozenset(("train", "training", "validation", "valid", "val", "dev", "test", "testing", "eval", "evaluation"))
+_CHOOSE = "choose one with label_column= (--label-column)"
 _SPLITS = ("test", "validation", "val", "train")  # in order of preference
 
 
@@ -167,7 +168,8 @@ def _open(src: str, wish: _Wish) -> LabelledImages:
     if find_data(src) == TABLE:
         return _table(src, wish)
     if wish.label_column is not None:
-        raise DataError(src, f"a table with the column {wish.label_column}", "a folder", "leave --label-column out")
+        remedy = "leave label_column= (--label-column) out"
+        raise DataError(src, f"a table with the column {wish.label_column}", "a folder", remedy)
     return _folder(*_split_folder(Path(src), wish), wish.labels)
 
 
@@ -180,7 +182,8 @@ def _split_folder(path: Path, wish: _Wish) -> tuple[Path, str | None]:
     if wish.split is not None:
         if wish.split not in folders:
             got = ", ".join(splits or folders) or "none"
-            raise DataError(str(path), f"a folder of the split {wish.split}", got, "choose another split, or leave --split out")
+            remedy = "choose another split, or leave split= (--split) out"
+            raise DataError(str(path), f"a folder of the split {wish.split}", got, remedy)
         return path / wish.split, wish.split
     if not splits or beside or (len(splits) == 1 and len(folders) > 1):  # then it is the name of a class
         return path, None
@@ -234,12 +237,12 @@ def _label_column(src: str, features: Any, wish: _Wish) -> str | None:
     listed = ", ".join(f"{name}: {kind}" for name, kind in kinds.items())
     named = [name for name, kind in kinds.items() if kind == "ClassLabel"] or [n for n in ("label", "labels") if n in kinds]
     if chosen is not None and chosen not in kinds:
-        raise DataError(src, f"a column {chosen}", listed, "choose one with --label-column")
+        raise DataError(src, f"a column {chosen}", listed, _CHOOSE)
     if chosen is None and len(named) > 1:
-        raise DataError(src, "one column of class labels", ", ".join(named), "choose one with --label-column")
+        raise DataError(src, "one column of class labels", ", ".join(named), _CHOOSE)
     if chosen is None and not named:
         if wish.labels == REQUIRED:
-            raise DataError(src, "a column of class labels", listed, "choose one with --label-column")
+            raise DataError(src, "a column of class labels", listed, _CHOOSE)
         return None
     column = chosen or named[0]
     if kinds[column] != "ClassLabel" and not str(getattr(features[column], "dtype", "")).startswith(("int", "uint")):
