@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import processes
 import pytest
 from conftest import ROOT
+from package_copy import with_file
 
 from timm_encmixer.audit.attacks import registry
 from timm_encmixer.audit.names import ATTACK_NAMES
 from timm_encmixer.errors import AuditError
 
+FILE = "audit/attacks/as_it_is.py"
 ATTACK = '''
 from dataclasses import dataclass
 
@@ -61,22 +62,8 @@ print(json.dumps({
 """
 
 
-def copy_with(folder: Path, *attacks: str) -> dict[str, str]:
-    """A copy of the package, of links where it stays as it is, with new attacks; returns the environment that finds it."""
-    package, real = folder / "timm_encmixer", ROOT / "timm_encmixer"
-    mine = ("", "audit", "audit/attacks")
-    for name in mine:
-        (package / name).mkdir(parents=True)
-        for entry in (real / name).iterdir():
-            if entry.name != "__pycache__" and entry.relative_to(real).as_posix() not in mine:
-                (package / name / entry.name).symlink_to(entry)
-    for attack in attacks:
-        (package / "audit" / "attacks" / "as_it_is.py").write_text(attack)
-    return {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
-
-
 def test_a_file_is_all_that_a_new_attack_needs(tmp_path):
-    env = copy_with(tmp_path, ATTACK)
+    env = with_file(tmp_path, FILE, ATTACK)
     look = processes.run(["-c", LOOK, str(ROOT / "examples" / "security_figures.py")], env=env, cwd=tmp_path)
     assert look.returncode == 0, look.stderr
     found = json.loads(look.stdout)
@@ -91,7 +78,7 @@ def test_a_file_is_all_that_a_new_attack_needs(tmp_path):
 
 
 def test_the_command_line_knows_a_new_attack_by_its_file_and_imports_none(tmp_path):
-    env = copy_with(tmp_path, "raise RuntimeError('nobody imports an attack for its name')")
+    env = with_file(tmp_path, FILE, "raise RuntimeError('nobody imports an attack for its name')")
     helped = processes.run(["-m", "timm_encmixer", "audit", "--help"], env=env, cwd=tmp_path)
     assert helped.returncode == 0, helped.stderr
     assert "as_it_is" in helped.stdout

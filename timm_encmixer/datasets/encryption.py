@@ -7,6 +7,7 @@ from typing import Any
 
 from timm_encmixer.checkpoints.schemes import find_scheme
 from timm_encmixer.datasets.inspection import manifest_in
+from timm_encmixer.datasets.manifest import Options
 from timm_encmixer.datasets.run import DatasetCounts, convert_dataset, join_processes
 from timm_encmixer.datasets.samples import STOP
 from timm_encmixer.datasets.sources import open_source
@@ -15,7 +16,7 @@ from timm_encmixer.errors import AlreadyEncryptedError, NotEncryptedError, Schem
 from timm_encmixer.files import PathLike, path_text
 from timm_encmixer.hub.snapshot import Token
 from timm_encmixer.images.codec import DECRYPT, ENCRYPT
-from timm_encmixer.images.file_format import DEFAULT_QUALITY, JPEG, find_format
+from timm_encmixer.images.file_format import PNG, find_format
 from timm_encmixer.keys import KeyLike
 from timm_encmixer.scheme import Scheme
 
@@ -76,10 +77,13 @@ def encrypt_dataset(
     join_processes()
     scheme = from_main(lambda: _scheme_for_plain(path_text(src, where="src"), model, token))
     options: dict[str, Any] = {"resize": resize, "image_columns": image_columns, "include": include, "png_level": png_level}
-    if from_main(lambda: find_format(format, scheme, quality)) is JPEG:
+    written = from_main(lambda: find_format(format, scheme, quality))
+    if written.option not in Options.__struct_fields__:
+        raise SchemeError("format", "one that a manifest can name", written.name, "write PNG")
+    if written.option != PNG.option:
         if png_level is not None:
-            raise SchemeError("png_level", "none for JPEG", f"{png_level}", "leave it out, or write PNG")
-        options["jpeg_quality"] = DEFAULT_QUALITY if quality is None else quality
+            raise SchemeError("png_level", f"none for {written.name}", f"{png_level}", "leave it out, or write PNG")
+        options[written.option] = written.for_ciphertext if quality is None else quality
     return convert_dataset(ENCRYPT, src, dst, key, scheme, options=options, on_error=on_error, token=token, progress=progress)
 
 

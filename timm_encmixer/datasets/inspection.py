@@ -180,8 +180,8 @@ def _unreadable(root: Path, manifest: Manifest) -> list[str]:
 
 def _head(job: Job) -> dict[str, Any]:
     record: dict[str, Any] = {RECORD_NAME: job.record} if job.record is not None else {}
-    if job.options.jpeg_quality is not msgspec.UNSET:
-        record |= {"format": "jpeg", "quality": job.options.jpeg_quality}
+    if not job.options.format.lossless:
+        record |= {"format": job.options.format.name.lower(), "quality": job.options.setting}
     return {"source": job.source, "kind": job.kind, "encrypted": bool(record), **record}
 
 

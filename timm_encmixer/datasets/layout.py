@@ -15,7 +15,7 @@ from timm_encmixer.datasets.readme import METADATA, metadata_names
 from timm_encmixer.datasets.sources import DatasetSource, printable
 from timm_encmixer.errors import SourceError
 from timm_encmixer.hub.card_section import CARD_NAME
-from timm_encmixer.images.file_format import PNG
+from timm_encmixer.images.file_format import PNG, format_of_suffix
 from timm_encmixer.images.reading import image_suffixes
 
 PARQUET, ARROW, WEBDATASET, IMAGES = "parquet", "arrow", "webdataset", "imagefolder"
@@ -251,7 +251,8 @@ class _ImageRuns:
         for file in self._files:
             other = targets.setdefault(target_name(file.name, self._suffix), file.name)
             if other != file.name:
-                expected = f"one image per {'PNG' if self._suffix == PNG.suffix else 'JPEG'}"
+                written = format_of_suffix(self._suffix)
+                expected = f"one image per {written.name if written is not None else self._suffix}"
                 raise SourceError(f"{self._where}: {file.name}", expected, f"{other} too", "rename one of them")
         files = sorted(self._files, key=lambda file: target_name(file.name, self._suffix))  # the order of the target's files
         for start in range(0, len(files), FILES_PER_SHARD):

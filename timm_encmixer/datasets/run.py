@@ -42,7 +42,7 @@ from timm_encmixer.errors import DataError, EncMixerError, FileAccessError, warn
 from timm_encmixer.files import PathLike, as_path, file_error, sha256_of, sync_file
 from timm_encmixer.hub.snapshot import Token
 from timm_encmixer.images.codec import ImageCodec, make_codec
-from timm_encmixer.images.file_format import JPEG
+from timm_encmixer.images.file_format import PNG
 from timm_encmixer.images.image_record import UNMARKED
 from timm_encmixer.keys import KeyLike
 from timm_encmixer.scheme import Scheme
@@ -150,7 +150,7 @@ class _Run:
     def _entry(self, shard: Shard, size: int, digest: str, work: ShardWork, files: int = 1, *, is_run: bool = False) -> Entry:
         plain = tuple(sorted(work.plain)) or UNSET
         entry = Entry(shard.name, size, digest, work.samples, work.images, tuple(work.bad), files, is_run, plain)
-        return replace(entry, suffix=".jpg") if is_run and work.codec.format is JPEG else entry
+        return replace(entry, suffix=work.codec.format.suffix) if is_run and work.codec.format is not PNG else entry
 
 
 def convert_dataset(
@@ -191,9 +191,8 @@ def convert_dataset(
                 raise DataError(name, "text in UTF-8", printable(text), "rename the files or columns")
     asked = Options(**values)
     secret = share_key(state, key)
-    quality = None if asked.jpeg_quality is UNSET else asked.jpeg_quality
-    chosen: dict[str, Any] = {"resize": asked.resize, "level": asked.png_level, "strict": strict, "unmarked": _warn_once()}
-    chosen |= {"format": asked.format, "quality": quality}
+    chosen: dict[str, Any] = {"resize": asked.resize, "strict": strict, "unmarked": _warn_once()}
+    chosen |= {"format": asked.format, "setting": asked.setting}
     codec = on_every_process(lambda: make_codec(action, ImageCipher(secret, scheme), **chosen))
     threads = torch.get_num_threads()
     with ExitStack() as stack:
