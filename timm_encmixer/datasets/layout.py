@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from timm_encmixer.datasets.listing import SIDE_FILES, Listing, SourceFile
 from timm_encmixer.datasets.manifest import Manifest, target_name
 from timm_encmixer.datasets.readme import METADATA, metadata_names
-from timm_encmixer.datasets.sources import DatasetSource, printable
+from timm_encmixer.datasets.sources import SourceTree, printable
 from timm_encmixer.errors import SourceError
 from timm_encmixer.hub.card_section import CARD_NAME
 from timm_encmixer.images.file_format import PNG, format_of_suffix
@@ -87,7 +87,7 @@ class Layout:
 
 
 def read_layout(
-    source: DatasetSource, include: Sequence[str] = (), listing: Listing | None = None, *, suffix: str = PNG.suffix
+    source: SourceTree, include: Sequence[str] = (), listing: Listing | None = None, *, suffix: str = PNG.suffix
 ) -> Layout:
     """Sort a data set's files.
 

@@ -31,7 +31,7 @@ from timm_encmixer.datasets.preparation import configs_of_result
 from timm_encmixer.datasets.progress import Progress, bar_of_all
 from timm_encmixer.datasets.samples import ON_ERROR, QUARANTINE, ShardWork, StoppedError
 from timm_encmixer.datasets.side_files import bad_files
-from timm_encmixer.datasets.sources import DatasetSource, LocalFolder, open_source, printable, unchanged
+from timm_encmixer.datasets.sources import LocalFolder, SourceTree, open_source, printable, unchanged
 from timm_encmixer.datasets.tables import convert_arrow, convert_parquet
 from timm_encmixer.datasets.tars import convert_tar
 from timm_encmixer.datasets.wholeness import refuse_empty_folders, refuse_empty_splits, refuse_moving, refuse_strangers
@@ -89,7 +89,7 @@ def join_processes() -> PartialState:
 class _Run:
     """What a process needs for its shards."""
 
-    source: DatasetSource
+    source: SourceTree
     ledger: Ledger
     codec: ImageCodec
     work_list: WorkList
@@ -245,7 +245,7 @@ def _work(run: _Run, shards: Sequence[Shard]) -> None:
         run.progress.write()
 
 
-def _finish(work_list: WorkList, source: DatasetSource, ledger: Ledger) -> None:
+def _finish(work_list: WorkList, source: SourceTree, ledger: Ledger) -> None:
     """Carry over what is no shard, write the card, and last of all the manifest."""
     try:
         manifest = ledger.summary(work_list.job, [shard.name for shard in work_list.layout.shards])
@@ -265,7 +265,7 @@ def _finish(work_list: WorkList, source: DatasetSource, ledger: Ledger) -> None:
         raise file_error(ledger.root, "a folder to write", error) from error
 
 
-def _origin(source: DatasetSource) -> str:
+def _origin(source: SourceTree) -> str:
     return printable(str(source.root.resolve())) if isinstance(source, LocalFolder) else source.where
 
 
@@ -307,7 +307,7 @@ def _digest(path: Path, where: str) -> str:
         raise file_error(where, "a file to read", error) from error
 
 
-def _explained(error: Exception, shard: Shard, source: DatasetSource, dst: Path) -> Exception:
+def _explained(error: Exception, shard: Shard, source: SourceTree, dst: Path) -> Exception:
     """Return the error to raise: that of a full disk or of a damaged shard in the package's words."""
     if isinstance(error, OSError) and error.errno in _WRITE_ERRORS:
         return file_error(dst / shard.name, "a file to write", error)

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from timm_encmixer.errors import DataError, EncMixerError
-from timm_encmixer.images.data_source import TABLE, find_data
+from timm_encmixer.images.data_source import DataSource, find_data
 from timm_encmixer.images.folders import is_hidden
 from timm_encmixer.images.reading import image_suffixes, open_plain
 
@@ -165,12 +165,13 @@ class _Wish:
 
 
 def _open(src: str, wish: _Wish) -> LabelledImages:
-    if find_data(src) == TABLE:
-        return _table(src, wish)
+    source = find_data(src)
+    if source.path is None or source.is_table:
+        return _table(source, wish)
     if wish.label_column is not None:
         remedy = "leave label_column= (--label-column) out"
         raise DataError(src, f"a table with the column {wish.label_column}", "a folder", remedy)
-    return _folder(*_split_folder(Path(src), wish), wish.labels)
+    return _folder(*_split_folder(source.path, wish), wish.labels)
 
 
 def _split_folder(path: Path, wish: _Wish) -> tuple[Path, str | None]:
@@ -208,14 +209,15 @@ def _folder(path: Path, split: str | None, wanted: str) -> FolderImages:
     return FolderImages(labelled_files, split, tuple(in_order))
 
 
-def _table(src: str, wish: _Wish) -> TableImages:
+def _table(source: DataSource, wish: _Wish) -> TableImages:
     import datasets
 
+    src, place = source.name, source.repo_id or str(source.path)
     remedy = "check the name, the split and your connection"
     try:
-        splits = datasets.get_dataset_split_names(src)
+        splits = datasets.get_dataset_split_names(place, revision=source.revision)
         chosen = wish.split or next((name for name in wish.preferred if name in splits), splits[0])
-        table = datasets.load_dataset(src, split=chosen)
+        table = datasets.load_dataset(place, split=chosen, revision=source.revision)
     except EncMixerError:
         raise
     except Exception as error:  # datasets raises errors of many libraries
