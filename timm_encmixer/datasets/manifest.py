@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, TypeVar
 
+import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from timm_encmixer.datasets.listing import FOLDER, refuse_outside
@@ -180,3 +182,8 @@ def read_book(kind: type[StructT], path: Path) -> StructT:
     except OSError as error:
         raise file_error(path, "a file to read", error) from error
     return read_as(kind, content, where=str(path), error=SourceError, remedy=REMEDY)
+
+
+def as_json(value: Struct) -> bytes:
+    """Return one of a data set's own files as it is written."""
+    return msgspec.json.format(msgspec.json.encode(value), indent=1) + os.linesep.encode()
