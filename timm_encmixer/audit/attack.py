@@ -68,8 +68,8 @@ class Attack(Cited, ABC):
     that depends on the budget.
 
     Args:
-        points: Values of its curve to run it at; None takes those of the budget. If a value asks for more material than there
-            is, all the material is used.
+        points: Values of its curve to run it at; None takes the budget's values. A value above the amount of material takes
+            all the material.
     """
 
     points: tuple[float, ...] | None = None
@@ -173,7 +173,7 @@ class Attack(Cited, ABC):
             measured = measure(recovery, truth, target)
             measured.details.update(self.details(held))
             points.append((value, measured))
-            run.add(1.0)  # what is left of it
+            run.add(1.0)  # `add` counts no more than is missing from one run
         value, last = points[-1]
         verdict = verdict_of(last, truth.controls)
         breaking = [value for value, measured in points if verdict_of(measured, truth.controls) == BROKEN]
@@ -201,7 +201,7 @@ class Attack(Cited, ABC):
         )
 
     def values(self, target: Target, effort: Effort) -> list[float]:
-        """Return the points of the curve, as far as there is material; one without a meaning where there is no curve."""
+        """Return the points of the curve, as far as there is material; without a curve a single 0, which nobody reads."""
         if self.curve is None:
             return [0.0]
         values = self.points or (self.curve.full if effort.budget == "full" else self.curve.quick)
@@ -210,7 +210,7 @@ class Attack(Cited, ABC):
 
 
 class _Run:
-    """A run under way, which is told of once and no more.
+    """How much of a run is done. Shares are passed on until they make one run, and no further.
 
     Args:
         done: Called with the share that was done.

@@ -86,7 +86,7 @@ def _links(blocks: Tensor) -> Array:
 
 
 def _balanced(links: Array) -> Array:
-    """Return links without what a block has in common with all others, without outliers, and about zero."""
+    """Return links with each block's usual link divided out, outliers cut off, and a mean of zero."""
     other = ~np.eye(len(links), dtype=bool)
     usual = np.array([np.median(row[own]) for row, own in zip(links, other, strict=True)])
     links = links / np.sqrt(np.outer(usual, usual))

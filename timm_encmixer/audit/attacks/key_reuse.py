@@ -1,4 +1,4 @@
-"""Somebody who has two models under one key, the plain weights of one of which are public."""
+"""Somebody who has two models under one key. The plain weights of one of them are public."""
 
 from __future__ import annotations
 
