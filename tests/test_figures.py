@@ -78,12 +78,15 @@ def test_what_one_attack_got_is_put_into_a_recorded_report(script):
     recorded = json.loads((script.FIGURES / "negpos.json").read_text())
     first, *others = recorded["attacks"]
     without = {**recorded, "attacks": {name: recorded["attacks"][name] for name in others}}
-    alone = {**recorded, "plain_accuracy": 0.5, "attacks": {first: recorded["attacks"][first]}}
+    near = recorded["plain_accuracy"] + 0.002
+    alone = {**recorded, "model": "runs/x", "plain_accuracy": near, "attacks": {first: recorded["attacks"][first]}}
     again = script.merged(without, alone, where="negpos.json")
     assert again == recorded
     assert list(again["attacks"]) == list(recorded["attacks"])
     with pytest.raises(SystemExit, match=r"negpos\.json: its seed is 0, and this audit's 1"):
         script.merged(without, {**alone, "seed": 1}, where="negpos.json")
+    with pytest.raises(SystemExit, match=r"its plain_accuracy is .*, and this audit's 0\.5; run every attack again"):
+        script.merged(without, {**alone, "plain_accuracy": 0.5}, where="negpos.json")  # of another model
 
 
 def points_of(curve, needed):

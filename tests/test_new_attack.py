@@ -49,7 +49,7 @@ spec.loader.exec_module(script)
 noise = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
 report = te.audit.run(attacks=["as_it_is"], progress=False).to_dict()
 recorded = json.loads((script.FIGURES / "shuffle+negpos.json").read_text())
-merged = script.merged({**recorded, "model": report["model"]}, report, where="shuffle+negpos.json")
+merged = script.merged(recorded, report, where="shuffle+negpos.json")
 print(json.dumps({
     "package": te.__file__,
     "order": list(te.audit.ATTACKS),
