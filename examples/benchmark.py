@@ -372,10 +372,10 @@ def accuracy_table(found: Mapping[str, Any]) -> str:
 
 def attack_table(found: Mapping[str, Any]) -> str:
     """Markdown: for each cipher and attack the verdict and the SSIM of what is seen."""
-    names = list(next(iter(found.values()))["attacks"])
+    names = list(dict.fromkeys(name for report in found.values() for name in report["attacks"]))
     rows = []
     for cipher, report in found.items():
-        rows.append((f"`{cipher}`", *(_cell(report["attacks"][name]) for name in names)))
+        rows.append((f"`{cipher}`", *(_cell(report["attacks"].get(name)) for name in names)))
     return _markdown(("cipher", *(f"`{name}`" for name in names)), rows)
 
 
@@ -402,7 +402,9 @@ def best_table(found: Mapping[str, Any]) -> str:
     return f"{_markdown(head, rows)}\n\nControls: {words}."
 
 
-def _cell(result: Mapping[str, Any]) -> str:
+def _cell(result: Mapping[str, Any] | None) -> str:
+    if result is None:
+        return "not measured"
     if result["reason"] is not None:
         return "not run"
     seen = "" if result["seen_ssim"] is None else f" {result['seen_ssim']:.2f}"

@@ -20,6 +20,7 @@ import timm_encmixer as te
 from timm_encmixer import files, keys
 
 FILE_BYTES = 64
+FILES = [*map(str, Path(files.__file__).parent.glob("*.py")), keys.__file__]
 
 
 def end_of(folder: Path, prepare: Callable[[], None]) -> int:
@@ -48,7 +49,7 @@ def main() -> None:
             ends[name] = end_of(out / name, lambda number=number: die_at_byte(number))
         for number in itertools.count(1):
             name = f"{system}-line-{number}"
-            ends[name] = end_of(out / name, lambda number=number: die_before_line(number, files.__file__, keys.__file__))
+            ends[name] = end_of(out / name, lambda number=number: die_before_line(number, *FILES))
             if ends[name] == 0:
                 break
     print(json.dumps(ends))

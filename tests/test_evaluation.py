@@ -276,7 +276,7 @@ def test_folders_of_splits_are_no_classes(tmp_path):
         open_labelled_images(str(root), split="dev")
     classes = str(folders(tmp_path / "classes", "test", "bench"))
     assert len(open_labelled_images(classes)) == 4  # a class of that name
-    with pytest.raises(DataError, match=r"a folder of the split dev, got test; .* leave --split out"):
+    with pytest.raises(DataError, match=r"a folder of the split dev, got test; .* leave split= .--split. out"):
         open_labelled_images(classes, split="dev")
     with pytest.raises(DataError, match="a folder of the split dev, got x, y; "):
         open_labelled_images(str(root / "train"), split="dev")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -155,7 +156,7 @@ def test_an_old_folder_that_cannot_be_removed_is_named(tmp_path, monkeypatch):
         if not ignore_errors:
             raise PermissionError(1, "Operation not permitted", str(path))
 
-    monkeypatch.setattr(files.shutil, "rmtree", refuse)
+    monkeypatch.setattr(shutil, "rmtree", refuse)
     with pytest.raises(FileAccessError, match=r"the new one is in its place; remove .*\.encmixer-[0-9a-f]{16} yourself"):
         make(tmp_path / "target", "new", overwrite=True)
     assert (tmp_path / "target" / "config.json").read_text() == "new"

@@ -6,6 +6,7 @@ import argparse
 import copy
 import importlib.util
 import io
+import warnings
 
 import numpy as np
 import pytest
@@ -269,3 +270,17 @@ def test_decrypted_images_are_png(album, key, tmp_path):
     te.encrypt_images(album / "a.jpg", tmp_path / "x.jpg", key, scheme_of(), format="jpeg")
     with pytest.raises(SourceError, match="a PNG target, got JPEG; decrypted images are written as PNG"):
         te.decrypt_images(tmp_path / "x.jpg", tmp_path / "y.jpg", key, scheme_of())
+
+
+def test_the_earlier_way_to_take_jpeg_works_and_says_what_it_is_now(tmp_path, key, album):
+    scheme = scheme_of().replace(fingerprint=key.fingerprint)
+    te.encrypt_images(album / "a.jpg", tmp_path / "a.jpg", key, scheme, format="jpeg")
+    with pytest.warns(DeprecationWarning, match=r"open_ciphertext\(jpeg=\) is now formats=te.images.ciphertext_formats"):
+        before = te.images.open_ciphertext(tmp_path / "a.jpg", 3, jpeg=True)
+    now = te.images.open_ciphertext(tmp_path / "a.jpg", 3, formats=te.images.ciphertext_formats(scheme))
+    assert np.array_equal(np.asarray(before), np.asarray(now))
+    for way in ({"jpeg": False}, {}, {"formats": te.images.ciphertext_formats(scheme_of("shuffle"))}):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            with pytest.raises(ImageError, match="expected a ciphertext PNG, got JPEG; JPEG changes ciphertext"):
+                te.images.open_ciphertext(tmp_path / "a.jpg", 3, **way)

@@ -6,8 +6,8 @@ import torch
 from conftest import normalised
 
 import timm_encmixer as te
-from timm_encmixer.audit.attacks.public_base_weights import match_rows
 from timm_encmixer.audit.methods.block_map import invert, matrix_of
+from timm_encmixer.audit.methods.stem_matching import match_rows
 from timm_encmixer.models.stem_algebra import recentre
 
 

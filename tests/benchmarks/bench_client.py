@@ -29,7 +29,9 @@ from PIL import Image
 import timm_encmixer as te
 from timm_encmixer.bundled import BUNDLED_FOLDER
 from timm_encmixer.images import encryption
-from timm_encmixer.images.codec import CIPHERTEXT_LEVEL, ENCRYPT, make_codec, png_encoder
+from timm_encmixer.images.codec import ENCRYPT, make_codec
+from timm_encmixer.images.formats.png import FORMAT as PNG
+from timm_encmixer.images.formats.png import png_encoder
 from timm_encmixer.images.preprocessing import resize_and_crop
 from timm_encmixer.images.reading import open_plain
 from timm_encmixer.scheme import Preprocessing
@@ -101,7 +103,7 @@ def pipeline(root: Path, key: te.SecretKey) -> None:
     small = resize_and_crop(image, PLAIN)
     pixels = np.asarray(small)
     buffer = root / "pillow.png"
-    encode = png_encoder(CIPHERTEXT_LEVEL)
+    encode = png_encoder(PNG.for_ciphertext)
     steps: dict[str, Callable[[], object]] = {
         "decode JPEG": lambda: open_plain(photo),
         "resize and crop": lambda: resize_and_crop(image, PLAIN),

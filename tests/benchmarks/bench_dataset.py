@@ -39,7 +39,9 @@ from timm_encmixer.bundled import BUNDLED_FOLDER, bundled_images
 from timm_encmixer.datasets.samples import ShardWork
 from timm_encmixer.datasets.tables import convert_parquet
 from timm_encmixer.distributed import leave
-from timm_encmixer.images.codec import CIPHERTEXT_LEVEL, ENCRYPT, PLAIN_LEVEL, ImageCodec, make_codec, png_encoder
+from timm_encmixer.images.codec import ENCRYPT, ImageCodec, make_codec
+from timm_encmixer.images.formats.png import FORMAT as PNG
+from timm_encmixer.images.formats.png import png_encoder
 
 LAUNCH = "--multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no --main_process_port 0"
 ROUNDS = 31
@@ -97,8 +99,8 @@ def cipher_cost(name: str, shard: Path, rows: int, codec: ImageCodec, scratch: P
     codecs = {
         with_cipher: codec,
         without: dataclasses.replace(codec, transform=lambda batch: batch),
-        bare: dataclasses.replace(codec, encode=png_encoder(CIPHERTEXT_LEVEL)),
-        compressed: dataclasses.replace(codec, encode=png_encoder(PLAIN_LEVEL)),
+        bare: dataclasses.replace(codec, encode=png_encoder(PNG.for_ciphertext)),
+        compressed: dataclasses.replace(codec, encode=png_encoder(PNG.for_plain)),
     }
 
     def convert(label: str) -> Callable[[], object]:

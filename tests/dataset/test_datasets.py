@@ -334,7 +334,7 @@ def test_one_channel_and_every_png_level(key):
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG")
     results = [
-        make_codec(ENCRYPT, te.ImageCipher(key, scheme), level=level)([buffer.getvalue()], ["x"])[0] for level in (0, 1, 9)
+        make_codec(ENCRYPT, te.ImageCipher(key, scheme), setting=level)([buffer.getvalue()], ["x"])[0] for level in (0, 1, 9)
     ]
     pixels = [np.array(Image.open(io.BytesIO(result))) for result in results]
     assert np.array_equal(pixels[0], te.BlockCipher(key, scheme).encrypt(np.array(picture)[:, :, None])[:, :, 0])

@@ -374,3 +374,34 @@ def test_where_plain_weights_come_from_is_told(hub, owner, key_file):
     assert_one_line(owner.run(*push, HF_TOKEN=""), "no repository of that name")
     owner.run(*push, "--token", owner.token, check=True, HF_TOKEN="")
     assert card_of(hub).data.base_model == "me/private"
+
+
+OPENINGS = """
+import sys
+import pyrage
+import timm_encmixer as te
+from timm_encmixer.checkpoints.checkpoint import Checkpoint
+from timm_encmixer.checkpoints.loading import load_model
+from timm_encmixer.publishing.options import PushOptions
+from timm_encmixer.publishing.push import push_source
+
+opened, real = [], Checkpoint.open.__func__
+Checkpoint.open = classmethod(lambda cls, path: (opened.append(str(path)), real(cls, path))[1])
+options = dict(license="mit", base_model="none", seal_to=[str(pyrage.x25519.Identity.generate().to_public())])
+model, plain = load_model({encrypted!r}), {plain!r}
+for push in (
+    lambda: te.push_to_hub(model, "me/model", plain=plain, key={key!r}, **options),
+    lambda: push_source({encrypted!r}, "me/folder", PushOptions(**options), key={key!r}),
+    lambda: push_source(plain, "me/plain", PushOptions(**options), key={key!r}),
+):
+    opened.clear()
+    push()
+    print(len(opened), len(set(opened)))
+"""
+
+
+def test_a_push_opens_each_checkpoint_once(hub, owner, encrypted, key_file):
+    """What is checked is what is compared and sealed: nobody opens the folder again, or looks for the source again."""
+    code = OPENINGS.format(encrypted=str(encrypted), plain=str(BUNDLED_FOLDER), key=str(key_file))
+    assert owner.python(code).splitlines() == ["2 2", "1 1", "2 2"]
+    assert {"model.age"} == {n for r in hub.store.repos.values() for n in r.head.files if n.startswith("model")}

@@ -222,7 +222,7 @@ def test_an_address_that_cannot_be_had_is_one_error():
             AddressError, match=f"^127.0.0.1:{number}: expected an address of this machine that is free, got .*in use"
         ):
             listen(port=number)
-    with pytest.raises(AddressError, match="give another --port or --host"):
+    with pytest.raises(AddressError, match=r"give another host or port .--host, --port."):
         listen("192.0.2.1", 0)  # nobody's
     with pytest.raises(AddressError):
         listen(port=70_000)

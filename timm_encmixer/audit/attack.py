@@ -68,8 +68,8 @@ class Attack(Cited, ABC):
     that depends on the budget.
 
     Args:
-        points: Values of its curve to run it at; None takes those of the budget. If a value asks for more material than there
-            is, all the material is used.
+        points: Values of its curve to run it at; None takes the budget's values. A value above the amount of material takes
+            all the material.
     """
 
     points: tuple[float, ...] | None = None
@@ -81,9 +81,11 @@ class Attack(Cited, ABC):
     findings: ClassVar[Mapping[str, str]]  # by verdict, what it means for the model's owner
     advice: ClassVar[str]  # what the owner can do about it
     ciphers: ClassVar[tuple[str, ...] | None] = None  # parts of ciphers that it is about; None for all
-    assumes: ClassVar[str] = DEFAULT_CIPHER  # the cipher that it takes one for of which nobody says what it is
+    assumes: ClassVar[str] = DEFAULT_CIPHER  # the cipher that it assumes where the target does not say its own
     any_shape: ClassVar[bool] = False  # whether ciphertexts may have another shape than their images
-    work: ClassVar[float] = 0.5  # of a run with the quick budget, in seconds on the bundled model; for the time that is left
+    work: ClassVar[float] = 0.5  # seconds of a quick run on the bundled model, for the progress bar's estimate
+    place: ClassVar[float] = 1000  # in reports and tables, from the smallest number on; equal ones by name
+    recover_rank: ClassVar[float | None] = None  # `recover` takes the lowest that can run; None: it takes this one never
 
     def __post_init__(self) -> None:
         """Check the parameters.
@@ -177,7 +179,7 @@ class Attack(Cited, ABC):
             measured = measure(recovery, truth, target)
             measured.details.update(self.details(held))
             points.append((value, measured))
-            run.add(1.0)  # what is left of it
+            run.add(1.0)  # `add` counts no more than is missing from one run
         value, last = points[-1]
         verdict = verdict_of(last, truth.controls)
         breaking = [value for value, measured in points if verdict_of(measured, truth.controls) == BROKEN]
@@ -205,7 +207,7 @@ class Attack(Cited, ABC):
         )
 
     def values(self, target: Target, effort: Effort) -> list[float]:
-        """Return the points of the curve, as far as there is material; one without a meaning where there is no curve."""
+        """Return the points of the curve, as far as there is material; without a curve a single 0, which nobody reads."""
         if self.curve is None:
             return [0.0]
         values = self.points or (self.curve.full if effort.budget == "full" else self.curve.quick)
@@ -214,7 +216,7 @@ class Attack(Cited, ABC):
 
 
 class _Run:
-    """A run under way, which is told of once and no more.
+    """How much of a run is done. Shares are passed on until they make one run, and no further.
 
     Args:
         done: Called with the share that was done.

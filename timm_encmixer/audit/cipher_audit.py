@@ -55,12 +55,12 @@ def run_cipher(
         block: Side in px of the blocks that attackers take the cipher to work on, 2 to 32; the images' sides are multiples of
             it. Ciphers of single pixels, or of the whole image, are attacked with any.
         images: As for `run`, or uint8 images (N, H, W, C) in an array.
-        public_images: Likewise.
-        decrypt: The inverse of `encrypt`, likewise, for the report to say how exact it is.
+        public_images: As for `run`, or such an array.
+        decrypt: The inverse of `encrypt`: takes ciphertexts and returns images. The report says how exact it is.
         keyed: `encrypt` (and `decrypt`) make functions of keys. The audit gives them fixed public keys, and attackers use the
             method with keys of their own.
         plain_model: Reads recovered images, so that the report says how much of its accuracy is left. None takes the bundled
-            model for the bundled images, and none for others.
+            model for the bundled images, and no model for other images.
         size: Height and width of the images in px; None takes those of the plain model, of an array, or of the first image.
         name: Of the cipher, for the report; None takes that of `encrypt`.
         attacks: As for `run`.

@@ -20,7 +20,8 @@ from timm_encmixer.errors import AuditError
 from timm_encmixer.scheme import Preprocessing, Scheme
 
 Array = NDArray[Any]
-_NARROW, _BEYOND = 0.5, 0.8  # a range too narrow for pictures; how far floats of pictures may leave [0, 1]
+_NARROW = 0.5  # a smaller range of values is not that of pictures in [0, 1]
+_BEYOND = 0.8  # how far pictures in [0, 1] may leave that range
 _BYTES_FROM = 16.0
 _SMALLEST = 1e-30
 _DECRYPTED = 24  # images that a cipher's own decryption is tried on
@@ -72,7 +73,7 @@ class CipherTarget(Target):
         """Return the ciphertexts of uint8 images (N, C, H, W) as floats, scaled as anybody who sees them would.
 
         Raises:
-            AuditError: The function fails, or returns no images, or some of another shape than before.
+            AuditError: The function fails, or returns no images, or images of another shape than before.
         """
         made = converted(self.function, images, self.function_name)
         if made.shape[1:] != self._shape:
@@ -85,12 +86,12 @@ class CipherTarget(Target):
         return (ciphertexts - low) / (high - low)
 
     def scheme_for(self, assumed: str) -> Scheme:
-        """Return the record that an attacker assumes, who is told nothing but the side of a block."""
+        """Return the record that an attacker assumes. They are told the side of a block and nothing else."""
         channels = self.preprocessing.input_size[0]
         return Scheme(cipher=assumed, patch_size=self.block, in_chans=channels, plain=self.preprocessing)
 
     def lacks(self, name: str) -> bool:
-        """Whether there is none of this material: of a model there is nothing."""
+        """Whether this material is missing: all material of a model is."""
         return name in _OF_MODELS or (MATERIAL[name].optional and self.give(name, {}) is None)
 
     def _give_own_ciphers(self, setting: Mapping[str, float]) -> Callable[[int], Callable[[Tensor], Tensor]] | None:
@@ -106,7 +107,7 @@ class CipherTarget(Target):
 
 
 def own_key(seed: int, index: int) -> bytes:
-    """Return a public key of 32 bytes: number 0 is the audited one, the others are an attacker's own."""
+    """Return a public key of 32 bytes: number 0 is under attack, from 1 on they are keys of the attacker's own."""
     return hashlib.sha256(f"timm-encmixer/audit-cipher/{seed}/{index}".encode()).digest()
 
 
@@ -139,7 +140,7 @@ def _as_float32(made: Array, name: str) -> Array:
     """Return floats as float32.
 
     Raises:
-        AuditError: They are no floats, or not finite.
+        AuditError: They are not floats, or not finite.
     """
     expected, remedy = "uint8 or finite floats of at most 32 bits", "return one of these"
     if not np.issubdtype(made.dtype, np.floating):

@@ -11,7 +11,7 @@ from timm_encmixer.audit.attack import BROKEN_DB, BROKEN_SHARE, Result
 
 _SHARES = {"recovered": "recovered", "accuracy": "accuracy"}
 _NO_SHARES = ("x", "psnr_db", "ssim", "seen_psnr_db", "seen_ssim")
-_WIDE = 20  # the axis is logarithmic when its ends are further apart than this
+_WIDE = 20  # the axis is logarithmic if its last value is more than so many times its first
 
 
 def draw_curve(result: Result, path: Path, *, plain_accuracy: float | None) -> None:
@@ -20,7 +20,7 @@ def draw_curve(result: Result, path: Path, *, plain_accuracy: float | None) -> N
     Args:
         result: Of an attack with a curve.
         path: File to write.
-        plain_accuracy: Drawn as a line to compare with; None draws none.
+        plain_accuracy: Drawn as a line to compare with; None draws no line.
     """
     images = any(point["psnr_db"] is not None for point in result.curve)
     figure = Figure(figsize=(8 if images else 4.5, 3), layout="constrained")

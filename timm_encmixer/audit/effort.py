@@ -25,7 +25,7 @@ class Budgeted:
 
 
 def budgeted(quick: int, full: int) -> int:
-    """Return the default of a parameter whose number depends on the budget; `attack` meets the number of its own budget."""
+    """Return the default of a parameter whose number depends on the budget; `attack` finds the number of the run's budget."""
     return field(default=Budgeted(quick, full))  # type: ignore[return-value]  # as `dataclasses.field` is typed
 
 
@@ -36,12 +36,12 @@ class Curve:
     Args:
         setting: Name that `Target.hold` or the attack knows.
         label: What to write at the axis.
-        quick: Values for the quick budget; those beyond what there is are replaced by all there is.
+        quick: Values for the quick budget. A value above the amount of material takes all the material.
         full: Values for the full budget.
-        amount: More of it helps the attacker, so the least that breaks the cipher is worth reporting.
+        amount: More of it helps the attacker. Then the report says the least amount that breaks the cipher.
 
     Raises:
-        AuditError: No values, or ones that are no numbers.
+        AuditError: No values, or values that are not numbers.
     """
 
     setting: str
@@ -60,7 +60,7 @@ class Curve:
 
 
 def are_numbers(values: object, least: float) -> bool:
-    """Whether this is a tuple or list of finite numbers, none of them below a bound."""
+    """Whether this is a tuple or list of finite numbers, each at least `least`."""
     return isinstance(values, (tuple, list)) and all(
         isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value < math.inf for value in values
     )
@@ -68,7 +68,7 @@ def are_numbers(values: object, least: float) -> bool:
 
 @dataclass(frozen=True)
 class Effort:
-    """What an attack may spend, its source of chance, and whom it tells how far it is.
+    """What an attack may spend, the seed of its random numbers, and where it reports its progress.
 
     Args:
         budget: One of `BUDGETS`.
@@ -91,7 +91,7 @@ class Effort:
         return np.random.default_rng(self.seed)
 
     def track(self, items: Sequence[T], *, share: float = 1.0) -> Iterator[T]:
-        """Yield items, and tell after each that its part was done of what is this share of the run."""
+        """Yield items, and report after each that its part of the work is done; all items together are `share` of the run."""
         for item in items:
             yield item
             self.done(share / len(items))

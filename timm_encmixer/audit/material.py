@@ -19,7 +19,7 @@ class Material(Generic[Thing]):
 
     Args:
         words: What it is, for reports.
-        optional: Whether a target may have none of it.
+        optional: Whether a target may lack it.
     """
 
     name: str  # of the attribute
@@ -70,7 +70,7 @@ class Held:
 
     # floats in [0, 1] (`orthogonal` may leave it), shape (N, C, H, W).
     ciphertexts = Material[Tensor]("ciphertext images")
-    # the same with their blocks scrambled; `ciphertexts` and all other material have them at their own positions.
+    # floats like `ciphertexts`, but with their blocks scrambled. All other material has the blocks at their own positions.
     scrambled = Material[Tensor]("ciphertext images whose blocks are scrambled", optional=True)
     # A, shape (D, D), float64.
     block_key = Material[Tensor]("the key of a single block")

@@ -41,12 +41,12 @@ class Measurement:
     Args:
         recovered: Share, 0 to 1.
         handed_in: Likeness of images to the plain ones; None where no images were recovered.
-        seen: Likeness of their luminance after `put_right`; likewise.
+        seen: Likeness of their luminance after `put_right`; None where no images were recovered.
         accuracy: Share of right answers; None without labels.
         details: Further figures by name.
         pictures: Rows of pictures by name, floats in [0, 1], shape (n, C, H, W).
         put_right: Images after `put_right`, shape (N, C, H, W).
-        is_likeness: `recovered` is an SSIM, of which pictures that show nothing have some too.
+        is_likeness: `recovered` is an SSIM. Pictures that show nothing have an SSIM above 0 too, so it decides no verdict.
         use: Of a recovered key: the encrypted model's accuracy above guessing, as a share of the plain model's; 0 where wrong
             keys give nearly as much.
     """
@@ -67,7 +67,7 @@ def measure(recovery: Recovery, truth: Truth, target: Target) -> Measurement:
     """Measure what an attack handed in.
 
     Raises:
-        TypeError: It is none of the kinds of recovery.py.
+        TypeError: It is of no kind that recovery.py has.
     """
     raise TypeError(f"an attack returned {type(recovery).__name__}")
 
@@ -76,9 +76,9 @@ def measure(recovery: Recovery, truth: Truth, target: Target) -> Measurement:
 def _key(recovery: RecoveredKey, truth: Truth, target: Target) -> Measurement:
     """`recovered` is the share of rows of A whose estimate has a cosine of at least ROW_COSINE with the true one.
 
-    Where A has nothing but signs, half of which are right by chance, it is what exceeds a half, doubled. What statistics hardly
-    tell apart is said beside it: the same share for the best mirror image, channel order and sign, where that is larger. Where
-    no model is attacked there is no true A, and the images that the key gives are measured as images are.
+    If A has signs alone, half of them are right by chance. Then it is twice what exceeds a half. Statistics hardly tell apart
+    mirror images, channel orders and signs. So the details say the share for the best of these, where that is larger. Without
+    a model there is no true A, and the images that the key gives are measured as images are.
     """
     patch, size = target.patch_size, truth.images.shape[1] * target.patch_size**2
     if not (isinstance(recovery.matrix, Tensor) and recovery.matrix.shape == (size, size)):

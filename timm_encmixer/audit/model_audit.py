@@ -41,21 +41,21 @@ def run(
 ) -> Report:
     """Attack a model and its images, and measure what each attacker gets.
 
-    Half of the images are what attackers may meet (up to 250, or 2,000 with the full budget); recovery is measured on the other
-    half (up to 250, or 1,000). The same arguments give the same figures; only the seconds differ.
+    Attackers may meet half of the images (up to 250, or 2,000 with the full budget). Recovery is measured on the other half (up
+    to 250, or 1,000). The same arguments give the same figures; only the seconds differ.
 
     Args:
         model: A model, or what `encmixer model info` takes. A plain one is encrypted here with `cipher`.
         images: Labelled images, a folder (with or without class folders), a parquet folder or a Hub data set; None takes the
             500 images that come with the package.
-        public_images: Public photos that are not among `images`, likewise; None takes the statistics that come with the
-            package, which are of blocks of 4 px.
+        public_images: Public photos that are not among `images`, in the same forms. None takes the statistics that come with
+            the package, which are of blocks of 4 px.
         attacks: Names in `ATTACKS`, or attacks with parameters of your own; None runs all of `ATTACKS`.
         key: The model's key; needed when it is encrypted. For a plain model None takes a fixed public key.
         cipher: For a plain model.
         base: Public plain weights that `model` was made from; None takes the model's own plain weights if these are public.
         budget: "quick" or "full".
-        seed: For everything that is left to chance.
+        seed: Of all random numbers.
         split: Split of a table of images, or of a folder of splits; None takes test, else validation, else train.
         label_column: Column of class labels of a table; needed where it has several.
         public_split: Split of a table of public photos; None takes train, else as for `split`.

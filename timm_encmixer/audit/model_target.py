@@ -28,14 +28,14 @@ from timm_encmixer.scheme import Preprocessing, Scheme
 class ModelTarget(Target):
     """A model owner's secrets and images.
 
-    Where the cipher scrambles blocks, every attacker is handed their order, and meets images and model with the blocks put
-    back, but those who are after the order itself and ask for `scrambled`: no verdict rests on an order that others find out.
+    Where the cipher scrambles blocks, every attacker gets their order, and meets images and model with the blocks in order. So
+    no verdict depends on how well another attack finds the order. Only attacks that look for the order ask for `scrambled`.
 
     Args:
         plain_model: In evaluation mode, with its `pretrained_cfg`.
         key: The secret key.
         encrypted_model: What is published, with its record.
-        base_model: Public plain weights that `plain_model` was made from; None where there are none.
+        base_model: Public plain weights that `plain_model` was made from; None if they are not public.
     """
 
     plain_model: nn.Module
@@ -83,7 +83,7 @@ class ModelTarget(Target):
         return self.scheme.without_fingerprint()
 
     def lacks(self, name: str) -> bool:
-        """Whether there is none of this material."""
+        """Whether this material is missing."""
         return MATERIAL[name].optional and self.give(name, {}) is None
 
     def _give_scrambled(self, setting: Mapping[str, float]) -> Tensor | None:
@@ -117,7 +117,7 @@ class ModelTarget(Target):
         return rows, self._cipher.fold_rows(rows)
 
     def _owned(self, noise: float, epochs: int) -> nn.Module:
-        """Return the encrypted model; after noise on its stem, or fine-tuning, in the owner's hands."""
+        """Return the encrypted model. With `noise` or `epochs` the owner changes the plain model before encrypting it."""
         if not noise and not epochs:
             return self.encrypted_model
         generator = torch.Generator().manual_seed(self.seed)

@@ -34,7 +34,7 @@ class Picture:
 
     @property
     def data_uri(self) -> str:
-        """The picture itself as a URL, for a page without other files."""
+        """The picture itself as a URL, for a page that is one file."""
         return f"data:image/png;base64,{base64.b64encode(self.path.read_bytes()).decode()}"
 
 

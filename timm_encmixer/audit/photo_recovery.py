@@ -34,8 +34,6 @@ from timm_encmixer.scheme import Preprocessing, Scheme
 
 Images = NDArray[np.uint8] | Sequence[NDArray[np.uint8]]
 _COLLECTED = ("ciphertexts", "scrambled", "public_statistics", "photos", "own_ciphers")
-_OF_ORDER = "blind_jigsaw"
-_OF_BLOCKS = ("ciphertext_only_etc", "ciphertext_only_shuffle", "ciphertext_only_orthogonal", "thumbnail")  # the best first
 Reconstruct = Callable[[Tensor], Tensor]
 
 
@@ -50,8 +48,8 @@ class Recovered:
         seconds: How long they took.
         verdict: "broken", "partly broken" or "holds", by the thresholds of docs/audit.md; "not run" where no picture was known.
         finding: The verdict in words: what it means for the model's owner.
-        psnr_db: Of the known pictures' luminance, put right, in dB. None where none was known; the same for `ssim`.
-        ssim: Likewise, -1 to 1.
+        psnr_db: Of the known pictures' luminance, put right, in dB. None if no picture was known.
+        ssim: Of the same luminance, -1 to 1. None if no picture was known.
     """
 
     images: NDArray[np.uint8] = field(repr=False)
@@ -81,8 +79,8 @@ def recover(
         ciphertexts: uint8 images of one size, (N, H, W, C) or as many (H, W, C), C being 1 or 3. One is enough to try.
         scheme: The record of their cipher: that of the model, or `te.Scheme(cipher=..., patch_size=...)`. The fingerprint does
             not matter.
-        plain: The true pictures of the first so many ciphertexts, where they are known. No attack sees them. The verdict is
-            measured on these.
+        plain: The true pictures of the first ciphertexts, where they are known; as many as are known. No attack sees them. The
+            verdict is measured on these.
         attacks: Attacks by name or with parameters, run one after the other: one that finds the order of the blocks first, then
             one that recovers blocks. None takes the best that the cipher and the material allow.
         public_images: Public photos, as for `run`; None takes the statistics that come with the package, where they fit.
@@ -91,7 +89,7 @@ def recover(
         seed: As for `run`.
 
     Raises:
-        AuditError: Images of other kinds or sizes, or an attack that cannot be run on ciphertext alone.
+        AuditError: Images that are not uint8 or of several sizes, or an attack that cannot be run on ciphertext alone.
         DataError: As for `run`.
     """
     seen = _batch(ciphertexts, "ciphertexts")
@@ -132,7 +130,7 @@ def recover(
 
 @dataclass(kw_only=True)
 class CollectedTarget(Target):
-    """Ciphertexts of which nothing is known but the record, and perhaps some plain pictures, to measure on.
+    """Collected ciphertexts. The record is known, and perhaps some plain pictures, which recovery is measured on.
 
     Args:
         scheme: The public record, without the key's fingerprint.
@@ -167,7 +165,7 @@ class CollectedTarget(Target):
         return _within_blocks(self.scheme)
 
     def lacks(self, name: str) -> bool:
-        """Whether there is none of this material."""
+        """Whether this material is missing."""
         return name not in _COLLECTED or (MATERIAL[name].optional and self.give(name, {}) is None)
 
     def available(self, setting: str) -> float:
@@ -213,10 +211,17 @@ def _within_blocks(scheme: Scheme) -> Scheme:
 
 def _best(target: CollectedTarget) -> list[str]:
     """Return the attacks that recover most, as far as the cipher and the material allow them."""
-    chosen = [_OF_ORDER] if target.scheme.scrambles else []
+    chosen = [_lowest(target, of_order=True)] if target.scheme.scrambles else []
     if target.scheme.facts.within_blocks is not None:
-        chosen.append(next(name for name in _OF_BLOCKS if ATTACKS[name]().obstacle(target) is None))
+        chosen.append(_lowest(target, of_order=False))
     return chosen
+
+
+def _lowest(target: CollectedTarget, *, of_order: bool) -> str:
+    """Return the attack of lowest `recover_rank` that can run: of those that find the order of blocks, or of the others."""
+    ranked = ((attack.recover_rank, name) for name, attack in ATTACKS.items() if attack.recover_rank is not None)
+    names = [name for _, name in sorted(ranked) if ("scrambled" in ATTACKS[name].material) == of_order]
+    return next(name for name in names if ATTACKS[name]().obstacle(target) is None)
 
 
 def _chained(chosen: Sequence[Attack], target: CollectedTarget, effort: Effort) -> Reconstruct:
@@ -229,7 +234,7 @@ def _chained(chosen: Sequence[Attack], target: CollectedTarget, effort: Effort) 
     for attack in chosen:
         obstacle = attack.obstacle(target)
         if obstacle is not None:
-            remedy = "name an attack that ciphertext alone allows, or none for the best"
+            remedy = "name an attack that ciphertext alone allows, or leave attacks= out for the best"
             raise AuditError(attack.name, "an attack that can be run on these ciphertexts", obstacle, remedy)
         setting = {} if attack.curve is None else {attack.curve.setting: attack.values(target, effort)[-1]}
         with torch.random.fork_rng():
@@ -270,14 +275,14 @@ def _batch(images: Images, where: str) -> Tensor:
     """Return uint8 images of one size as a tensor (N, C, H, W).
 
     Raises:
-        AuditError: There are none, or they are of other kinds or sizes.
+        AuditError: There are no images, or they are not uint8 images of one size.
     """
     expected = "uint8 images of one size, (N, H, W, C) or a list of (H, W, C), C being 1 or 3"
     arrays = [np.asarray(image) for image in images]
     kinds = {(array.dtype.name, array.shape) for array in arrays}
     if len(kinds) != 1 or any(array.dtype != np.uint8 or array.ndim != 3 or array.shape[-1] not in (1, 3) for array in arrays):
         got = ", ".join(f"{dtype} {shape}" for dtype, shape in sorted(kinds)[:3]) or "none"
-        raise AuditError(where, expected, got, "convert them; leave others out")
+        raise AuditError(where, expected, got, "convert them, or leave out those of another size")
     return torch.from_numpy(np.ascontiguousarray(np.stack(arrays).transpose(0, 3, 1, 2)))
 
 
@@ -287,10 +292,10 @@ def _shape(images: Tensor) -> tuple[int, int, int]:
 
 
 def _check_sizes(seen: Tensor, scheme: Scheme) -> None:
-    """Refuse ciphertexts that are none of a record's.
+    """Refuse ciphertexts that a record does not describe.
 
     Raises:
-        AuditError: They have other channels, or are not cut into whole blocks, or not into as many as the record says.
+        AuditError: Their channels differ, or their sides are no multiples of the block, or they have another number of blocks.
     """
     channels, height, width = _shape(seen)
     grid = (height // scheme.patch_size, width // scheme.patch_size)

@@ -32,13 +32,20 @@ _LEAST_IMAGES = 4
 
 
 def opened_public(source: ImageSource | None, split: str | None) -> LabelledImages | None:
-    """Return public photos, which need no labels; None where there are none."""
+    """Return public photos, which need no labels; None without a source."""
     return None if source is None else opened(source, split=split, prefer=("train",), unlabelled=True)
 
 
 @dataclass(frozen=True)
 class Divided:
-    """Preprocessed uint8 images (N, C, H, W) and labels: of those that attackers may meet, and of those to measure on."""
+    """Preprocessed uint8 images (N, C, H, W) and labels.
+
+    Args:
+        images: Attackers may meet these.
+        labels: Of `images`; None if any image has no label.
+        test_images: Recovery is measured on these.
+        test_labels: Of `test_images`; None if any image has no label.
+    """
 
     images: Tensor
     labels: Tensor | None
@@ -71,7 +78,7 @@ def opened(source: ImageSource | None, **options: Any) -> LabelledImages:
 
 
 def _pixels(images: LabelledImages, order: Sequence[int], plain: Preprocessing, progress: bool) -> tuple[Tensor, Tensor | None]:
-    """Return preprocessed uint8 images (N, C, H, W) and labels, None if any image has none."""
+    """Return preprocessed uint8 images (N, C, H, W), and labels; no labels if any image has no label."""
     transform = _Preprocess(plain)
     bar = tqdm(order, desc="reading images", unit="image", disable=None if progress else True, leave=False)
     samples = [images[index] for index in bar]
@@ -91,7 +98,7 @@ class _Preprocess:
 def public_material(
     public: LabelledImages | None, plain: Preprocessing, patch: int, *, seed: int, progress: bool
 ) -> tuple[BlockStatistics | None, Tensor | None]:
-    """Return statistics of blocks of public photos, and a few of the photos; None where there are none for these blocks."""
+    """Return statistics of blocks of public photos, and a few photos; None where the package has none for these blocks."""
     if public is not None:
         order = torch.randperm(len(public), generator=torch.Generator().manual_seed(seed))[:_PUBLIC_IMAGES].tolist()
         pixels, _ = _pixels(public, order, plain, progress)

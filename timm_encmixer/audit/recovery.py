@@ -42,7 +42,7 @@ class RecoveredImages:
 
 @dataclass(frozen=True)
 class RecoveredModels:
-    """Classifiers of plain uint8 images (N, C, H, W) to logits, by name; `control` are those made without the stolen model."""
+    """Classifiers of plain uint8 images (N, C, H, W) to logits, by name; `control` was trained without the stolen model."""
 
     classifiers: Mapping[str, Callable[[Tensor], Tensor]]
     control: Mapping[str, Callable[[Tensor], Tensor]]
@@ -50,14 +50,14 @@ class RecoveredModels:
 
 @dataclass(frozen=True)
 class GuessedKeys:
-    """Keys tried by somebody who has none."""
+    """Keys that somebody without the key tried."""
 
     keys: Sequence[SecretKey]
 
 
 @dataclass(frozen=True)
 class GuessedMatrices:
-    """Matrices tried as the cipher's A by somebody who knows part of it, each of shape (D, D)."""
+    """Matrices (D, D) that somebody who knows part of the cipher's A tried in its place."""
 
     matrices: Sequence[Tensor]
 

@@ -54,14 +54,14 @@ class Report:
     def save(self, out: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write the folder `out`: audit.json, audit.md, audit.html and PNG files. The key is not in it.
 
-        Recovered pictures are of the images that were audited; who may not see those may not see the report.
+        Recovered pictures show the audited images. A person who may not see the images may not see the report.
 
         Args:
             out: The folder; folders above it are made.
             overwrite: Replace one that holds nothing but a report.
 
         Raises:
-            TargetExistsError: `out` is there and `overwrite` is false, or holds other files.
+            TargetExistsError: `out` is there and `overwrite` is false; or it holds files that no report has.
             FileAccessError: It cannot be written.
         """
         folder = as_path(out, where="out")
@@ -87,7 +87,7 @@ class Report:
 
 
 def refuse_target(out: str | os.PathLike[str], *, overwrite: bool) -> None:
-    """Find out before the attacks run whether `Report.save` could write `out`.
+    """Find out before the attacks run whether `Report.save` can write `out`.
 
     Raises:
         TargetExistsError: As for `save`.
@@ -102,7 +102,7 @@ def refuse_target(out: str | os.PathLike[str], *, overwrite: bool) -> None:
 
 
 def _owned(own_attacks: Iterable[str] = ()) -> frozenset[str]:
-    """Return the names of all files that a report may have, with those of attacks that are not the package's."""
+    """Return the names of all files that a report may have; `own_attacks` are attacks that the package does not have."""
     pictures = (f"{name}{end}.png" for name in (*ATTACKS, *own_attacks) for end in ("", "-curve"))
     return frozenset(("audit.json", *_PAGES, *pictures))
 

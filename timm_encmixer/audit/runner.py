@@ -45,7 +45,7 @@ def run_attacks(
     Args:
         chosen: The attacks, as `chosen_attacks` returns them.
         target: What is attacked.
-        label: Of the model, for the report; empty where none is attacked.
+        label: The model's name for the report; empty where a cipher without a model is attacked.
         public: What the target's public statistics were made from.
         budget: One of `BUDGETS`.
         seed: For everything that is left to chance.
@@ -83,7 +83,7 @@ def run_attacks(
 
 @contextlib.contextmanager
 def _bar(work: float, progress: bool) -> Iterator[Any]:
-    """Show the progress of all runs; the time left is what the average pace so far leaves, and is told every second."""
+    """Show the progress of all runs, and every second the time left at the average pace so far."""
     style = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
     hidden, ended = None if progress else True, threading.Event()
     with tqdm(total=work, desc="audit", bar_format=style, smoothing=0, miniters=0, disable=hidden) as bar:
@@ -106,7 +106,7 @@ def _tell(bar: Any, work: float, share: float) -> None:
 
 
 def chosen_attacks(attacks: Iterable[str | Attack] | None, budget: str, seed: int) -> list[Attack]:
-    """Return attacks by their names, each name once; one with parameters takes the place of an earlier one of its name.
+    """Return attacks by their names, each name once. Of two attacks of one name the later one is taken.
 
     Args:
         attacks: Names in `ATTACKS`, or attacks with parameters of one's own; None takes all of `ATTACKS`.
@@ -114,7 +114,7 @@ def chosen_attacks(attacks: Iterable[str | Attack] | None, budget: str, seed: in
         seed: A whole number from 0.
 
     Raises:
-        AuditError: Unknown attack or budget, or a seed that is none.
+        AuditError: Unknown attack or budget, or a seed that is not a whole number from 0.
     """
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise AuditError("seed", "a whole number from 0", repr(seed)[:100], "give such a number")
@@ -128,8 +128,9 @@ def chosen_attacks(attacks: Iterable[str | Attack] | None, budget: str, seed: in
             got = f"{attack.__name__}, a class" if isinstance(attack, type) else type(attack).__name__
             raise AuditError("attacks", "names, or attacks such as RandomKey()", got, "make one: ATTACKS[name]()")
         if not _NAME.fullmatch(getattr(attack, "name", "")) or not set(attack.material) <= set(MATERIAL):
-            expected = "a name of lower-case letters, digits and _, and material that there is"
-            raise AuditError(type(attack).__name__, expected, "others", "see timm_encmixer/audit/material.py")
+            expected = "a name of lower-case letters, digits and _, and material among the names in `MATERIAL`"
+            got = f"name {getattr(attack, 'name', None)!r}, material {attack.material!r}"[:200]
+            raise AuditError(type(attack).__name__, expected, got, "see timm_encmixer/audit/material.py")
     return list({attack.name: attack for attack in made}.values())
 
 

@@ -48,12 +48,12 @@ class Truth:
 
     Args:
         images: uint8, shape (N, C, H, W), used by no attack.
-        labels: Theirs; None without labels, or without a plain model that could read recovered images.
-        ciphertexts: Theirs, floats.
+        labels: Of `images`; None without labels, or without a plain model that could read recovered images.
+        ciphertexts: Of `images`, floats.
         controls: Likeness by name of pictures that do not show what the images show.
         plain_accuracy: Of the plain model; None without labels.
-        guessing: Accuracy of one who knows nothing.
-        model: What there is beside, where a model is attacked.
+        guessing: Accuracy of guessing.
+        model: The truth about the model; None where no model is attacked.
     """
 
     images: Tensor
@@ -73,23 +73,23 @@ class Truth:
 
     @functools.cached_property
     def accuracy_under_wrong_keys(self) -> float:
-        """The best accuracy under a few keys that nobody recovered; every measured key is compared with it."""
+        """The best accuracy under a few wrong keys, which a recovered key must exceed."""
         return max(self.accuracy_under(wrong_key(index)) for index in range(_WRONG_KEYS))
 
 
 @dataclass(kw_only=True)
 class Target(ABC):
-    """An owner's secrets and images, and the material that comes of them.
+    """An owner's secrets and images, and the material that attackers get.
 
     Args:
-        plain_model: Reads plain images, in evaluation mode; None where there is none, and nothing is said of accuracy.
+        plain_model: Reads plain images, in evaluation mode. None: no accuracy is measured.
         images: Plain uint8 images that an attacker may meet, shape (N, C, H, W).
-        labels: Their labels, None where they have none.
+        labels: Of `images`; None without labels.
         test_images: Plain uint8 images that no attacker meets; what is recovered is measured on these.
-        test_labels: Likewise.
-        public_statistics: Of public photos, None where there are none for these blocks.
-        photos: A few public photos, None where there are none.
-        seed: For what the owner does by chance.
+        test_labels: Of `test_images`; None without labels.
+        public_statistics: Of public photos; None where attackers have none for blocks of this side.
+        photos: A few public photos; None where attackers have none.
+        seed: Of the owner's random numbers.
         ciphertexts: What attackers meet instead of the images' ciphertexts, floats (N, C, H, W): a control such as noise, in
             which an attack must find nothing. None takes the images' ciphertexts.
     """
@@ -124,7 +124,7 @@ class Target(ABC):
 
     @property
     def model_truth(self) -> ModelTruth | None:
-        """What is true of the model; None where none is attacked."""
+        """What is true of the model; None where no model is attacked."""
         return None
 
     @abstractmethod
@@ -133,10 +133,10 @@ class Target(ABC):
 
     @abstractmethod
     def scheme_for(self, assumed: str) -> Scheme:
-        """Return the public record that an attacker has, or who has none assumes.
+        """Return the public record, or the one that an attacker without a record assumes.
 
         Args:
-            assumed: The cipher that an attack assumes where nobody says which one it is.
+            assumed: The cipher that an attack assumes where there is no record.
 
         Raises:
             SchemeError: No such cipher has blocks of this side.
@@ -144,7 +144,7 @@ class Target(ABC):
 
     @abstractmethod
     def lacks(self, name: str) -> bool:
-        """Whether there is none of this material."""
+        """Whether this material is missing."""
 
     @property
     def keeps_shape(self) -> bool:
@@ -170,7 +170,7 @@ class Target(ABC):
         return classify_plain(self.plain_model, images, self.plain)
 
     def available(self, setting: str) -> float:
-        """Return how much there is of what a setting of `hold` counts; without bound for settings that count nothing."""
+        """Return how much material there is, of what a setting of `hold` counts; infinity for settings that count nothing."""
         there = dict.fromkeys(("ciphertexts", "scrambled", "image_pairs", "labelled"), len(self.images))
         return {**there, "known_blocks": len(self.images) * self._blocks_per_image}.get(setting, math.inf)
 
@@ -186,7 +186,7 @@ class Target(ABC):
         return Held(self.scheme_for(assumed), setting, {name: _copied(self.give(name, setting)) for name in material})
 
     def give(self, name: str, setting: Mapping[str, float]) -> Any:
-        """Return one kind of material, None where there is none: what the method `_give_NAME` makes, else the field NAME."""
+        """Return one kind of material: what the method `_give_NAME` makes, else the field NAME. None if it is missing."""
         maker = getattr(self, f"_give_{name}", None)
         return getattr(self, name) if maker is None else maker(setting)
 
@@ -220,7 +220,7 @@ class Target(ABC):
 
 
 def _copied(material: Any) -> Any:
-    """Return tensors as copies: an attack that changes what it holds must not change it for others."""
+    """Return tensors as copies: an attack that changes what it holds must not change it for the next attack."""
     if isinstance(material, tuple):
         return tuple(map(_copied, material))
     return material.clone() if isinstance(material, Tensor) else material

@@ -1,9 +1,9 @@
-"""What an eye sees in recovered images: how like they are as handed in, and after the best of what no statistics decide.
+"""What an eye sees in recovered images: how like the plain ones they are, as handed in and after `put_right`.
 
 Statistics of photos hardly tell apart the order of channels, a negative of one, mirror images and turns, and the contrast. A
 picture in wrong colours or upside down shows what the plain one shows, though its error is large. So the best of these is taken
-first (`put_right`), and the luminance is compared after it. Controls say what the same figures are for pictures that show
-nothing of what makes an image this one.
+first (`put_right`), and the luminance is compared after it. Controls are the same figures of
+pictures that do not show what makes an image this one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from timm_encmixer.ciphers.blocks import join, split
 _LUMINANCE = (0.299, 0.587, 0.114)  # of R, G, B: ITU-R BT.601
 _MOST_DB = 100.0  # of an image without error
 _JUDGED = 24  # images by which turns and the order of channels are chosen
-_BLURRED_PX = 4  # what is left of a side of the blurred control
+_BLURRED_PX = 4  # the blurred control has so many values along each side
 _FLAT = 1e-9  # variance below which a channel shows nothing
 
 
@@ -38,7 +38,7 @@ class Likeness:
     ssim: float
 
     def beats(self, others: Mapping[str, Likeness]) -> bool:
-        """Whether the PSNR or the SSIM is better than that of every other one."""
+        """Whether the PSNR, or the SSIM, is better than all the others'."""
         return all(self.psnr_db > other.psnr_db for other in others.values()) or all(
             self.ssim > other.ssim for other in others.values()
         )
@@ -72,21 +72,21 @@ def luminance(images: Tensor) -> Tensor:
 
 
 def seen(images: Tensor, plain: Tensor, patch: int) -> tuple[Likeness, Tensor]:
-    """Return how like the luminance is after `put_right`, and the images that it gives; arguments are its own."""
+    """Return the likeness of the luminance after `put_right`, and the images that it returns; arguments as for `put_right`."""
     right = put_right(images, plain, patch)
     return likeness(luminance(right), luminance(plain)), right
 
 
 def put_right(images: Tensor, plain: Tensor, patch: int) -> Tensor:
-    """Return recovered images after the best of what statistics do not decide.
+    """Return recovered images after the best of the changes that statistics of photos hardly see.
 
-    One turn or mirror image of every block, one of the whole, and one order of the channels are chosen for all images, by the
-    correlation of channels with the plain ones. Then the brightness and the contrast of each channel of each image, and
-    whether it is a negative, are those of least squared error.
+    For all images alike: one turn or mirror image of every block, one of the whole image, and one order of the channels, chosen
+    by the correlation of channels with the plain ones. For each channel of each image: the brightness and the contrast of
+    least squared error; a negative contrast makes a negative.
 
     Args:
         images: Floats in [0, 1], shape (N, C, H, W).
-        plain: The true ones, likewise.
+        plain: The true images, in the same form.
         patch: Side of a block in px. Where the sides are no multiples of it, blocks are left as they are.
     """
     if any(side % patch for side in images.shape[-2:]):
@@ -107,7 +107,7 @@ def put_right(images: Tensor, plain: Tensor, patch: int) -> Tensor:
 def controls(plain: Tensor, patch: int) -> dict[str, Likeness]:
     """Return the figures of `seen` for pictures that do not show what an image shows, by name.
 
-    They are the image blurred to 4 x 4 values, its mean colour, and another of the images, where there are several.
+    They are the image blurred to 4 x 4 values, its mean colour, and, where there are several images, another image.
     """
     small = torch.nn.functional.adaptive_avg_pool2d(plain, _BLURRED_PX)
     blurred = torch.nn.functional.interpolate(small, plain.shape[-2:], mode="bilinear", align_corners=False)

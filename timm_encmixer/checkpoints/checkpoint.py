@@ -21,7 +21,7 @@ from timm_encmixer.checkpoints.config_file import CONFIG_NAME, WEIGHTS_NAME, wit
 from timm_encmixer.checkpoints.header import CheckpointHeader
 from timm_encmixer.checkpoints.record import RECORD_NAME
 from timm_encmixer.checkpoints.tensor_file import SAFETENSORS, TensorFile
-from timm_encmixer.errors import CheckpointError, SourceError, StemError
+from timm_encmixer.errors import CheckpointError, NotEncryptedError, SourceError, StemError
 from timm_encmixer.files import PathLike, as_path, refuse_existing, replacing_file, replacing_folder
 from timm_encmixer.models.bare import bare_model
 from timm_encmixer.models.patch_stem import built_size, check_finite
@@ -215,7 +215,24 @@ def save_model(model: nn.Module, dst: PathLike, *, state_dict: Mapping[str, Tens
         >>> te.find_scheme("copy") == te.find_scheme("encrypted")
         True
     """
-    scheme, model = scheme_of(model), unwrapped(model)
+    _save(model, scheme_of(model), as_path(dst, where="dst"), state_dict, force=force)
+
+
+def save_to_open(model: nn.Module, folder: Path) -> Checkpoint:
+    """Save an encrypted model, and open what was written; arguments and errors as for `save_model`.
+
+    Raises:
+        NotEncryptedError: The model is plain; nothing is written.
+    """
+    scheme = scheme_of(model)
+    if scheme is None:
+        raise NotEncryptedError("model", "an encrypted model", "a plain one", "encrypt it first: encrypt_model(model, key)")
+    _save(model, scheme, folder, None, force=False)
+    return Checkpoint.open(folder)
+
+
+def _save(model: nn.Module, scheme: Scheme | None, dst: Path, state_dict: Mapping[str, Tensor] | None, *, force: bool) -> None:
+    model = unwrapped(model)
     check_itself(model)
     if not (getattr(model, "pretrained_cfg", None) or {}).get("architecture"):
         raise CheckpointError(
@@ -232,7 +249,7 @@ def save_model(model: nn.Module, dst: PathLike, *, state_dict: Mapping[str, Tens
         metadata[RECORD_NAME] = scheme.to_json()
     if sketch is not None:
         metadata[SKETCH_NAME] = sketch.to_json()
-    with replacing_folder(as_path(dst, where="dst"), overwrite=force, owned=OWNED_NAMES) as folder:
+    with replacing_folder(dst, overwrite=force, owned=OWNED_NAMES) as folder:
         try:
             save_file(tensors, folder / WEIGHTS_NAME, metadata=metadata)
             save_config_for_hf(model, str(folder / CONFIG_NAME))

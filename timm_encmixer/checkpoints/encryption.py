@@ -195,7 +195,8 @@ def _described(
         return _Described(None, {}, first_conv or _stem_by_shape(source.weights, len(per_channel("mean", mean))), None)
     else:
         remedy = (
-            "pass --arch NAME; for a model that timm has not: --mean, --std and --stem-stride N, its stem's stride in pixels"
+            "pass arch= (--arch NAME); for a model that timm does not have pass mean=, std= and "
+            "stem_stride= (--mean, --std, --stem-stride), its stem's stride in pixels"
         )
         raise SchemeError(
             where, "arch=NAME", "a single file without it, whose tensors do not show how the image is read", remedy
@@ -216,7 +217,7 @@ def _check_stride(where: str, side: int, stem_stride: int | None) -> None:
 def _scheme_without_architecture(kernel: Sequence[int], stem: str, plain: Preprocessing, key: SecretKey, cipher: str) -> Scheme:
     """Return the record of a single file of which no more is known than its stem's shape and its normalisation."""
     if facts_of(cipher).scrambles:
-        raise SchemeError("cipher", "a known architecture, to scramble blocks for", "none", "pass --arch NAME")
+        raise SchemeError("cipher", "a known architecture, to scramble blocks for", "none", "pass arch= (--arch NAME)")
     return Scheme(cipher=cipher, patch_size=kernel[2], in_chans=kernel[1], fingerprint=key.fingerprint, stem=stem, plain=plain)
 
 

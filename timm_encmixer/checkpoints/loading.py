@@ -98,7 +98,7 @@ def _load_single_file(checkpoint: Checkpoint, arch: str | None) -> nn.Module:
     where, scheme = str(checkpoint.path), checkpoint.scheme
     name = arch or (scheme.base_architecture if scheme is not None else None)
     if name is None or not timm.is_model(name):
-        raise SourceError(where, "the architecture of a single file", repr(name), "pass --arch NAME")
+        raise SourceError(where, "the architecture of a single file", repr(name), "pass arch= (--arch NAME)")
     cfg = timm_cfg(name)
     classifier = f"{cfg.classifier}.weight" if cfg is not None else ""
     weights = checkpoint.weights

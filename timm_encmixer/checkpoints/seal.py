@@ -74,12 +74,31 @@ def seal_model(
     """
     dst = as_path(dst, where="dst")
     refuse_existing(dst, overwrite=force)
-    if bool(recipients) == (passphrase is not None) or passphrase == "":
-        got = "both" if recipients else "neither"
-        raise SealError("seal", "recipients or a passphrase", got, "pass --to RECIPIENT, or --passphrase")
-    keys = _recipients(recipients)
+    keys = _parsed(recipients, passphrase)
     checkpoint = open_checkpoint(src)
     checkpoint.check_stem()
+    _seal(checkpoint, dst, keys, passphrase, force=force)
+
+
+def seal_checkpoint(checkpoint: Checkpoint, dst: Path, *, recipients: Sequence[str]) -> None:
+    """Seal a checkpoint that is open and checked already, to recipients; errors as for `seal_model`."""
+    _seal(checkpoint, dst, _parsed(recipients, None), None, force=False)
+
+
+def _parsed(recipients: Sequence[str], passphrase: str | None) -> list[Any]:
+    """Return the recipients' keys; none where there is a passphrase.
+
+    Raises:
+        SealError: There are neither or both, or one of them is not a recipient.
+    """
+    if bool(recipients) == (passphrase is not None) or passphrase == "":
+        got = "both" if recipients else "neither"
+        remedy = "pass recipients=[...] (--to RECIPIENT), or passphrase= (--passphrase)"
+        raise SealError("seal", "recipients or a passphrase", got, remedy)
+    return _recipients(recipients)
+
+
+def _seal(checkpoint: Checkpoint, dst: Path, keys: Sequence[Any], passphrase: str | None, *, force: bool) -> None:
     with replacing_file(dst, overwrite=force, kind=_AGE) as temporary, temporary.open("wb") as out:
         folder = checkpoint.path if checkpoint.config is not None else None
         source = checkpoint.path.open("rb") if folder is None else _Tar(folder, (CONFIG_NAME, WEIGHTS_NAME))
@@ -122,7 +141,8 @@ def open_model(
     refuse_existing(dst, overwrite=force)
     if (identity is None) == (passphrase is None):
         got = "neither" if identity is None else "both"
-        raise SealError("open", "an identity or a passphrase", got, "pass --identity FILE, or --passphrase")
+        remedy = "pass identity= (--identity FILE), or passphrase= (--passphrase)"
+        raise SealError("open", "an identity or a passphrase", got, remedy)
     identities = _identities(identity) if identity is not None else []
     try:
         with scratch_folder(dst) as scratch:
@@ -198,7 +218,8 @@ def _decrypt_binary(src: Path, binary: Path, target: Path, identities: Sequence[
         file.seek(0)
         if for_passphrase != (passphrase is not None):
             expected = "a passphrase" if for_passphrase else "an identity"
-            raise SealError(str(src), expected, "the other", "pass --passphrase" if for_passphrase else "pass --identity FILE")
+            remedy = "pass passphrase= (--passphrase)" if for_passphrase else "pass identity= (--identity FILE)"
+            raise SealError(str(src), expected, "the other", remedy)
         try:
             if passphrase is not None:
                 age_passphrase.decrypt(file, out, passphrase)

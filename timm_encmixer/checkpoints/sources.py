@@ -17,7 +17,7 @@ from timm_encmixer.checkpoints.header import CheckpointHeader
 from timm_encmixer.checkpoints.record import read_record
 from timm_encmixer.errors import EncMixerError, IntegrityError, SourceError
 from timm_encmixer.files import path_text, similar_paths
-from timm_encmixer.hub.client import HUB_PREFIX, repository_in, split_revision
+from timm_encmixer.hub.client import HUB_PREFIX, is_repository, repository_in, split_revision
 from timm_encmixer.hub.snapshot import Snapshot, Token, is_public
 from timm_encmixer.models.listing import is_model, plain_name, similar_names, timm_cfg
 from timm_encmixer.models.provenance import Provenance
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from timm_encmixer.checkpoints.checkpoint import Checkpoint
 
 logger = logging.getLogger(__name__)
-_REPO_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+(@[\w./-]+)?")
 _OTHERS_PREFIX = re.compile(r"^(https?://(www\.)?(huggingface\.co|hf\.co)/|huggingface:|hf:(//)?)")  # of a repository
 _KINDS = "a timm model name, hf-hub:ID, a folder or a .safetensors file"
 
@@ -188,7 +187,7 @@ def _no_source(name: str) -> SourceError:
     if name != name.strip():
         return SourceError(name, _KINDS, "a name with a space before or after it", f"leave the space out: {name.strip()}")
     repo_id = _OTHERS_PREFIX.sub("", name)
-    if _REPO_ID.fullmatch(repo_id):
+    if is_repository(repo_id):
         remedy = similar_paths(name, otherwise=f"check the path; for a repository of the Hub write {HUB_PREFIX}{repo_id}")
         return SourceError(name, _KINDS, "no such path", remedy)
     if "/" in name or "\\" in name or name.endswith(".safetensors"):

@@ -40,7 +40,7 @@ _OTHER_KINDS = {  # by the bytes that files of a kind begin with
     b"version ": ("a pointer of Git LFS", "fetch the file itself: git lfs pull"),
     b"age-encr": ("a sealed model", "open it first: encmixer model open"),
     b"-----BEG": ("a sealed model, or a key", "open it first: encmixer model open"),
-    b"ENCMIXER": ("a key file", "give a model here, and the key with --key"),
+    b"ENCMIXER": ("a key file", "give a model here, and the key as key= (--key)"),
     b"{": ("JSON text", "give the folder that config.json lies in"),
     b"<": ("a page of the web", "download the file itself"),
     b"\x89PNG": _IMAGE,

@@ -11,6 +11,7 @@ import click
 
 from timm_encmixer.cli.early import architecture, few_cores, free_target_in_folder, key_file, key_file_if_alone, key_file_if_any
 from timm_encmixer.cli.words import PATH, PATH_TEXT, SOURCE, TIMM_NAME, Choice
+from timm_encmixer.images.format_names import DEFAULT_FORMAT, FORMAT_NAMES
 from timm_encmixer.keys import KEY_VARIABLE
 from timm_encmixer.scheme import CIPHERS, DEFAULT_CIPHER, PARTS
 
@@ -68,7 +69,11 @@ workers_option = click.option(
 )
 no_resize_option = click.option("--no-resize", is_flag=True, help="Keep sizes that are multiples of the block.")
 format_option = click.option(
-    "--format", type=Choice(("png", "jpeg")), default="png", show_default=True, help="Of the ciphertext; jpeg for --cipher etc."
+    "--format",
+    type=Choice(FORMAT_NAMES),
+    default=DEFAULT_FORMAT,
+    show_default=True,
+    help="Of the ciphertext; jpeg for --cipher etc.",
 )
 quality_option = click.option("--quality", type=click.IntRange(1, 100), metavar="Q", help="Of JPEG, 1 to 100; default: 85.")
 public_option = click.option(

@@ -10,14 +10,15 @@ from timm_encmixer.datasets.ledger import Ledger
 from timm_encmixer.datasets.manifest import MANIFEST, Manifest
 from timm_encmixer.datasets.preparation import with_configs
 from timm_encmixer.datasets.readme import source_card
-from timm_encmixer.datasets.sources import DatasetSource
+from timm_encmixer.datasets.sources import SourceTree
 from timm_encmixer.hub.card_section import CARD_NAME, place_section
+from timm_encmixer.images.file_format import ciphertext_formats
 from timm_encmixer.scheme import Scheme
 
 TAGS = ("encmixer", "perceptual-encryption")
 
 
-def write_card(source: DatasetSource, ledger: Ledger, manifest: Manifest, configs: list[dict[str, Any]]) -> None:
+def write_card(source: SourceTree, ledger: Ledger, manifest: Manifest, configs: list[dict[str, Any]]) -> None:
     """Write README.md: the source's text and metadata, and our part.
 
     The card of decrypted data is the source's without our part's claims.
@@ -46,9 +47,7 @@ def write_card(source: DatasetSource, ledger: Ledger, manifest: Manifest, config
 
 
 def _keep(scheme: Scheme) -> str:
-    if scheme.takes_jpeg:
-        return "Keep the images as they are: resizing, cropping or JPEG with subsampled colours destroys them."
-    return "Keep the images as PNG: JPEG or resizing destroys them."
+    return ciphertext_formats(scheme)[-1].advice  # PNG is the first, and the strictest
 
 
 def _section(manifest: Manifest, scheme: Scheme) -> str:

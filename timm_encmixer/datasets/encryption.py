@@ -7,6 +7,7 @@ from typing import Any
 
 from timm_encmixer.checkpoints.schemes import find_scheme
 from timm_encmixer.datasets.inspection import manifest_in
+from timm_encmixer.datasets.manifest import Options
 from timm_encmixer.datasets.run import DatasetCounts, convert_dataset, join_processes
 from timm_encmixer.datasets.samples import STOP
 from timm_encmixer.datasets.sources import open_source
@@ -15,7 +16,7 @@ from timm_encmixer.errors import AlreadyEncryptedError, NotEncryptedError, Schem
 from timm_encmixer.files import PathLike, path_text
 from timm_encmixer.hub.snapshot import Token
 from timm_encmixer.images.codec import DECRYPT, ENCRYPT
-from timm_encmixer.images.file_format import DEFAULT_QUALITY, JPEG, find_format
+from timm_encmixer.images.file_format import PNG, find_format
 from timm_encmixer.keys import KeyLike
 from timm_encmixer.scheme import Scheme
 
@@ -81,10 +82,13 @@ def encrypt_dataset(
     join_processes()
     scheme = from_main(lambda: _scheme_for_plain(path_text(src, where="src"), model, token))
     options: dict[str, Any] = {"resize": resize, "image_columns": image_columns, "include": include, "png_level": png_level}
-    if from_main(lambda: find_format(format, scheme, quality)) is JPEG:
+    written = from_main(lambda: find_format(format, scheme, quality))
+    if written.option not in Options.__struct_fields__:
+        raise SchemeError("format", "one that a manifest can name", written.name, "write PNG")
+    if written.option != PNG.option:
         if png_level is not None:
-            raise SchemeError("png_level", "none for JPEG", f"{png_level}", "leave it out, or write PNG")
-        options["jpeg_quality"] = DEFAULT_QUALITY if quality is None else quality
+            raise SchemeError("png_level", f"none for {written.name}", f"{png_level}", "leave it out, or write PNG")
+        options[written.option] = written.for_ciphertext if quality is None else quality
     return convert_dataset(ENCRYPT, src, dst, key, scheme, options=options, on_error=on_error, token=token, progress=progress)
 
 
@@ -152,7 +156,8 @@ def _scheme_of_ciphertext(src: str, model: Any, token: Token) -> Scheme:
     manifest = manifest_in(open_source(src, token=token))
     if manifest is None:
         if scheme is None:
-            raise SchemeError(src, "an encrypted data set that names its record", "none", "name the model with --model")
+            remedy = "name the model with model= (--model)"
+            raise SchemeError(src, "an encrypted data set that names its record", "none", remedy)
         return scheme
     if manifest.record is None:
         raise NotEncryptedError(src, "an encrypted data set", "a decrypted one", "give the encrypted one")
@@ -162,5 +167,6 @@ def _scheme_of_ciphertext(src: str, model: Any, token: Token) -> Scheme:
         name = differing[0]
         expected = f"the data set's {name} {getattr(record, name)}"
         got = f"{getattr(scheme, name)}"
-        raise SchemeMismatchError(f"{src}: record of --model", expected, got, "leave --model out, or name its model")
+        remedy = "leave the model out, or name the data set's own"
+        raise SchemeMismatchError(f"{src}: record of model= (--model)", expected, got, remedy)
     return record

@@ -11,13 +11,13 @@ from msgspec.structs import replace
 from timm_encmixer.datasets.listing import SourceFile
 from timm_encmixer.datasets.manifest import target_name
 from timm_encmixer.datasets.samples import Sample, ShardWork
-from timm_encmixer.datasets.sources import DatasetSource, unchanged
+from timm_encmixer.datasets.sources import SourceTree, unchanged
 from timm_encmixer.files import file_error
 from timm_encmixer.images.codec import BATCH_IMAGES
 
 
 def convert_images(
-    source: DatasetSource, files: Sequence[SourceFile], dst: Path, scratch: Path, work: ShardWork
+    source: SourceTree, files: Sequence[SourceFile], dst: Path, scratch: Path, work: ShardWork
 ) -> tuple[list[str], list[SourceFile]]:
     """Write the ciphertext or plain image of each file, by the last part of its name, into the folder `dst`.
 
@@ -45,7 +45,7 @@ def convert_images(
     return written, read
 
 
-def _read(source: DatasetSource, file: SourceFile, scratch: Path) -> bytes:
+def _read(source: SourceTree, file: SourceFile, scratch: Path) -> bytes:
     with unchanged(source, file, scratch) as path:
         try:
             return path.read_bytes()

@@ -18,7 +18,7 @@ from timm_encmixer.datasets.layout import IMAGES, WEBDATASET, differences, folde
 from timm_encmixer.datasets.ledger import Ledger
 from timm_encmixer.datasets.listing import Listing, SourceFile, changes
 from timm_encmixer.datasets.manifest import JOB, MANIFEST, Entry, Job, Manifest, digest_of_run, read_manifest, suffix_of
-from timm_encmixer.datasets.sources import DatasetSource, LocalFolder, open_source
+from timm_encmixer.datasets.sources import LocalFolder, SourceTree, open_source
 from timm_encmixer.errors import DataError, FileAccessError, SourceError
 from timm_encmixer.files import sha256_of
 from timm_encmixer.hub.snapshot import Token
@@ -73,7 +73,7 @@ def describe_dataset(src: str, *, token: Token = None) -> dict[str, Any]:
     return {"source": src, "kind": layout.kind, "encrypted": encrypted, "shards": len(layout.shards), "bytes": size, **more}
 
 
-def _record_of_first(source: DatasetSource) -> ImageRecord | None:
+def _record_of_first(source: SourceTree) -> ImageRecord | None:
     """Return the record that the first image of a folder on this machine carries."""
     suffixes = image_suffixes()
     names = (file.name for file in source.files() if not isinstance(file, tuple))
@@ -116,7 +116,7 @@ def differing_shards(root: Path, manifest: Manifest, *, progress: bool = True) -
     return differing
 
 
-def manifest_in(source: DatasetSource) -> Manifest | None:
+def manifest_in(source: SourceTree) -> Manifest | None:
     """Return the manifest of a data set, None when it has none.
 
     Raises:
@@ -131,7 +131,7 @@ def manifest_in(source: DatasetSource) -> Manifest | None:
         return read_manifest(path, where=source.where)
 
 
-def same_content(source: DatasetSource, *, trust_times: bool = True) -> Callable[[SourceFile, SourceFile], bool]:
+def same_content(source: SourceTree, *, trust_times: bool = True) -> Callable[[SourceFile, SourceFile], bool]:
     """Return the function that says whether a file is what it was: by its stamp, and where that differs by its content.
 
     Args:
@@ -180,8 +180,8 @@ def _unreadable(root: Path, manifest: Manifest) -> list[str]:
 
 def _head(job: Job) -> dict[str, Any]:
     record: dict[str, Any] = {RECORD_NAME: job.record} if job.record is not None else {}
-    if job.options.jpeg_quality is not msgspec.UNSET:
-        record |= {"format": "jpeg", "quality": job.options.jpeg_quality}
+    if not job.options.format.lossless:
+        record |= {"format": job.options.format.name.lower(), "quality": job.options.setting}
     return {"source": job.source, "kind": job.kind, "encrypted": bool(record), **record}
 
 

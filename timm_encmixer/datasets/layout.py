@@ -12,10 +12,10 @@ from pathlib import PurePosixPath
 from timm_encmixer.datasets.listing import SIDE_FILES, Listing, SourceFile
 from timm_encmixer.datasets.manifest import Manifest, target_name
 from timm_encmixer.datasets.readme import METADATA, metadata_names
-from timm_encmixer.datasets.sources import DatasetSource, printable
+from timm_encmixer.datasets.sources import SourceTree, printable
 from timm_encmixer.errors import SourceError
 from timm_encmixer.hub.card_section import CARD_NAME
-from timm_encmixer.images.file_format import PNG
+from timm_encmixer.images.file_format import PNG, format_of_suffix
 from timm_encmixer.images.reading import image_suffixes
 
 PARQUET, ARROW, WEBDATASET, IMAGES = "parquet", "arrow", "webdataset", "imagefolder"
@@ -87,7 +87,7 @@ class Layout:
 
 
 def read_layout(
-    source: DatasetSource, include: Sequence[str] = (), listing: Listing | None = None, *, suffix: str = PNG.suffix
+    source: SourceTree, include: Sequence[str] = (), listing: Listing | None = None, *, suffix: str = PNG.suffix
 ) -> Layout:
     """Sort a data set's files.
 
@@ -132,12 +132,12 @@ def read_layout(
         others[_METADATA] = [file for file in others[_METADATA] if file not in tables_of_images]
         kinds = [kind for kind, found in shards.items() if found]
     if len(kinds) != 1:
-        none = "no parquet, arrow, tar or image files" + (" that --include names" if include else "")
-        remedy = "give its folder, or choose files with --include"
+        none = "no parquet, arrow, tar or image files" + (" that include (--include) names" if include else "")
+        remedy = "give its folder, or choose files with include= (--include)"
         raise SourceError(source.where, "a data set of one kind", " and ".join(kinds) or none, remedy)
     archives = [name for name in left_out.get(SUFFIX, ()) if name.lower().endswith(".zip")]
     if kinds == [IMAGES] and archives and not include:  # `datasets` reads the images in it
-        remedy = "unpack it, move it away, or name the images with --include"
+        remedy = "unpack it, move it away, or name the images with include= (--include)"
         raise SourceError(f"{source.where}: {archives[0]}", "image files", "an archive, which may hold images", remedy)
     beside = sorted(others[_SIDE_FILE] + others[_METADATA], key=lambda file: file.name)
     return Layout(
@@ -251,7 +251,8 @@ class _ImageRuns:
         for file in self._files:
             other = targets.setdefault(target_name(file.name, self._suffix), file.name)
             if other != file.name:
-                expected = f"one image per {'PNG' if self._suffix == PNG.suffix else 'JPEG'}"
+                written = format_of_suffix(self._suffix)
+                expected = f"one image per {written.name if written is not None else self._suffix}"
                 raise SourceError(f"{self._where}: {file.name}", expected, f"{other} too", "rename one of them")
         files = sorted(self._files, key=lambda file: target_name(file.name, self._suffix))  # the order of the target's files
         for start in range(0, len(files), FILES_PER_SHARD):

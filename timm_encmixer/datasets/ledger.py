@@ -14,114 +14,31 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
-from msgspec import Struct
 
-from timm_encmixer.datasets.listing import FOLDER, SIDE_FILES, Listed, SourceFile, read_listing
-from timm_encmixer.datasets.manifest import (
-    JOB,
-    MANIFEST,
-    PRIVATE,
-    REMEDY,
-    Entry,
-    Job,
-    Manifest,
-    Text,
-    read_book,
-    read_manifest,
-    suffix_of,
-    sums_of,
-    target_name,
-)
+from timm_encmixer.datasets.finished import FinishedBooks, Origin
+from timm_encmixer.datasets.journal import Journal, read_done
+from timm_encmixer.datasets.listing import FOLDER, SIDE_FILES, Listed, SourceFile
+from timm_encmixer.datasets.manifest import JOB, MANIFEST, Job, Manifest, as_json, sums_of
 from timm_encmixer.errors import EncMixerError, FileAccessError, SourceError, TargetExistsError
-from timm_encmixer.files import (
-    file_error,
-    place_file,
-    refuse_elsewhere,
-    remove_inside,
-    replacing_file,
-    sha256_of,
-    sync_file,
-    sync_folder,
-)
-from timm_encmixer.renames import rename_new
-from timm_encmixer.schema import Sha256, read_as
-from timm_encmixer.temporaries import is_temporary
+from timm_encmixer.files import file_error, place_file, remove_inside, replacing_file
+from timm_encmixer.temporaries import is_temporary, lock
 
 logger = logging.getLogger(__name__)
-_NOTED = ".json.new"  # of what is about to get its name
 _BEFORE_THE_JOB = frozenset(("lock", "listing.jsonl", "shards", "tmp"))
 
 
-class _Done(Entry, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What the journal holds of a finished shard.
-
-    Args:
-        source: What it was made from; older versions did not note that.
-        digests: SHA-256 of each file of a run of images; older versions did not note that either.
-    """
-
-    source: tuple[SourceFile, ...] | None = None
-    digests: tuple[Sha256, ...] = ()
-
-    @property
-    def named(self) -> list[tuple[str, str]]:
-        """Names and digests of its files; none where they were not noted."""
-        return list(zip(_written(self, self.source), self.digests if self.is_run else [self.sha256], strict=False))
-
-    @property
-    def entry(self) -> Entry:
-        """What may be published of it."""
-        return Entry(**{name: getattr(self, name) for name in Entry.__struct_fields__})
-
-
-class Origin(Struct, frozen=True, forbid_unknown_fields=True):
-    """First line of the private list: where the source was when the data set was finished."""
-
-    source: Text
-
-
 @dataclass(frozen=True)
-class Ledger:
-    """The books of one target folder."""
-
-    root: Path
-
-    @property
-    def folder(self) -> Path:
-        """Where they are kept."""
-        return self.root / FOLDER
-
-    @property
-    def scratch(self) -> Path:
-        """Where shards are written before they get their names; on the target's own file system."""
-        return self.folder / "tmp"
-
-    @property
-    def stop_file(self) -> Path:
-        """It is there when a process has failed and the others are to stop."""
-        return self.folder / "stop"
-
-    @property
-    def listing(self) -> Path:
-        """The source's files, one line per shard, while a run lasts."""
-        return self.folder / "listing.jsonl"
-
-    @property
-    def private(self) -> Path:
-        """What the shards of a finished data set were made from."""
-        return self.root / PRIVATE / "source.jsonl"
+class Ledger(Journal, FinishedBooks):
+    """The books of one target folder: begun, kept while a run lasts, and closed."""
 
     def begin(self, job: Job, listing: BinaryIO) -> bool:
         """Start or take up a job; clear away what a killed run was writing.
@@ -161,7 +78,7 @@ class Ledger:
             return True
         for path, write in (
             (self.listing, lambda new: _copy(listing, new)),
-            (self.root / JOB, lambda new: new.write_bytes(_json(job))),
+            (self.root / JOB, lambda new: new.write_bytes(as_json(job))),
         ):
             with replacing_file(path, overwrite=True) as temporary:
                 write(temporary)
@@ -196,11 +113,9 @@ class Ledger:
         except OSError as error:
             raise file_error(self.root, "a folder to write", error) from error
         with (self.folder / "lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+            if lock(file.fileno()) is False:  # None: the system, or this file system, has no locks
                 got = "another run at work in it"
-                raise FileAccessError(str(self.root), "a folder for this run alone", got, "wait for it to end") from error
+                raise FileAccessError(str(self.root), "a folder for this run alone", got, "wait for it to end")
             yield
 
     def _is_new(self) -> bool:
@@ -211,106 +126,6 @@ class Ledger:
             return not os.path.lexists(self.folder)
         own = all(entry.name in _BEFORE_THE_JOB or is_temporary(entry.name) for entry in os.scandir(self.folder))
         return own and not any(self.folder.glob("*/*"))
-
-    def done(self) -> dict[str, Entry]:
-        """Return the finished shards; one whose files are gone or cut short (a power failure, say) is not finished."""
-        return {done.name: done.entry for done in self._journal() if self._is_whole(done)}
-
-    def keep(self, still: Callable[[Entry, Sequence[SourceFile] | None], bool]) -> dict[str, Entry]:
-        """Return the finished shards that are to be kept, and forget the others and what was written for them.
-
-        Args:
-            still: Whether a shard's source is what it was made from; None stands for journals that do not say.
-        """
-        kept = {}
-        for path in sorted((self.folder / "shards").glob(f"*{_NOTED}")):
-            self._forget(path)
-        for path in self._entries():
-            done = _read_done(path)
-            if self._is_whole(done) and still(done.entry, done.source):
-                kept[done.name] = done.entry
-            else:
-                self._forget(path)
-        return kept
-
-    def _forget(self, path: Path) -> None:
-        """Remove what was written for a shard, and its entry or the note before it; files of other content are not ours.
-
-        Raises:
-            FileAccessError: It lies behind a link, or cannot be removed.
-        """
-        for name, digest in _read_done(path).named:
-            if _holds(self.root / name, digest):
-                remove_inside(self.root / name, self.root)
-        remove_inside(path, self.folder)
-
-    def _entries(self) -> list[Path]:
-        return sorted((self.folder / "shards").glob("*.json"))
-
-    def _journal(self) -> Iterator[_Done]:
-        yield from map(_read_done, self._entries())
-
-    def _is_whole(self, done: _Done) -> bool:
-        try:
-            sizes = [(self.root / name).stat().st_size for name in _written(done, done.source)]
-        except OSError:
-            return False
-        return sum(sizes) == done.bytes or (done.is_run and done.source is None)
-
-    def place(self, entry: Entry, source: Sequence[SourceFile], files: Sequence[Path], digests: Sequence[str]) -> None:
-        """Give a shard's files their names, and note it as finished.
-
-        Args:
-            entry: The shard.
-            source: What it was made from.
-            files: What was written aside, and synced, in the order of the names that they get.
-            digests: SHA-256 of each.
-
-        Raises:
-            TargetExistsError: A name is taken by other content, which this job did not write.
-            FileAccessError: It would lie behind a link.
-            OSError: The operating system refused.
-        """
-        place_file(self._give_names(entry, source, files, digests), self._entry_file(entry.name), inside=self.folder)
-
-    def _give_names(self, entry: Entry, source: Sequence[SourceFile], files: Sequence[Path], digests: Sequence[str]) -> Path:
-        """Give files their names; returns the note, written before, by which the next run knows them."""
-        fields = {name: getattr(entry, name) for name in Entry.__struct_fields__}
-        done = _Done(**fields, source=tuple(source), digests=tuple(digests) if entry.is_run else ())
-        note = self._entry_file(entry.name).with_suffix(_NOTED)
-        with replacing_file(note, overwrite=True) as temporary:
-            temporary.write_bytes(_json(done))
-        for new, (name, digest) in zip(files, done.named, strict=True):
-            target = self.root / name
-            try:
-                refuse_elsewhere(target, self.root)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                rename_new(new, target)
-            except (FileExistsError, NotADirectoryError) as error:
-                if not _holds(target, digest):
-                    expected, got = "a name that is free", "something that this run did not write"
-                    remedy = "move it away, then run the command again"
-                    raise TargetExistsError(str(target), expected, got, remedy) from error
-        for folder in {(self.root / name).parent for name, _ in done.named}:
-            sync_folder(folder)
-        return note
-
-    @contextlib.contextmanager
-    def writing(self, name: str) -> Iterator[Path]:
-        """Yield a path in the scratch folder that becomes the data set's file `name`; the journal notes it as this job's own.
-
-        Raises:
-            TargetExistsError: The name is taken by other content, which this job did not write.
-            OSError: The operating system refused.
-        """
-        new = self.scratch / "file"
-        try:
-            yield new
-            sync_file(new)
-            digest = sha256_of(new)
-            self._give_names(Entry(name, new.stat().st_size, digest, 0, 0), (), [new], [digest])
-        finally:
-            new.unlink(missing_ok=True)
 
     def summary(self, job: Job, shards: Sequence[str]) -> Manifest:
         """Return the manifest: the job, its shards in the source's order, and their sums."""
@@ -331,12 +146,12 @@ class Ledger:
         with new.open("wb") as file:
             file.write(msgspec.json.encode(Origin(origin)) + b"\n")
             for entry in manifest.shards:
-                done = _read_done(self._entry_file(entry.name))
+                done = read_done(self._entry_file(entry.name))
                 file.write(msgspec.json.encode(Listed(entry.name, done.source or ())) + b"\n")
             file.write(msgspec.json.encode(Listed(SIDE_FILES, tuple(side_files))) + b"\n")
         place_file(new, self.private, inside=self.folder)
         with replacing_file(self.root / MANIFEST, overwrite=True) as temporary:
-            temporary.write_bytes(_json(manifest))
+            temporary.write_bytes(as_json(manifest))
         self._remove_journal()
 
     def _remove_journal(self) -> None:
@@ -344,84 +159,11 @@ class Ledger:
         for path in (self.folder / "shards", self.scratch, *notes):
             remove_inside(path, self.folder)
 
-    def known(self) -> Job | None:
-        """Return the job that was finished or begun here, None when there is none.
-
-        Raises:
-            SourceError: The manifest is not one that this version reads.
-        """
-        return read_manifest(self.root / MANIFEST, where=str(self.root)) if (self.root / MANIFEST).is_file() else self.job()
-
-    def job(self) -> Job | None:
-        """Return the job of a run that has begun here, None when there is none or it is over."""
-        path = self.root / JOB
-        return read_book(Job, path) if path.is_file() else None
-
-    def origin(self) -> str | None:
-        """Return where the source of a finished data set was, None when nobody noted it."""
-        if not self.private.is_file():
-            return None
-        with self.private.open("rb") as file:
-            line = file.readline()
-        return read_as(Origin, line, where=str(self.private), error=SourceError, remedy=REMEDY).source
-
-    def made_from(self, manifest: Manifest) -> Iterator[Listed]:
-        """Yield what each shard of a finished data set was made from, in the manifest's order; last the side files.
-
-        Raises:
-            SourceError: The private list is not that of the manifest.
-        """
-        with self.private.open("rb") as file:
-            file.readline()
-            entries = {entry.name: entry for entry in manifest.shards}
-            for name, listed in zip_longest((*entries, SIDE_FILES), read_listing(file, where=str(self.private))):
-                if listed is None or listed.shard != name or not _fits(listed.files, entries.get(name)):
-                    got, remedy = "another list", "delete it, then the source is not compared; or make the data set again"
-                    raise SourceError(str(self.private), f"what the shards of {MANIFEST} were made from", got, remedy)
-                yield listed
-
-    def written(self, manifest: Manifest) -> list[str]:
-        """Return the names of all files of a finished data set's shards; of runs of images only where its private list is."""
-        if not self.private.is_file():
-            return [name for entry in manifest.shards for name in _written(entry, None)]
-        entries = {entry.name: entry for entry in manifest.shards}
-        listed = (one for one in self.made_from(manifest) if one.shard in entries)
-        return [name for one in listed for name in _written(entries[one.shard], one.files)]
-
-    def _entry_file(self, name: str) -> Path:
-        return self.folder / "shards" / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.json"
-
-
-def _written(entry: Entry, source: Sequence[SourceFile] | None) -> list[str]:
-    """Return the names of a finished shard's files; none for a run of which nobody noted what it was made from."""
-    if not entry.is_run:
-        return [entry.name]
-    bad = {bad.sample for bad in entry.bad}
-    return [target_name(file.name, suffix_of(entry)) for file in source or () if file.name not in bad]
-
-
-def _fits(source: Sequence[SourceFile], entry: Entry | None) -> bool:
-    """Whether a shard's files can be made from these; an older version noted none."""
-    return entry is None or not entry.is_run or not source or len(_written(entry, source)) == entry.files
-
-
-def _holds(path: Path, digest: str) -> bool:
-    """Whether a path is a file, no link, of this content."""
-    return path.is_file() and not path.is_symlink() and sha256_of(path) == digest
-
-
-def _read_done(path: Path) -> _Done:
-    return read_book(_Done, path)
-
 
 def _copy(source: BinaryIO, target: Path) -> None:
     source.seek(0)
     with target.open("wb") as file:
         shutil.copyfileobj(source, file)
-
-
-def _json(value: Struct) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(value), indent=1) + os.linesep.encode()
 
 
 def _named(known: Job, asked: Job, name: str) -> str:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, TypeVar
 
+import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from timm_encmixer.datasets.listing import FOLDER, refuse_outside
 from timm_encmixer.errors import SourceError
 from timm_encmixer.files import file_error
-from timm_encmixer.images.file_format import JPEG, PNG, QUALITIES, FileFormat
+from timm_encmixer.images.file_format import FORMATS, PNG
+from timm_encmixer.images.formats.base import FileFormat
 from timm_encmixer.schema import Count, Sha256, read_as
 
 StructT = TypeVar("StructT")
@@ -23,6 +27,8 @@ MANIFEST_VERSION = 1
 REMEDY = "upgrade timm-encmixer, or make the data set again in another folder"
 Name = Annotated[str, Meta(min_length=1, max_length=4096)]
 Text = Annotated[str, Meta(max_length=65536)]
+_QUALITIES = FORMATS["jpeg"].settings
+_OTHER_SUFFIX = "|".join(re.escape(one.suffix) for one in FORMATS.values() if one is not PNG)
 
 
 class Bad(Struct, frozen=True, forbid_unknown_fields=True):
@@ -57,7 +63,7 @@ class Entry(Struct, frozen=True, forbid_unknown_fields=True):
     files: Count = 1
     is_run: bool = False
     plain: tuple[Text, ...] | UnsetType = UNSET
-    suffix: Literal[".jpg"] | UnsetType = UNSET
+    suffix: Annotated[str, Meta(pattern=rf"^({_OTHER_SUFFIX})\Z")] | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         refuse_outside(self.name)
@@ -70,12 +76,18 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
     image_columns: tuple[Text, ...] = ()
     include: tuple[Text, ...] = ()
     png_level: Annotated[int, Meta(ge=0, le=9)] | None = None
-    jpeg_quality: Annotated[int, Meta(ge=QUALITIES.start, le=QUALITIES.stop - 1)] | UnsetType = UNSET  # absent for PNG
+    jpeg_quality: Annotated[int, Meta(ge=_QUALITIES[0], le=_QUALITIES[-1])] | UnsetType = UNSET  # absent for PNG
 
     @property
     def format(self) -> FileFormat:
-        """The format of the images that are written."""
-        return PNG if self.jpeg_quality is UNSET else JPEG
+        """The format of the images that are written: the one whose number is there; PNG, whose number is optional, else."""
+        others = (one for one in FORMATS.values() if one is not PNG and one.option is not None)
+        return next((one for one in others if getattr(self, str(one.option), UNSET) is not UNSET), PNG)
+
+    @property
+    def setting(self) -> int | None:
+        """The number that the encoder takes; None for the usual one."""
+        return None if self.format.option is None else getattr(self, self.format.option)
 
 
 class Job(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -170,3 +182,8 @@ def read_book(kind: type[StructT], path: Path) -> StructT:
     except OSError as error:
         raise file_error(path, "a file to read", error) from error
     return read_as(kind, content, where=str(path), error=SourceError, remedy=REMEDY)
+
+
+def as_json(value: Struct) -> bytes:
+    """Return one of a data set's own files as it is written."""
+    return msgspec.json.format(msgspec.json.encode(value), indent=1) + os.linesep.encode()

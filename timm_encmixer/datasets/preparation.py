@@ -191,4 +191,5 @@ def _sorted(names: Iterable[str], targets: Mapping[str, str]) -> tuple[str, ...]
 
 def _unlike(where: str, got: str) -> DataError:
     expected = "a data set that `datasets` reads encrypted as it reads it plain"
-    return DataError(where, expected, got, f"change data_files in its {CARD_NAME}, metadata tables, suffixes, or --include")
+    remedy = f"change data_files in its {CARD_NAME}, metadata tables, suffixes, or include= (--include)"
+    return DataError(where, expected, got, remedy)

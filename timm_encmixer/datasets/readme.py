@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from timm_encmixer.datasets.sources import DatasetSource
+from timm_encmixer.datasets.sources import SourceTree
 from timm_encmixer.errors import SourceError
 from timm_encmixer.hub.card_section import CARD_NAME, read_card
 
@@ -19,7 +19,7 @@ METADATA = (".csv", ".jsonl", ".parquet")  # kinds of tables that name image fil
 _METADATA_NAMES = frozenset(f"metadata{suffix}" for suffix in METADATA)  # where no configuration says otherwise
 
 
-def source_card(source: DatasetSource) -> DatasetCard | None:
+def source_card(source: SourceTree) -> DatasetCard | None:
     """Return a source's README.md, None when it has none.
 
     Raises:
@@ -51,7 +51,7 @@ def configs_of(card: DatasetCard | None) -> list[dict[str, Any]]:
     return configs or []
 
 
-def metadata_names(source: DatasetSource) -> frozenset[str]:
+def metadata_names(source: SourceTree) -> frozenset[str]:
     """Return the names of metadata tables: those of `datasets`, and what the configurations of README.md name.
 
     Raises:

@@ -31,7 +31,7 @@ from timm_encmixer.datasets.preparation import configs_of_result
 from timm_encmixer.datasets.progress import Progress, bar_of_all
 from timm_encmixer.datasets.samples import ON_ERROR, QUARANTINE, ShardWork, StoppedError
 from timm_encmixer.datasets.side_files import bad_files
-from timm_encmixer.datasets.sources import DatasetSource, LocalFolder, open_source, printable, unchanged
+from timm_encmixer.datasets.sources import LocalFolder, SourceTree, open_source, printable, unchanged
 from timm_encmixer.datasets.tables import convert_arrow, convert_parquet
 from timm_encmixer.datasets.tars import convert_tar
 from timm_encmixer.datasets.wholeness import refuse_empty_folders, refuse_empty_splits, refuse_moving, refuse_strangers
@@ -42,7 +42,7 @@ from timm_encmixer.errors import DataError, EncMixerError, FileAccessError, warn
 from timm_encmixer.files import PathLike, as_path, file_error, sha256_of, sync_file
 from timm_encmixer.hub.snapshot import Token
 from timm_encmixer.images.codec import ImageCodec, make_codec
-from timm_encmixer.images.file_format import JPEG
+from timm_encmixer.images.file_format import PNG
 from timm_encmixer.images.image_record import UNMARKED
 from timm_encmixer.keys import KeyLike
 from timm_encmixer.scheme import Scheme
@@ -89,7 +89,7 @@ def join_processes() -> PartialState:
 class _Run:
     """What a process needs for its shards."""
 
-    source: DatasetSource
+    source: SourceTree
     ledger: Ledger
     codec: ImageCodec
     work_list: WorkList
@@ -150,7 +150,7 @@ class _Run:
     def _entry(self, shard: Shard, size: int, digest: str, work: ShardWork, files: int = 1, *, is_run: bool = False) -> Entry:
         plain = tuple(sorted(work.plain)) or UNSET
         entry = Entry(shard.name, size, digest, work.samples, work.images, tuple(work.bad), files, is_run, plain)
-        return replace(entry, suffix=".jpg") if is_run and work.codec.format is JPEG else entry
+        return replace(entry, suffix=work.codec.format.suffix) if is_run and work.codec.format is not PNG else entry
 
 
 def convert_dataset(
@@ -191,9 +191,8 @@ def convert_dataset(
                 raise DataError(name, "text in UTF-8", printable(text), "rename the files or columns")
     asked = Options(**values)
     secret = share_key(state, key)
-    quality = None if asked.jpeg_quality is UNSET else asked.jpeg_quality
-    chosen: dict[str, Any] = {"resize": asked.resize, "level": asked.png_level, "strict": strict, "unmarked": _warn_once()}
-    chosen |= {"format": asked.format, "quality": quality}
+    chosen: dict[str, Any] = {"resize": asked.resize, "strict": strict, "unmarked": _warn_once()}
+    chosen |= {"format": asked.format, "setting": asked.setting}
     codec = on_every_process(lambda: make_codec(action, ImageCipher(secret, scheme), **chosen))
     threads = torch.get_num_threads()
     with ExitStack() as stack:
@@ -246,7 +245,7 @@ def _work(run: _Run, shards: Sequence[Shard]) -> None:
         run.progress.write()
 
 
-def _finish(work_list: WorkList, source: DatasetSource, ledger: Ledger) -> None:
+def _finish(work_list: WorkList, source: SourceTree, ledger: Ledger) -> None:
     """Carry over what is no shard, write the card, and last of all the manifest."""
     try:
         manifest = ledger.summary(work_list.job, [shard.name for shard in work_list.layout.shards])
@@ -266,7 +265,7 @@ def _finish(work_list: WorkList, source: DatasetSource, ledger: Ledger) -> None:
         raise file_error(ledger.root, "a folder to write", error) from error
 
 
-def _origin(source: DatasetSource) -> str:
+def _origin(source: SourceTree) -> str:
     return printable(str(source.root.resolve())) if isinstance(source, LocalFolder) else source.where
 
 
@@ -278,7 +277,7 @@ def _local_folder(dst: PathLike) -> Path:
     """
     path = as_path(dst, where="dst")
     if _URL.match(str(path)):
-        remedy = "give a folder, then copy the result without .encmixer/private, or pass --push"
+        remedy = "give a folder, then copy the result without .encmixer/private, or call push_dataset (--push)"
         raise FileAccessError(os.fspath(dst), "a folder on this machine", "a URL", remedy)
     return path
 
@@ -308,13 +307,13 @@ def _digest(path: Path, where: str) -> str:
         raise file_error(where, "a file to read", error) from error
 
 
-def _explained(error: Exception, shard: Shard, source: DatasetSource, dst: Path) -> Exception:
+def _explained(error: Exception, shard: Shard, source: SourceTree, dst: Path) -> Exception:
     """Return the error to raise: that of a full disk or of a damaged shard in the package's words."""
     if isinstance(error, OSError) and error.errno in _WRITE_ERRORS:
         return file_error(dst / shard.name, "a file to write", error)
     damaged = isinstance(error, (OSError, ValueError, EOFError, tarfile.TarError, zlib.error))
     if damaged or type(error).__module__.startswith("pyarrow"):
         got = f"a damaged one ({(str(error).splitlines() or [type(error).__name__])[0][:200]})"
-        remedy = "take another copy, or leave it out with --include"
+        remedy = "take another copy, or leave it out with include= (--include)"
         return DataError(f"{source.where}/{shard.name}", "a readable shard", got, remedy)
     return error

@@ -92,7 +92,7 @@ class ShardWork:
 
     def _set_aside(self, sample: Sample, error: ImageError) -> None:
         if self.on_error == STOP:
-            remedy = f"{error.remedy}; or pass --on-error skip or quarantine"
+            remedy = f"{error.remedy}; or pass on_error= (--on-error) skip or quarantine"
             raise ImageError(error.where, error.expected, error.got, remedy) from error
         self.bad.append(Bad(sample.name, f"expected {error.expected}, got {error.got}"))
         if self.on_error == QUARANTINE:

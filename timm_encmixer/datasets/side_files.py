@@ -17,7 +17,7 @@ from typing import Any
 
 from timm_encmixer.datasets.layout import NOT_INCLUDED, Layout
 from timm_encmixer.datasets.manifest import target_name
-from timm_encmixer.datasets.sources import DatasetSource, unchanged
+from timm_encmixer.datasets.sources import SourceTree, unchanged
 from timm_encmixer.errors import DataError
 from timm_encmixer.images.reading import image_suffixes
 
@@ -37,7 +37,7 @@ class SideFiles:
         images: Names of all image files, to refuse rows that name another; None does not look.
     """
 
-    source: DatasetSource
+    source: SourceTree
     layout: Layout
     salt: str
     suffix: str

@@ -1,4 +1,4 @@
-"""Where a data set's files are: a folder, a repository of the Hub, or any address that fsspec reads."""
+"""The files of a data set, wherever it is: in a folder, a repository of the Hub, or any address that fsspec reads."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import inspect
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,18 +17,18 @@ from msgspec.structs import replace
 
 from timm_encmixer.datasets.listing import FOLDER, SourceFile, same_times
 from timm_encmixer.errors import FileAccessError, HubError, IntegrityError, SourceError
-from timm_encmixer.files import file_error, similar_paths
-from timm_encmixer.hub.client import DATASET_PREFIX, HUB_PREFIX, is_offline
-from timm_encmixer.hub.snapshot import DATASET, Snapshot, Token, open_dataset
+from timm_encmixer.files import file_error
+from timm_encmixer.hub.client import is_offline
+from timm_encmixer.hub.snapshot import DATASET, Snapshot, Token
+from timm_encmixer.images.data_source import DataSourceLike, find_data_source
 from timm_encmixer.images.folders import HIDDEN, is_hidden, walk
 
-_REPO_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 LeftOut = tuple[str, str]  # the reason and the name; of a folder that nobody looks into, with a / at its end
 RUN_AGAIN = "let nobody write there, and run the command again: only what has changed is made again"
 _VERSIONS = ("ETag", "etag", "md5Hash", "content_md5", "version_id", "mtime", "LastModified", "last_modified", "created")
 
 
-class DatasetSource(Protocol):
+class SourceTree(Protocol):
     """A tree of files to read, one at a time."""
 
     @property
@@ -202,11 +201,11 @@ class RemoteFolder:
             copy.unlink(missing_ok=True)
 
 
-def open_source(src: str, *, commit: str | None = None, token: Token = None) -> DatasetSource:
-    """Open a data set.
+def open_source(src: DataSourceLike, *, commit: str | None = None, token: Token = None) -> SourceTree:
+    """Open the tree of files that a data set's name means.
 
     Args:
-        src: Folder, Hub id ("owner/name[@revision]", also after hf://datasets/ or hf-hub:), or a URL that fsspec knows.
+        src: As for `find_data_source`.
         commit: For a Hub id: the commit to use, whatever the revision is by now.
         token: Of the Hub, as huggingface_hub's.
 
@@ -214,23 +213,19 @@ def open_source(src: str, *, commit: str | None = None, token: Token = None) -> 
         SourceError: Nothing there.
         HubError: The Hub refused or could not be reached.
     """
-    if Path(src).is_dir():
-        return LocalFolder(Path(src))
-    repo_id = src.removeprefix(DATASET_PREFIX).removeprefix(HUB_PREFIX)
-    if "://" in repo_id:
-        return _remote(src)
-    if Path(src).exists():
-        raise SourceError(src, "a folder, a Hub data set or a URL", "a file", "give the folder that it lies in")
-    if not _REPO_ID.fullmatch(repo_id):
-        remedy = similar_paths(src, otherwise="check the path or the name")
-        raise SourceError(src, "a folder, a Hub data set (owner/name) or a URL", "nothing of that name", remedy)
+    source = find_data_source(src, token=token)
+    if source.path is not None:
+        return LocalFolder(source.path)
+    if source.url is not None:
+        return _remote(source.url)
     if is_offline():
-        raise HubError(src, "a folder or a Hub data set", "no such folder, and offline mode", "unset HF_HUB_OFFLINE")
-    return HubDataset(open_dataset(src, commit=commit, token=token))
+        got = "no such folder, and offline mode"
+        raise HubError(source.name, "a folder or a Hub data set", got, "unset HF_HUB_OFFLINE")
+    return HubDataset(source.snapshot(commit))
 
 
 @contextlib.contextmanager
-def unchanged(source: DatasetSource, file: SourceFile, scratch: Path) -> Iterator[Path]:
+def unchanged(source: SourceTree, file: SourceFile, scratch: Path) -> Iterator[Path]:
     """Bring a listed file here for as long as the context lasts; it is to be what was listed, before and after.
 
     Raises:

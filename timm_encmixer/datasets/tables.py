@@ -67,7 +67,7 @@ def image_columns(schema: Any, chosen: Sequence[str] = (), *, where: str) -> lis
     noted = _features(schema)
     images = [name for name in schema.names if _is_image(schema.field(name).type, noted.get(name))]
     nested = [name for name in schema.names if name not in images and _holds_image(schema.field(name).type, noted.get(name))]
-    remedy = "name the columns with --image-column, or leave the shard out with --include"
+    remedy = "name the columns with image_columns= (--image-column), or leave the shard out with include= (--include)"
     if nested and not chosen:
         raise DataError(where, "images in columns of their own", f"images inside of {', '.join(nested)}", remedy)
     for name in chosen:

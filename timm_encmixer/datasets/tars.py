@@ -53,7 +53,8 @@ def convert_tar(src: Path, dst: Path, work: ShardWork, columns: Sequence[str]) -
                     _note_plain(work, sample, chosen)
                     _write(target, sample, dict(zip(chosen, cells, strict=True)))
     if not found:
-        raise DataError(work.shard, "images in it", "none", "name their fields with --image-column, or leave the shard out")
+        remedy = "name their fields with image_columns= (--image-column), or leave the shard out"
+        raise DataError(work.shard, "images in it", "none", remedy)
 
 
 def key_and_field(name: str) -> tuple[str, str]:
@@ -111,7 +112,7 @@ def _suffix(info: tarfile.TarInfo) -> str:
 def _is_image(info: tarfile.TarInfo, columns: Collection[str], shard: str) -> bool:
     field = key_and_field(info.name)[1]
     if _suffix(info) in _COMPRESSED and not columns:
-        remedy = "unpack it, or name the image fields with --image-column"
+        remedy = "unpack it, or name the image fields with image_columns= (--image-column)"
         raise DataError(
             f"{shard}: {printable(info.name)}", "images and plain files", "a compressed member, which may hold images", remedy
         )

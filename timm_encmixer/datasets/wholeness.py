@@ -14,14 +14,14 @@ from timm_encmixer.datasets.layout import IMAGES, PARQUET, WEBDATASET, Layout, d
 from timm_encmixer.datasets.ledger import Ledger
 from timm_encmixer.datasets.listing import Listed, Listing, SourceFile, changes, line_at, same_times
 from timm_encmixer.datasets.manifest import MANIFEST, Manifest, Options, read_manifest
-from timm_encmixer.datasets.sources import RUN_AGAIN, DatasetSource, LocalFolder, unchanged
+from timm_encmixer.datasets.sources import RUN_AGAIN, LocalFolder, SourceTree, unchanged
 from timm_encmixer.errors import DataError, IntegrityError, SourceError
 from timm_encmixer.files import sha256_of
 
 _NAMED = 5  # files in a message
 
 
-def refuse_incomplete(source: DatasetSource, layout: Layout, options: Options) -> None:
+def refuse_incomplete(source: SourceTree, layout: Layout, options: Options) -> None:
     """Raise when an encrypted data set is not all that its manifest says."""
     manifest = manifest_in(source)
     if manifest is None:
@@ -30,18 +30,18 @@ def refuse_incomplete(source: DatasetSource, layout: Layout, options: Options) -
     if missing or more:
         names = _missing_names(source, manifest, layout) or missing
         got = f"none of {_few(names)}" if missing else f"{_few(more)} beyond it"
-        remedy = "take the whole data set, or say with --include what you have"
+        remedy = "take the whole data set, or say with include= (--include) what you have"
         raise IntegrityError(source.where, f"what {MANIFEST} lists", got, remedy)
 
 
-def _missing_names(source: DatasetSource, manifest: Manifest, layout: Layout) -> list[str]:
+def _missing_names(source: SourceTree, manifest: Manifest, layout: Layout) -> list[str]:
     """Return the names of images that are not there, where the private list of the data set is at hand."""
     if not isinstance(source, LocalFolder) or layout.kind != IMAGES:
         return []
     return [name for name in Ledger(source.root).written(manifest) if not source.has(name)]
 
 
-def refuse_changed(ledger: Ledger, source: DatasetSource, layout: Layout, listing: Listing) -> None:
+def refuse_changed(ledger: Ledger, source: SourceTree, layout: Layout, listing: Listing) -> None:
     """Raise when a finished data set, or the source that it was made from, is not what it was."""
     manifest = read_manifest(ledger.root / MANIFEST, where=str(ledger.root))
     if ledger.private.is_file():
@@ -63,7 +63,7 @@ def refuse_changed(ledger: Ledger, source: DatasetSource, layout: Layout, listin
         raise IntegrityError(str(ledger.root), "the data set that was finished there", got, remedy)
 
 
-def refuse_moving(before: Layout, options: Options, source: DatasetSource, ledger: Ledger) -> list[SourceFile]:
+def refuse_moving(before: Layout, options: Options, source: SourceTree, ledger: Ledger) -> list[SourceFile]:
     """Raise when the source is not what the run began with; return the files that are in no shard, with their digests."""
     with tempfile.TemporaryFile() as file, ledger.listing.open("rb") as list_before:
         listing = Listing(file)
@@ -87,7 +87,7 @@ def refuse_empty_folders(manifest: Manifest) -> None:
     there = {folder_of(entry.name) for entry in manifest.shards if entry.files}
     empty = sorted({folder_of(entry.name) for entry in manifest.shards} - there)
     if empty:
-        remedy = "correct its images, or leave it out with --include, in a new target: other classes may get other numbers"
+        remedy = "correct its images, or leave it out with include= (--include), in a new target: class numbers may change"
         raise DataError(_few(empty), "an image that can be used in each folder", "none", remedy)
 
 
@@ -107,7 +107,7 @@ def refuse_empty_splits(manifest: Manifest, root: Path) -> None:
         return
     empty = loading.empty_splits(root, rows)
     if empty:
-        remedy = "correct the images, or leave the shards out with --include, in a new target"
+        remedy = "correct the images, or leave the shards out with include= (--include), in a new target"
         raise DataError(_few(empty), "a sample that can be used in each split", "none", remedy)
 
 

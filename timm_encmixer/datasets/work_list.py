@@ -22,12 +22,13 @@ from timm_encmixer.datasets.listing import Listed, Listing, SourceFile, changes
 from timm_encmixer.datasets.manifest import MANIFEST_VERSION, Entry, Job, Options
 from timm_encmixer.datasets.preparation import prepare
 from timm_encmixer.datasets.side_files import SideFiles
-from timm_encmixer.datasets.sources import DatasetSource, open_source, printable
+from timm_encmixer.datasets.sources import SourceTree, open_source, printable
 from timm_encmixer.datasets.wholeness import refuse_changed, refuse_incomplete
 from timm_encmixer.errors import EncMixerError, SourceError, missing_extra
 from timm_encmixer.files import file_error
 from timm_encmixer.hub.snapshot import Token
 from timm_encmixer.images.codec import DECRYPT, ENCRYPT
+from timm_encmixer.images.data_source import DataSource, find_data_source
 from timm_encmixer.scheme import Scheme
 
 
@@ -55,9 +56,10 @@ def make_work_list(
     processes: int,
 ) -> WorkList:
     """Look at the source and at what is done, and deal the rest out."""
-    _refuse_inside(src, ledger.root)
+    found = find_data_source(src, token=token)
+    _refuse_inside(found, ledger.root)
     known = ledger.known()
-    source = open_source(src, commit=known.source_commit if known is not None else None, token=token)
+    source = open_source(found, commit=known.source_commit if known is not None else None, token=token)
     listing = Listing(stack.enter_context(tempfile.TemporaryFile()))  # noqa: SIM115  # the stack closes it
     layout = read_layout(source, options.include, listing, suffix=options.format.suffix)
     if action == DECRYPT:
@@ -68,7 +70,7 @@ def make_work_list(
         "version": MANIFEST_VERSION,
         "action": action,
         "kind": layout.kind,
-        "source": name_of(src),
+        "source": name_of(found),
         "source_commit": source.commit,
         "source_digest": layout.digest,
         "options": options,
@@ -112,18 +114,18 @@ def deal(shards: Sequence[Shard], processes: int) -> list[list[Shard]]:
     return hands
 
 
-def side_files_of(source: DatasetSource, layout: Layout, job: Job, bad: frozenset[str] = frozenset()) -> SideFiles:
+def side_files_of(source: SourceTree, layout: Layout, job: Job, bad: frozenset[str] = frozenset()) -> SideFiles:
     """Return what carries the side files of a job over; `bad` are image files that could not be used."""
     record = job.encmixer if job.encmixer is not UNSET else job.decrypted
     salt = f"{job.action} {json.dumps(record, separators=(',', ':'))}"
     return SideFiles(source, layout, salt, job.options.format.suffix, bad)
 
 
-def name_of(src: str) -> str:
+def name_of(source: DataSource) -> str:
     """Return a source's name as it may be published: a local folder's last part, not where its owner keeps it."""
-    return printable(src if "://" in src or not Path(src).exists() else Path(src).resolve().name)
+    return printable(source.name if source.path is None else source.path.resolve().name)
 
 
-def _refuse_inside(src: str, dst: Path) -> None:
-    if Path(src).is_dir() and dst.resolve().is_relative_to(Path(src).resolve()):
-        raise SourceError(str(dst), f"a target outside of {src}", "one inside", "choose another folder")
+def _refuse_inside(source: DataSource, dst: Path) -> None:
+    if source.path is not None and dst.resolve().is_relative_to(source.path.resolve()):
+        raise SourceError(str(dst), f"a target outside of {source.name}", "one inside", "choose another folder")

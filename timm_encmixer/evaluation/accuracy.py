@@ -97,7 +97,7 @@ def evaluate(
     wrong = {k.fingerprint: BlockCipher(k, scheme.without_fingerprint()) for k in map(wrong_key, range(wrong_keys))}
     count = len(data) if limit is None else min(limit, len(data))
     if count == 0:
-        raise DataError("data", "at least one image", "none", "check the data set and --limit")
+        raise DataError("data", "at least one image", "none", "check the data set and limit= (--limit)")
     result = Evaluation(count, scheme.cipher, scheme.patch_size, key.fingerprint, 0.0, 0.0, 0.0, dict.fromkeys(wrong, 0.0))
     right_answers: Counter[str] = Counter()
     device = next(encrypted.parameters()).device

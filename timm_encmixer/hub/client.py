@@ -16,6 +16,7 @@ from timm_encmixer.files import file_error
 
 HUB_PREFIX = "hf-hub:"
 DATASET_PREFIX = "hf://datasets/"  # as fsspec and `datasets` write it
+_REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w.-]+(@[\w./-]+)?")
 _HUB_SOURCES = ("hf-hub", "hf_hub")  # timm takes both, in small and capital letters
 RETRY_SECONDS = (0.5, 1.0, 2.0, 4.0)
 UNREACHED_TRIES = 2  # a server that is busy answers something; where nobody does, a person without a network waits
@@ -30,6 +31,16 @@ def repository_in(name: str) -> str | None:
     """Return the "owner/name[@revision]" of a name that means a repository of the Hub; None for any other name."""
     source, separator, repository = name.partition(":")
     return repository if separator and source.lower() in _HUB_SOURCES else None
+
+
+def dataset_in(name: str) -> str | None:
+    """Return the "owner/name[@revision]" of a name that means a data set of the Hub by its prefix; None for any other name."""
+    return name.removeprefix(DATASET_PREFIX) if name.startswith(DATASET_PREFIX) else repository_in(name)
+
+
+def is_repository(text: str) -> bool:
+    """Whether a text has the form "owner/name[@revision]", and may so be a repository's; paths such as ./a may not."""
+    return _REPOSITORY.fullmatch(text) is not None
 
 
 def split_revision(repository: str) -> tuple[str, str | None]:
@@ -96,7 +107,8 @@ def explain(where: str, expected: str, error: BaseException) -> EncMixerError:
         got = "no repository of that name, or none that your token may see"
         return SourceError(where, expected, got, f"check the name; if it is private, {_LOG_IN}")
     if isinstance(cause, hub.RevisionNotFoundError):
-        return SourceError(where, expected, "no such revision", "check the branch, tag or commit after the @ or in --revision")
+        remedy = "check the branch, tag or commit after the @ or in revision= (--revision)"
+        return SourceError(where, expected, "no such revision", remedy)
     if isinstance(cause, (hub.HFValidationError, hub.EntryNotFoundError)) and not isinstance(
         cause, hub.LocalEntryNotFoundError
     ):

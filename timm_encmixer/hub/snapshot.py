@@ -220,22 +220,22 @@ class Snapshot:
         return request(self.where, f"the header of {name}", ask)
 
 
-def open_dataset(name: str, *, commit: str | None = None, token: Token = None) -> Snapshot:
+def open_dataset(repository: str, *, name: str, commit: str | None = None, token: Token = None) -> Snapshot:
     """Look up the repository of a data set.
 
     Args:
-        name: "owner/name[@revision]", which may have been meant as a folder's path; also after hf://datasets/ or hf-hub:.
+        repository: "owner/name[@revision]".
+        name: As it was given: the same, which may have been meant as a folder's path; or with a prefix.
         commit: The commit to use, whatever the revision is by now.
         token: As huggingface_hub's.
 
     Raises:
         SourceError, HubError: As `Snapshot.open`; of a name alone the error says too that there is no such folder.
     """
-    repo_id = name.removeprefix(DATASET_PREFIX).removeprefix(HUB_PREFIX)
     try:
-        return Snapshot.open(repo_id, revision=commit, token=token, repo_type=DATASET)
+        return Snapshot.open(repository, revision=commit, token=token, repo_type=DATASET)
     except (SourceError, HubError) as error:
-        if repo_id != name:
+        if repository != name:
             raise
         got = f"no such folder, and on the Hub {error.got}"
         raise type(error)(name, "a folder or a Hub data set", got, error.remedy) from error

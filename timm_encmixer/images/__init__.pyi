@@ -1,6 +1,7 @@
 from .encryption import decrypt_images as decrypt_images
 from .encryption import encrypt_images as encrypt_images
 from .encryption import open_folder as open_folder
+from .file_format import ciphertext_formats as ciphertext_formats
 from .image_record import ImageRecord as ImageRecord
 from .image_record import check_ciphertext as check_ciphertext
 from .image_record import png_info as png_info

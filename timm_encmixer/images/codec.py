@@ -1,4 +1,4 @@
-"""The pipeline of a client: image files in, PNG or JPEG out. Folders of images and data sets go through it alike."""
+"""The pipeline of a client: image files in, files of one format out. Folders of images and data sets go through it alike."""
 
 from __future__ import annotations
 
@@ -10,22 +10,13 @@ import numpy as np
 from timm_encmixer.ciphers.formats import MODES, pixels_of
 from timm_encmixer.ciphers.image_cipher import ImageCipher
 from timm_encmixer.errors import ImageError, SchemeError
-from timm_encmixer.images.file_format import (
-    DEFAULT_QUALITY,
-    JPEG,
-    JPEG_REASON,
-    PNG,
-    FileFormat,
-    Pixels,
-    encode_jpeg,
-    png_encoder,
-)
-from timm_encmixer.images.image_record import ImageRecord, RecordWriter, check_ciphertext
+from timm_encmixer.images.file_format import PNG, ciphertext_formats
+from timm_encmixer.images.formats.base import FileFormat, Pixels
+from timm_encmixer.images.image_record import RecordWriter, check_ciphertext
 from timm_encmixer.images.reading import ImageSource, open_ciphertext, open_plain
 from timm_encmixer.images.transform import ClientTransform
 
 ENCRYPT, DECRYPT = "encrypt", "decrypt"
-CIPHERTEXT_LEVEL, PLAIN_LEVEL = 0, 1  # of PNG's compression: ciphertext hardly compresses (docs/adr/0008)
 BATCH_IMAGES = 64
 _GROUP_BYTES = 1 << 20  # of pixels to convert at a time: few enough to stay in the processor's cache
 
@@ -41,14 +32,14 @@ class ImageCodec:
         transform: Batch of such arrays (N, H, W, C) to one of the same shape.
         encode: Array (H, W, C) to the bytes of a file.
         format: Of these files.
-        jpeg_reason: Why they are no JPEG, where they are PNG.
+        only: Why they are of this format and no other, where the action decides it; empty where the cipher does.
     """
 
     decode: Callable[[ImageSource, str], Pixels]
     transform: Callable[[Pixels], Pixels]
     encode: Callable[[Pixels], bytes]
     format: FileFormat = PNG
-    jpeg_reason: str = JPEG_REASON
+    only: str = ""
 
     def __call__(self, images: Sequence[ImageSource], names: Sequence[str]) -> list[Result]:
         """Return a file for each image, or the error of one that cannot be converted.
@@ -92,9 +83,8 @@ def make_codec(
     cipher: ImageCipher,
     *,
     resize: bool = True,
-    level: int | None = None,
     format: FileFormat = PNG,
-    quality: int | None = None,
+    setting: int | None = None,
     strict: bool = False,
     unmarked: Callable[[str], None] = lambda name: None,
 ) -> ImageCodec:
@@ -104,9 +94,8 @@ def make_codec(
         action: ENCRYPT or DECRYPT.
         cipher: Of the model's record, with the plain preprocessing where it is to encrypt.
         resize: Bring plain images to the model's input; False keeps sizes that are multiples of the patch side.
-        level: PNG's compression level; None takes 0 for ciphertext, 1 for plain images.
         format: Of ciphertext, as `find_format` gives it. Plain images are written as PNG.
-        quality: JPEG's quality; None takes `DEFAULT_QUALITY`.
+        setting: The number that the encoder takes, of the format's `settings`; None takes the usual one.
         strict: Refuse ciphertexts that carry no record of their own.
         unmarked: Called with the name of each ciphertext that carries none, and is decrypted as it is.
 
@@ -119,15 +108,17 @@ def make_codec(
     if not scheme.exact:
         raise SchemeError("model", "a cipher with PNG ciphertext", scheme.cipher, "its ciphertext is float tensors")
     if action == DECRYPT:
+        taken = ciphertext_formats(scheme)
 
         def ciphertext(source: ImageSource, name: str) -> Pixels:
-            image = open_ciphertext(source, scheme.in_chans, where=name, jpeg=scheme.takes_jpeg)
+            image = open_ciphertext(source, scheme.in_chans, where=name, formats=taken)
             if not check_ciphertext(image, cipher, where=name, strict=strict):
                 unmarked(name)
             return pixels_of(image, scheme.in_chans)
 
-        encode = png_encoder(PLAIN_LEVEL if level is None else level)
-        return ImageCodec(ciphertext, cipher.decrypt_batch, encode, jpeg_reason="decrypted images are written as PNG")
+        encode = PNG.encoder(PNG.for_plain if setting is None else setting)
+        only = f"decrypted images are written as {PNG.name}"
+        return ImageCodec(ciphertext, cipher.decrypt_batch, lambda pixels: encode(pixels, None), only=only)
 
     transform = ClientTransform(cipher, output="image", resize=resize)
 
@@ -138,12 +129,5 @@ def make_codec(
         except ImageError as error:
             raise ImageError(name, error.expected, error.got, error.remedy) from error
 
-    if format is JPEG:
-
-        def jpeg(pixels: Pixels) -> bytes:
-            comment = ImageRecord.of(pixels, cipher, lossless=False).to_comment()
-            return encode_jpeg(pixels, DEFAULT_QUALITY if quality is None else quality, comment)
-
-        return ImageCodec(plain, cipher.encrypt_batch, jpeg, JPEG)
-    encode, with_record = png_encoder(CIPHERTEXT_LEVEL if level is None else level), RecordWriter(cipher)
-    return ImageCodec(plain, cipher.encrypt_batch, lambda pixels: with_record(encode(pixels), pixels))
+    encode, record = format.encoder(format.for_ciphertext if setting is None else setting), RecordWriter(cipher, format)
+    return ImageCodec(plain, cipher.encrypt_batch, lambda pixels: encode(pixels, record(pixels)), format)

@@ -21,8 +21,9 @@ from timm_encmixer.ciphers.image_cipher import ImageCipher
 from timm_encmixer.errors import EncMixerError, FileAccessError, ImageError, SourceError, TargetExistsError, warn_caller
 from timm_encmixer.files import PathLike, as_path, file_error, refuse_elsewhere, refuse_existing, replacing_file
 from timm_encmixer.images.codec import DECRYPT, ENCRYPT, ImageCodec, make_codec
-from timm_encmixer.images.file_format import JPEG, FileFormat, find_format
+from timm_encmixer.images.file_format import find_format, format_of_suffix
 from timm_encmixer.images.folders import SUFFIX, walk
+from timm_encmixer.images.formats.base import FileFormat
 from timm_encmixer.images.image_record import UNMARKED, record_text
 from timm_encmixer.images.reading import image_suffixes, open_ciphertext, open_plain, without_bomb_warnings
 from timm_encmixer.keys import KeyLike, find_key
@@ -96,7 +97,7 @@ def encrypt_images(
     """
     cipher = ImageCipher(find_key(key), find_scheme(model))
     written = find_format(format, cipher.scheme, quality)
-    codec = make_codec(ENCRYPT, cipher, resize=resize, format=written, quality=quality)
+    codec = make_codec(ENCRYPT, cipher, resize=resize, format=written, setting=quality)
     return ImageCounts(**convert_all(src, dst, codec, force=force, label="encrypting"))
 
 
@@ -225,7 +226,7 @@ def _keep(target: Path, content: bytes, written: FileFormat) -> bool:
     """
     image = Image.open(io.BytesIO(content))
     try:
-        there = open_ciphertext(target, len(image.getbands()), jpeg=written is JPEG)
+        there = open_ciphertext(target, len(image.getbands()), formats=(written,))
         same = there.format == image.format and np.array_equal(np.asarray(there), np.asarray(image))
         same = same and record_text(there) == record_text(image)
     except EncMixerError:
@@ -300,8 +301,10 @@ def _check_suffix(target: Path, codec: ImageCodec) -> None:
     written, suffix = codec.format, target.suffix.lower()
     if suffix in written.suffixes:
         return
-    if suffix in JPEG.suffixes:
-        raise SourceError(str(target), "a PNG target", "JPEG", codec.jpeg_reason)
+    other = format_of_suffix(suffix)
+    remedy = other and (codec.only or other.refused)
+    if other is not None and remedy:
+        raise SourceError(str(target), f"a {written.name} target", other.name, remedy)
     raise SourceError(str(target), f"a target that ends in {written.suffix}", repr(target.suffix), f"{written.name} is written")
 
 

@@ -13,11 +13,12 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
-from timm_encmixer.checkpoints.record import RECORD_NAME
 from timm_encmixer.ciphers.image_cipher import ImageCipher
 from timm_encmixer.errors import ImageError
+from timm_encmixer.images.file_format import FORMATS, ciphertext_formats, format_of
+from timm_encmixer.images.formats.base import FileFormat
+from timm_encmixer.images.formats.png import png_info as png_info
 from timm_encmixer.schema import read_as
 from timm_encmixer.scheme import Scheme
 
@@ -26,9 +27,7 @@ if TYPE_CHECKING:
 
     KeyedCipher = ImageCipher | BlockCipher
 VERSION = 1  # with a digest
-LOSSY_VERSION = 2  # without one: JPEG changes the pixels a little
-_COMMENT = RECORD_NAME + ":"  # how the comment of a JPEG begins that holds a record
-_IHDR_END = 33  # in every PNG: its signature and its first chunk
+LOSSY_VERSION = 2  # without one: a lossy format changes the pixels a little
 _Hex16 = Annotated[str, Meta(pattern=r"^[0-9a-f]{16}\Z")]
 _Pixels = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 UNMARKED = (
@@ -48,7 +47,7 @@ class ImageRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         size: Height and width, in pixels.
         fingerprint: The key's, 16 hex digits.
         digest: CRC-32 of the ciphertext's bytes, row by row, channels last, as 8 hex digits: against accidents, not attackers.
-            None in JPEG files, whose pixels change a little with each saving.
+            None in files of lossy formats, whose pixels change a little with each saving.
     """
 
     version: Annotated[int, Meta(ge=VERSION, le=LOSSY_VERSION)] = VERSION
@@ -88,7 +87,8 @@ class ImageRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             return None
         remedy = "upgrade timm-encmixer, or take another copy"
         record = read_as(cls, text, where=f"{where}: record", error=ImageError, remedy=remedy)
-        expected = {"PNG": VERSION, "JPEG": LOSSY_VERSION}.get(image.format or "", record.version)
+        read = format_of(image)
+        expected = record.version if read is None or image.format != read.name else VERSION if read.lossless else LOSSY_VERSION
         if record.version != expected:
             raise ImageError(
                 f"{where}: record", f"version {expected} in {image.format}", f"version {record.version}", _ORIGINAL
@@ -98,10 +98,6 @@ class ImageRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     def to_text(self) -> str:
         """Return the JSON text."""
         return msgspec.json.encode(self).decode()
-
-    def to_comment(self) -> str:
-        """Return the comment of a JPEG that holds the record."""
-        return _COMMENT + self.to_text()
 
     def check(self, image: Image.Image, cipher: KeyedCipher | Scheme, *, where: str) -> None:
         """Compare with the image that carries it and with the cipher that is about to decrypt it, or a model's record.
@@ -161,27 +157,25 @@ def refuse_ciphertext(image: Image.Image, *, where: str = "image") -> None:
 
 
 class RecordWriter:
-    """Puts records into the bytes of PNG files; all but the digest is written once for each size.
+    """Writes the records of ciphertexts; all but the digest is written once for each size.
 
     Args:
         cipher: That made the ciphertexts.
+        format: Of the files that carry the records.
     """
 
-    def __init__(self, cipher: KeyedCipher) -> None:
-        self._cipher = cipher
+    def __init__(self, cipher: KeyedCipher, format: FileFormat) -> None:
+        self._cipher, self._lossless = cipher, format.lossless
         self._templates: dict[tuple[int, ...], tuple[bytes, bytes]] = {}
 
-    def __call__(self, png: bytes, ciphertext: NDArray[np.uint8]) -> bytes:
-        """Return the bytes of a PNG file with the record of its pixels as a text chunk behind its header."""
+    def __call__(self, ciphertext: NDArray[np.uint8]) -> bytes:
+        """Return the text of the record of a ciphertext, shape (H, W, C), uint8."""
         template = self._templates.get(ciphertext.shape)
         if template is None:
-            record = ImageRecord.of(ciphertext, self._cipher)
-            before, _, after = record.to_text().encode().rpartition(_digest(ciphertext).encode())  # the last field
-            template = b"tEXt" + RECORD_NAME.encode() + b"\0" + before, after
-            self._templates[ciphertext.shape] = template
-        body = _digest(ciphertext).encode().join(template)
-        length, checksum = (len(body) - 4).to_bytes(4, "big"), zlib.crc32(body).to_bytes(4, "big")
-        return b"".join((png[:_IHDR_END], length, body, checksum, png[_IHDR_END:]))
+            text = ImageRecord.of(ciphertext, self._cipher, lossless=self._lossless).to_text().encode()
+            before, _, after = text.rpartition(_digest(ciphertext).encode()) if self._lossless else (text, b"", b"")
+            template = self._templates[ciphertext.shape] = before, after  # the digest is the last field
+        return _digest(ciphertext).encode().join(template) if self._lossless else template[0]
 
 
 def attach_record(image: Image.Image, cipher: KeyedCipher) -> None:
@@ -191,31 +185,13 @@ def attach_record(image: Image.Image, cipher: KeyedCipher) -> None:
     JPEG, `image.save("x.jpg", quality=85, subsampling=0)` writes it with any Pillow.
     """
     pixels = np.asarray(image)
-    image.info[RECORD_NAME] = ImageRecord.of(pixels, cipher).to_text()
-    image.encoderinfo = {"pnginfo": png_info(image)}
-    if cipher.scheme.takes_jpeg:
-        image.info["comment"] = ImageRecord.of(pixels, cipher, lossless=False).to_comment().encode()
-
-
-def png_info(image: Image.Image) -> PngInfo:
-    """Return what `image.save("x.png", pnginfo=...)` needs to keep the record of a ciphertext that `create_transform` made."""
-    info = PngInfo()
-    text = image.info.get(RECORD_NAME)
-    if isinstance(text, str):
-        info.add_text(RECORD_NAME, text)
-    return info
+    for one in ciphertext_formats(cipher.scheme):
+        one.attach(image, ImageRecord.of(pixels, cipher, lossless=one.lossless).to_text())
 
 
 def record_text(image: Image.Image) -> str | None:
-    """Return the text of the record that an image carries: a text chunk of PNG, or the comment of JPEG."""
-    text = image.info.get(RECORD_NAME)
-    if isinstance(text, str):
-        return str(text)
-    others = (content for marker, content in getattr(image, "applist", ()) if marker == "COM")  # Pillow's info has the last one
-    for comment in (image.info.get("comment"), *others):
-        if isinstance(comment, bytes) and comment.startswith(_COMMENT.encode()):
-            return comment.removeprefix(_COMMENT.encode()).decode("utf-8", "replace")
-    return None
+    """Return the text of the record that an image carries, wherever one of the formats puts it."""
+    return next((text for one in FORMATS.values() if (text := one.record_in(image)) is not None), None)
 
 
 def _digest(pixels: NDArray[np.uint8]) -> str:

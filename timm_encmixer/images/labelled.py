@@ -14,13 +14,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from timm_encmixer.errors import DataError, EncMixerError
-from timm_encmixer.images.data_source import TABLE, find_data
+from timm_encmixer.images.data_source import DataSource, find_data
 from timm_encmixer.images.folders import is_hidden
 from timm_encmixer.images.reading import image_suffixes, open_plain
 
 UNLABELLED = -1
 REQUIRED, OPTIONAL, UNWANTED = "required", "optional", "unwanted"  # labels of the images that are opened
 _SPLIT_FOLDERS = frozenset(("train", "training", "validation", "valid", "val", "dev", "test", "testing", "eval", "evaluation"))
+_CHOOSE = "choose one with label_column= (--label-column)"
 _SPLITS = ("test", "validation", "val", "train")  # in order of preference
 
 
@@ -164,11 +165,13 @@ class _Wish:
 
 
 def _open(src: str, wish: _Wish) -> LabelledImages:
-    if find_data(src) == TABLE:
-        return _table(src, wish)
+    source = find_data(src)
+    if source.path is None or source.is_table:
+        return _table(source, wish)
     if wish.label_column is not None:
-        raise DataError(src, f"a table with the column {wish.label_column}", "a folder", "leave --label-column out")
-    return _folder(*_split_folder(Path(src), wish), wish.labels)
+        remedy = "leave label_column= (--label-column) out"
+        raise DataError(src, f"a table with the column {wish.label_column}", "a folder", remedy)
+    return _folder(*_split_folder(source.path, wish), wish.labels)
 
 
 def _split_folder(path: Path, wish: _Wish) -> tuple[Path, str | None]:
@@ -180,7 +183,8 @@ def _split_folder(path: Path, wish: _Wish) -> tuple[Path, str | None]:
     if wish.split is not None:
         if wish.split not in folders:
             got = ", ".join(splits or folders) or "none"
-            raise DataError(str(path), f"a folder of the split {wish.split}", got, "choose another split, or leave --split out")
+            remedy = "choose another split, or leave split= (--split) out"
+            raise DataError(str(path), f"a folder of the split {wish.split}", got, remedy)
         return path / wish.split, wish.split
     if not splits or beside or (len(splits) == 1 and len(folders) > 1):  # then it is the name of a class
         return path, None
@@ -205,14 +209,15 @@ def _folder(path: Path, split: str | None, wanted: str) -> FolderImages:
     return FolderImages(labelled_files, split, tuple(in_order))
 
 
-def _table(src: str, wish: _Wish) -> TableImages:
+def _table(source: DataSource, wish: _Wish) -> TableImages:
     import datasets
 
+    src, place = source.name, source.repo_id or str(source.path)
     remedy = "check the name, the split and your connection"
     try:
-        splits = datasets.get_dataset_split_names(src)
+        splits = datasets.get_dataset_split_names(place, revision=source.revision)
         chosen = wish.split or next((name for name in wish.preferred if name in splits), splits[0])
-        table = datasets.load_dataset(src, split=chosen)
+        table = datasets.load_dataset(place, split=chosen, revision=source.revision)
     except EncMixerError:
         raise
     except Exception as error:  # datasets raises errors of many libraries
@@ -234,12 +239,12 @@ def _label_column(src: str, features: Any, wish: _Wish) -> str | None:
     listed = ", ".join(f"{name}: {kind}" for name, kind in kinds.items())
     named = [name for name, kind in kinds.items() if kind == "ClassLabel"] or [n for n in ("label", "labels") if n in kinds]
     if chosen is not None and chosen not in kinds:
-        raise DataError(src, f"a column {chosen}", listed, "choose one with --label-column")
+        raise DataError(src, f"a column {chosen}", listed, _CHOOSE)
     if chosen is None and len(named) > 1:
-        raise DataError(src, "one column of class labels", ", ".join(named), "choose one with --label-column")
+        raise DataError(src, "one column of class labels", ", ".join(named), _CHOOSE)
     if chosen is None and not named:
         if wish.labels == REQUIRED:
-            raise DataError(src, "a column of class labels", listed, "choose one with --label-column")
+            raise DataError(src, "a column of class labels", listed, _CHOOSE)
         return None
     column = chosen or named[0]
     if kinds[column] != "ClassLabel" and not str(getattr(features[column], "dtype", "")).startswith(("int", "uint")):

@@ -6,7 +6,7 @@ import contextlib
 import io
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -15,9 +15,10 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from timm_encmixer.ciphers.formats import MODES
-from timm_encmixer.errors import EncMixerError, ImageError
+from timm_encmixer.errors import EncMixerError, ImageError, warn_caller
 from timm_encmixer.files import file_error, open_regular
-from timm_encmixer.images.file_format import JPEG, JPEG_REASON, PNG, refuse_changed_jpeg
+from timm_encmixer.images.file_format import FORMATS, PNG, format_of
+from timm_encmixer.images.formats.base import FileFormat
 from timm_encmixer.images.image_record import refuse_ciphertext
 
 ImageSource = str | os.PathLike[str] | BinaryIO | bytes
@@ -51,29 +52,39 @@ def open_plain(source: ImageSource, *, where: str | None = None) -> Image.Image:
         return _attempt(lambda: ImageOps.exif_transpose(image), where)
 
 
-def open_ciphertext(source: ImageSource, channels: int, *, where: str | None = None, jpeg: bool = False) -> Image.Image:
-    """Read a ciphertext PNG. `check_ciphertext` compares it with its record.
+def open_ciphertext(
+    source: ImageSource,
+    channels: int,
+    *,
+    where: str | None = None,
+    formats: Sequence[FileFormat] = (PNG,),
+    jpeg: bool | None = None,
+) -> Image.Image:
+    """Read a ciphertext. `check_ciphertext` compares it with its record.
 
     Args:
         source: As for `open_plain`.
         channels: 1 or 3.
         where: As for `open_plain`.
-        jpeg: Take JPEG too, for the ciphers that allow it; otherwise it is refused, because it does not keep the pixels.
+        formats: That are taken; `ciphertext_formats` says which ones a record's ciphertext survives.
+        jpeg: The earlier way to take JPEG too; to be removed in version 0.3.
 
     Raises:
         FileAccessError: The file is missing or unreadable, or no regular file.
-        ImageError: No such file of 8-bit pixels with `channels` channels; or a JPEG that was saved again, as far as it shows.
+        ImageError: No such file of 8-bit pixels with `channels` channels; or one that was saved again, as far as it shows.
     """
     where = where or str(source)
+    if jpeg is not None:
+        warn_caller("open_ciphertext(jpeg=) is now formats=te.images.ciphertext_formats(record)", DeprecationWarning)
+        formats = (PNG, FORMATS["jpeg"]) if jpeg else (PNG,)
     with _opened(source) as file:
         image = _parsed(file, where)
-        taken = (PNG.name, JPEG.name) if jpeg else (PNG.name,)
-        if image.format not in taken:
-            refused_jpeg = image.format in ("JPEG", "MPO") and not jpeg
-            reason = JPEG_REASON if refused_jpeg else f"give the {' or '.join(taken)} that encmixer wrote"
-            raise ImageError(where, f"a ciphertext {' or '.join(taken)}", f"{image.format}", reason)
-        if image.format == JPEG.name:
-            refuse_changed_jpeg(image, where=where)
+        read, taken = format_of(image), " or ".join(one.name for one in formats)
+        if read is None or read not in formats or image.format != read.name:
+            refused = read.refused if read is not None and read not in formats else ""
+            remedy = refused or f"give the {taken} that encmixer wrote"
+            raise ImageError(where, f"a ciphertext {taken}", f"{image.format}", remedy)
+        read.refuse_changed(image, where=where)
         if image.mode != MODES.get(channels):
             expected, got = f"a {image.format} of mode {MODES.get(channels)}", f"mode {image.mode}"
             raise ImageError(where, expected, got, "it is not a ciphertext of this model")

@@ -13,7 +13,6 @@ from timm_encmixer.checkpoints.checkpoint import Checkpoint, check_weights
 from timm_encmixer.checkpoints.record import RECORD_NAME
 from timm_encmixer.ciphers import BlockCipher
 from timm_encmixer.errors import LeakError, NotEncryptedError, SchemeError, SourceError
-from timm_encmixer.files import PathLike
 from timm_encmixer.keys import SecretKey
 from timm_encmixer.scheme import Scheme
 
@@ -23,14 +22,19 @@ class Outgoing:
     """A checked folder.
 
     Args:
-        folder: With config.json and model.safetensors.
+        checkpoint: The folder, with config.json and model.safetensors, opened once.
         config: What config.json says.
         scheme: The record, which both files hold.
     """
 
-    folder: Path
+    checkpoint: Checkpoint
     config: Mapping[str, Any]
     scheme: Scheme
+
+    @property
+    def folder(self) -> Path:
+        """The folder's path."""
+        return self.checkpoint.path
 
     @property
     def architecture(self) -> str:
@@ -38,11 +42,11 @@ class Outgoing:
         return str(self.config["architecture"])
 
 
-def check_outgoing(folder: PathLike, key: SecretKey | None, plain: PathLike | None) -> Outgoing:
+def check_outgoing(checkpoint: Checkpoint, key: SecretKey | None, plain: Checkpoint | None) -> Outgoing:
     """Make sure that a folder holds an encrypted model and nothing that gives it away.
 
     Args:
-        folder: With config.json and model.safetensors.
+        checkpoint: A folder with config.json and model.safetensors.
         key: The key that it must be encrypted with; None checks no key.
         plain: The plain weights, whose stem must be another one; None compares nothing.
 
@@ -52,12 +56,13 @@ def check_outgoing(folder: PathLike, key: SecretKey | None, plain: PathLike | No
         KeyMismatchError: It was encrypted with another key.
         LeakError: Its stem is the plain one.
     """
-    checkpoint, where = Checkpoint.open(folder), str(folder)
+    where = str(checkpoint.path)
     if checkpoint.config is None:
         raise SourceError(where, "a folder with config.json and model.safetensors", "a file", "give the folder")
     scheme = checkpoint.scheme
     if scheme is None:
-        raise NotEncryptedError(where, "an encrypted model", "a plain one", "encrypt it first, or pass --key")
+        remedy = "encrypt it first (encrypt_checkpoint), or pass key= (--key)"
+        raise NotEncryptedError(where, "an encrypted model", "a plain one", remedy)
     if scheme.fingerprint is None or scheme.stem is None:
         remedy = "encrypt the plain model again"
         raise SchemeError(f"{where}: record", "a key fingerprint and a stem", "none", remedy)
@@ -68,9 +73,9 @@ def check_outgoing(folder: PathLike, key: SecretKey | None, plain: PathLike | No
         BlockCipher(key, scheme)  # raises KeyMismatchError
     check_weights(checkpoint.weights, checkpoint.config, where=where)
     if plain is not None:
-        _refuse_equal_stems(Checkpoint.open(plain), checkpoint, scheme.stem)
+        _refuse_equal_stems(plain, checkpoint, scheme.stem)
     checkpoint.check_stem()
-    return Outgoing(folder=checkpoint.path, config=checkpoint.config, scheme=scheme)
+    return Outgoing(checkpoint=checkpoint, config=checkpoint.config, scheme=scheme)
 
 
 def _refuse_equal_stems(plain: Checkpoint, encrypted: Checkpoint, stem: str) -> None:

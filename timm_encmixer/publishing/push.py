@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from timm_encmixer.checkpoints.checkpoint import save_model, write_config
+from timm_encmixer.checkpoints.checkpoint import Checkpoint, save_to_open, write_config
 from timm_encmixer.checkpoints.config_file import CONFIG_NAME, SEALED_NAME, WEIGHTS_NAME
 from timm_encmixer.checkpoints.encryption import encrypt_checkpoint
 from timm_encmixer.checkpoints.inspection import read_remote_record
 from timm_encmixer.checkpoints.loading import load_model
-from timm_encmixer.checkpoints.seal import seal_model
+from timm_encmixer.checkpoints.seal import seal_checkpoint
 from timm_encmixer.checkpoints.sources import SourceLike, find_source
-from timm_encmixer.errors import LeakError, MissingKeyError, NotEncryptedError, PublicWeightsWarning, SourceError, warn_caller
+from timm_encmixer.errors import LeakError, MissingKeyError, PublicWeightsWarning, SourceError, warn_caller
 from timm_encmixer.files import PathLike, scratch_folder
 from timm_encmixer.hub.card_section import CARD_NAME
 from timm_encmixer.hub.commit import commit_files, open_repository
@@ -26,7 +26,6 @@ from timm_encmixer.keys import KeyLike, find_key, find_optional_key
 from timm_encmixer.models.encryption import encrypt_model
 from timm_encmixer.models.families import is_timms_own
 from timm_encmixer.models.provenance import PUBLIC_WEIGHTS
-from timm_encmixer.models.record import scheme_of
 from timm_encmixer.models.stem_sketch import with_sketch
 from timm_encmixer.publishing.model_card import CardFacts, read_evaluation, write_card
 from timm_encmixer.publishing.options import Ask, PushOptions
@@ -117,11 +116,12 @@ def push_to_hub(
         ask=ask,
     )
     if isinstance(model_or_folder, nn.Module):
-        return _push_model(model_or_folder, repo_id, key, plain, options)
+        return _push_model(model_or_folder, repo_id, key, None if plain is None else Checkpoint.open(plain), options)
     if not isinstance(model_or_folder, (str, os.PathLike)):
         got = type(model_or_folder).__name__
         raise SourceError("model_or_folder", "an encrypted model, or a folder's path", got, "give one of these")
-    return push_folder(model_or_folder, repo_id, options, key=key, plain=plain)
+    compared = None if plain is None else Checkpoint.open(plain)
+    return push_checkpoint(Checkpoint.open(model_or_folder), repo_id, options, key=key, plain=compared)
 
 
 def push_source(
@@ -150,7 +150,7 @@ def push_source(
     source = find_source(src, token=options.token)
     checkpoint = source.checkpoint
     checkpoint.check_architecture(arch)
-    plain = checkpoint.path if checkpoint.scheme is None else None
+    plain = checkpoint if checkpoint.scheme is None else None
     if plain is not None:
         key = _needed_key(key, source.name)
     if checkpoint.config is None:
@@ -158,20 +158,20 @@ def push_source(
         model = model if plain is None else encrypt_model(model, find_key(key), cipher=cipher)
         return _push_model(model, repo_id, key, plain, options)
     if plain is None:
-        return push_folder(checkpoint.path, repo_id, options, key=key)
+        return push_checkpoint(checkpoint, repo_id, options, key=key)
     with scratch_folder() as scratch:
         folder = scratch / "encrypted"
         encrypt_checkpoint(source, folder, find_key(key), cipher=cipher)
-        return push_folder(folder, repo_id, options, key=key, plain=plain)
+        return push_checkpoint(Checkpoint.open(folder), repo_id, options, key=key, plain=plain)
 
 
-def push_folder(
-    folder: PathLike, repo_id: str, options: PushOptions, *, key: KeyLike | None = None, plain: PathLike | None = None
+def push_checkpoint(
+    checkpoint: Checkpoint, repo_id: str, options: PushOptions, *, key: KeyLike | None = None, plain: Checkpoint | None = None
 ) -> CommitInfo:
-    """Push a folder with config.json and model.safetensors; `push_to_hub` describes the arguments and errors."""
+    """Push a folder with config.json and model.safetensors that is open; `push_to_hub` describes the arguments and errors."""
     evaluation, results = read_evaluation(options.eval_results)
     secret = find_optional_key(key)
-    outgoing = check_outgoing(folder, secret, plain)
+    outgoing = check_outgoing(checkpoint, secret, plain)
     provenance = state_provenance(outgoing.config["pretrained_cfg"], repo_id, options)
     if provenance.public:
         warn_caller(PUBLIC_WEIGHTS, PublicWeightsWarning)
@@ -219,21 +219,18 @@ def push_folder(
 
 
 def _push_model(
-    model: nn.Module, repo_id: str, key: KeyLike | None, plain: PathLike | None, options: PushOptions
+    model: nn.Module, repo_id: str, key: KeyLike | None, plain: Checkpoint | None, options: PushOptions
 ) -> CommitInfo:
-    if scheme_of(model) is None:
-        raise NotEncryptedError("model", "an encrypted model", "a plain one", "encrypt it first: encrypt_model(model, key)")
     with scratch_folder() as scratch:
-        folder = scratch / "model"
-        save_model(model, folder)
-        return push_folder(folder, repo_id, options, key=key, plain=plain)
+        checkpoint = save_to_open(model, scratch / "model")
+        return push_checkpoint(checkpoint, repo_id, options, key=key, plain=plain)
 
 
 def _weights_to_send(outgoing: Outgoing, scratch: Path, seal_to: Sequence[str]) -> dict[str, Path]:
     """Return the weights' file by its name in the repository: sealed, if there are recipients."""
     if not seal_to:
         return {WEIGHTS_NAME: outgoing.folder / WEIGHTS_NAME}
-    seal_model(outgoing.folder, scratch / SEALED_NAME, recipients=seal_to)
+    seal_checkpoint(outgoing.checkpoint, scratch / SEALED_NAME, recipients=seal_to)
     return {SEALED_NAME: scratch / SEALED_NAME}
 
 

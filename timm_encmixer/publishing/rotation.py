@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from timm_encmixer.checkpoints.checkpoint import Checkpoint
 from timm_encmixer.checkpoints.encryption import rotate_checkpoint
 from timm_encmixer.checkpoints.pull import pull_from_hub
 from timm_encmixer.errors import SourceError
@@ -12,7 +13,7 @@ from timm_encmixer.hub.client import HUB_PREFIX, request
 from timm_encmixer.hub.snapshot import Snapshot, Token
 from timm_encmixer.keys import KeyLike, find_key
 from timm_encmixer.publishing.options import PushOptions
-from timm_encmixer.publishing.push import push_folder
+from timm_encmixer.publishing.push import push_checkpoint
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
@@ -50,7 +51,8 @@ def rotate_on_hub(
     snapshot = Snapshot.open(model_id, token=token)
     folder = pull_from_hub(snapshot.repo_id, revision=snapshot.commit, token=token)
     with scratch_folder() as scratch:
-        rotate_checkpoint(folder, scratch / "rotated", key, new_key)
+        rotated = scratch / "rotated"
+        rotate_checkpoint(folder, rotated, key, new_key)
         options = PushOptions(
             private=None,
             revision=snapshot.revision,
@@ -59,7 +61,7 @@ def rotate_on_hub(
             parent_commit=snapshot.commit,
             force=force,
         )
-        commit = push_folder(scratch / "rotated", snapshot.repo_id, options, key=new_key)
+        commit = push_checkpoint(Checkpoint.open(rotated), snapshot.repo_id, options, key=new_key)
     if super_squash:
         squash_history(snapshot, commit.commit_message)
     return commit

@@ -26,5 +26,5 @@ def listen(host: str = HOST, port: int = PORT) -> socket.socket:
         number = getattr(error, "errno", None)
         got = os.strerror(number) if number else str(error)
         raise AddressError(
-            f"{host}:{port}", "an address of this machine that is free", got, "give another --port or --host"
+            f"{host}:{port}", "an address of this machine that is free", got, "give another host or port (--host, --port)"
         ) from error

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from timm_encmixer.audit import recover
 from timm_encmixer.errors import ImageError, SchemeError, did_you_mean
 from timm_encmixer.evaluation.accuracy import wrong_key
+from timm_encmixer.images.file_format import ciphertext_formats
 from timm_encmixer.images.image_record import check_ciphertext
 from timm_encmixer.images.preprocessing import resize_and_crop
 from timm_encmixer.images.reading import open_ciphertext, to_channels
@@ -148,7 +149,7 @@ class ModelServer:
         if len(data) > most:
             raise ImageError(_WHERE, f"a file of at most {most} bytes", f"{len(data)}", "send one image of the model's size")
         _check_size(data, (height, width))
-        image = open_ciphertext(data, channels, where=_WHERE, jpeg=scheme.takes_jpeg)
+        image = open_ciphertext(data, channels, where=_WHERE, formats=ciphertext_formats(scheme))
         check_ciphertext(image, scheme.without_fingerprint() if any_key is True else scheme, where=_WHERE, strict=True)
         return image
 

@@ -33,6 +33,7 @@ class AdversarialTransfer(Attack):
     steps: int = 10
 
     name = "adversarial_transfer"
+    place = 210
     attacker = "somebody who has public weights that the model was made from, and sends images to someone who encrypts them"
     material = ("base_model", "labelled")
     citation = "Madry et al. (arXiv 1706.06083), with foolbox (Rauber et al., arXiv 1707.04131)"

@@ -42,6 +42,8 @@ class BlindJigsaw(Attack):
     starts: int = budgeted(8, 32)
 
     name = "blind_jigsaw"
+    place = 170
+    recover_rank = 1
     attacker = "a collector of ciphertext images who has no key"
     material = ("scrambled",)
     citation = "our own; matching by assignment.py"
@@ -84,7 +86,7 @@ def _links(blocks: Tensor) -> Array:
 
 
 def _balanced(links: Array) -> Array:
-    """Return links without what a block has in common with all others, without outliers, and about zero."""
+    """Return links with each block's usual link divided out, outliers cut off, and a mean of zero."""
     other = ~np.eye(len(links), dtype=bool)
     usual = np.array([np.median(row[own]) for row, own in zip(links, other, strict=True)])
     links = links / np.sqrt(np.outer(usual, usual))

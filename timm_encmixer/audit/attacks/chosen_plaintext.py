@@ -22,6 +22,7 @@ class ChosenPlaintext(Attack):
     """One block per position, white at that position and black elsewhere, and one black block: their differences are A."""
 
     name = "chosen_plaintext"
+    place = 90
     attacker = "somebody who can have images of their choice encrypted"
     material = ("oracle",)
     citation = "our own; any linear map is read off its values on a basis"

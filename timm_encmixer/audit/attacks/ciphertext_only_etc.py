@@ -25,8 +25,8 @@ _BEHIND = ((0, 0), (0, 1), (1, 0))  # offsets of blocks whose squares meet
 class CiphertextOnlyEtc(Attack):
     """The arrangement of the squares whose borders are smoothest: within a block, and from block to block.
 
-    That leaves open one sign and one order of the channels of the whole. The sign is decided by light coming from above. Of
-    the channels the middle one is that which is most like both others, as green is; and red is brighter than blue.
+    That leaves open one sign and one order of the channels of the whole. The sign is decided by light coming from above. Green
+    is the channel that is most like the two others. Red is brighter than blue.
 
     Args:
         points: As for every attack.
@@ -36,6 +36,8 @@ class CiphertextOnlyEtc(Attack):
     starts: int = budgeted(16, 64)
 
     name = "ciphertext_only_etc"
+    place = 40
+    recover_rank = 1
     attacker = "somebody who collects ciphertext images"
     material = ("ciphertexts",)
     citation = "our own; jigsaw attacks on EtC images: Chuman, Kurihara, Kiya (IEICE Trans. Inf. Syst. E101-D(1), 2018)"

@@ -29,6 +29,8 @@ class CiphertextOnlyOrthogonal(Attack):
     starts: int = budgeted(12, 32)
 
     name = "ciphertext_only_orthogonal"
+    place = 30
+    recover_rank = 3
     attacker = "somebody who collects ciphertext images"
     material = ("ciphertexts", "public_statistics", "photos")
     citation = "our own: orthogonal Procrustes iterations on second-order statistics"

@@ -43,6 +43,8 @@ class CiphertextOnlyShuffle(Attack):
     alignments: int = budgeted(12, 32)
 
     name = "ciphertext_only_shuffle"
+    place = 20
+    recover_rank = 2
     attacker = "somebody who collects ciphertext images"
     material = ("ciphertexts", "public_statistics", "photos")
     citation = (

@@ -23,6 +23,7 @@ class FeatureReconstruction(Attack):
     """
 
     name = "feature_reconstruction"
+    place = 150
     attacker = "somebody who looks at ciphertext images pixel by pixel"
     material = ("ciphertexts",)
     citation = "after the feature reconstruction attack of Chang and Li (arXiv 2004.13263)"

@@ -33,6 +33,7 @@ class InverseNetwork(Attack):
     local: bool = False
 
     name = "inverse_network"
+    place = 110
     attacker = "somebody who has images both plain and encrypted and trains a network on them"
     material = ("image_pairs",)
     citation = (

@@ -29,6 +29,7 @@ class Jigsaw(Attack):
     starts: int = budgeted(4, 16)
 
     name = "jigsaw"
+    place = 160
     attacker = "a collector of ciphertext images who has the key of a block, and not the order of the blocks"
     material = ("scrambled", "block_key")
     citation = "border prediction and greedy placement: Pomeranz et al., CVPR 2011; over many images of one order: our own"

@@ -1,4 +1,4 @@
-"""Somebody who has two models under one key, the plain weights of one of which are public."""
+"""Somebody who has two models under one key. The plain weights of one of them are public."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack
-from timm_encmixer.audit.attacks.public_base_weights import match_rows
 from timm_encmixer.audit.effort import Effort
 from timm_encmixer.audit.material import Held
+from timm_encmixer.audit.methods.stem_matching import match_rows
 from timm_encmixer.audit.recovery import RecoveredKey
 
 
@@ -18,6 +18,7 @@ class KeyReuse(Attack):
     """The key of the model with public weights, used on this one, whose own weights are not public."""
 
     name = "key_reuse"
+    place = 100
     attacker = "somebody who has another model under the same key (and cipher, block side and channels) with public weights"
     material = ("other_model",)
     citation = "our own"

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack
-from timm_encmixer.audit.attacks.public_base_weights import match_rows
 from timm_encmixer.audit.effort import Curve, Effort
 from timm_encmixer.audit.material import Held
+from timm_encmixer.audit.methods.stem_matching import match_rows
 from timm_encmixer.audit.recovery import RecoveredKey
 
 
@@ -18,6 +18,7 @@ class KnownPlaintext(Attack):
     """Blocks before and after, matched as stems are."""
 
     name = "known_plaintext"
+    place = 70
     attacker = "somebody who has images both plain and encrypted"
     material = ("known_blocks",)
     citation = "our own"

@@ -33,6 +33,7 @@ class KnownTables(Attack):
     halves: bool = False
 
     name = "known_tables"
+    place = 80
     attacker = "somebody who has images both plain and encrypted, whatever was done to the values of pixels"
     material = ("known_blocks",)
     citation = "our own; a code book per position"
@@ -86,7 +87,7 @@ def _tables(plain: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
         code = codes[:, position]
         sums = torch.zeros(levels, size, dtype=plain.dtype).index_add_(0, code, centred)
         counts = torch.bincount(code, minlength=levels).to(plain)[:, None]
-        # What a table of so many entries explains by chance is taken off.
+        # A table of so many entries explains something by chance: that is subtracted.
         chance = float((counts > 0).sum()) / count * centred.square().sum(dim=0)
         explained = (sums.square() / counts.clamp(min=1)).sum(dim=0) - chance
         better = explained > best

@@ -31,6 +31,7 @@ class OwnKeysNetwork(Attack):
     keys: int = budgeted(24, 200)
 
     name = "own_keys_network"
+    place = 120
     attacker = "somebody who knows the method, and has public photos and no key"
     material = ("own_ciphers", "photos")
     citation = "our own; inverse transformation networks as evaluated by Sirichotedumrong and Kiya (arXiv 2010.06198)"

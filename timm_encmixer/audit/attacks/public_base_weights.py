@@ -1,4 +1,4 @@
-"""Somebody who has the encrypted model and the plain weights that it was made from, or relatives of them."""
+"""Somebody who has the encrypted model and the plain weights that it was made from, or weights related to them."""
 
 from __future__ import annotations
 
@@ -6,16 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import Tensor
-
 from timm_encmixer.audit.attack import BROKEN, HOLDS, PARTLY, Attack
 from timm_encmixer.audit.effort import Curve, Effort
 from timm_encmixer.audit.material import Held
-from timm_encmixer.audit.methods.alignment import nearest_signed_permutation, polar
-from timm_encmixer.audit.methods.key_space import KeySpace
+from timm_encmixer.audit.methods.stem_matching import match_rows
 from timm_encmixer.audit.pipeline import stem_rows
 from timm_encmixer.audit.recovery import RecoveredKey
-from timm_encmixer.scheme import Scheme
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +19,7 @@ class PublicBaseWeights(Attack):
     """The columns of two stems, matched; with noise on the owner's stem to see how unlike they may be."""
 
     name = "public_base_weights"
+    place = 50
     attacker = "somebody who has the encrypted model and public weights that it was made from"
     material: ClassVar[tuple[str, ...]] = ("encrypted_model", "base_model")
     citation = "our own"
@@ -43,26 +40,3 @@ class PublicBaseWeights(Attack):
         """Match the stems."""
         plain, encrypted = (stem_rows(model, held.scheme) for model in (held.base_model, held.encrypted_model))
         return RecoveredKey(match_rows(plain, encrypted, held.scheme))
-
-
-@dataclass(frozen=True, kw_only=True)
-class FinetunedBaseWeights(PublicBaseWeights):
-    """The same after the owner has fine-tuned the whole model."""
-
-    name = "finetuned_base_weights"
-    attacker = "somebody who has the encrypted model and the public weights that it was fine-tuned from"
-    material = ("encrypted_model", "base_model", "labelled")
-    curve = Curve("epochs", "epochs of fine-tuning by the owner", (0, 2), (0, 5, 20), False)
-    work = 1.9
-
-
-def match_rows(plain: Tensor, encrypted: Tensor, scheme: Scheme) -> Tensor:
-    """Return the A for which encrypted = plain A^T comes nearest; rows of shape (n, D), float64.
-
-    For signed permutations the columns are matched by cosine, one to one; else it is a Procrustes problem.
-    """
-    if not scheme.exact:
-        return polar(encrypted.T @ plain)
-    unit = [rows / rows.norm(dim=0).clamp(min=1e-12) for rows in (plain, encrypted)]
-    cosine = unit[1].T @ unit[0]
-    return nearest_signed_permutation(cosine, KeySpace.of(scheme))

@@ -32,6 +32,7 @@ class ServerView(Attack):
     starts: int = budgeted(12, 48)
 
     name = "server_view"
+    place = 130
     attacker = "someone who runs the encrypted model, with nothing but the outputs of its stem"
     material = ("features", "public_statistics")
     citation = "our own"

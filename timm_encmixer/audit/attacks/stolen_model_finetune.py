@@ -35,6 +35,7 @@ class StolenModelFinetune(Attack):
     epochs: int | None = None
 
     name = "stolen_model_finetune"
+    place = 200
     attacker = "a thief who has the encrypted model and some labelled plain images"
     material = ("encrypted_model", "labelled")
     citation = "fine-tuning attack on access control: Kiya et al. (arXiv 2201.11006)"

@@ -27,6 +27,8 @@ class Thumbnail(Attack):
     """
 
     name = "thumbnail"
+    place = 140
+    recover_rank = 4
     attacker = "somebody who looks at ciphertext images"
     material = ("ciphertexts",)
     citation = (

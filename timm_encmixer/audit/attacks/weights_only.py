@@ -27,7 +27,7 @@ from timm_encmixer.audit.recovery import RecoveredKey
 POWERS = (0.35, 0.5)
 ENOUGH = 0.15  # gap of BatchNorm statistics (`Candidate`) at which a search ends; a random key has ten times that
 FREEDOM = 0.1  # by which the gap of any orthogonal matrix is smaller than that of a key, as it has more to fit the photos with
-SMOOTH = (2.0, 0.0)  # what the smoothness of filters counts for; a stem that nobody trained has none
+SMOOTH = (2.0, 0.0)  # weights of the filters' smoothness: of a trained stem, and of one that was not trained
 RATE = 7.5  # of the gradient, in radians a step, divided by the size of a block
 BATCH = 48  # photos a step of the gradient
 COARSE = (4, 5, 6, 8)  # directions of largest variance, which the gradient finds first
@@ -57,9 +57,10 @@ class WeightsOnly(Attack):
     steps: int = budgeted(150, 600)
 
     name = "weights_only"
+    place = 10
     attacker = "somebody who has nothing but the encrypted model"
     material = ("encrypted_model", "public_statistics", "photos")
-    citation = "our own"
+    citation = "our own; statistics of BatchNorm layers as in Yin et al. (CVPR 2020)"
     findings: ClassVar[Mapping[str, str]] = {
         BROKEN: "Has the whole key from the encrypted weights alone: keeping the plain weights private does not help.",
         PARTLY: "Gets part of the key from the encrypted weights alone.",
@@ -168,7 +169,7 @@ def _near(held: Held, effort: Effort, matrix: Tensor) -> list[Tensor]:
 
 
 def _look_alikes(held: Held, matrix: Tensor) -> list[Tensor]:
-    """Return a key with all those that second-order statistics hardly tell from it."""
+    """Return a key, and all keys that second-order statistics hardly tell from it."""
     signs = (1,) if held.scheme.facts.keeps_means else (1, -1)
     return [sign * matrix @ turn for turn in symmetries(held.scheme) for sign in signs]
 
@@ -195,7 +196,7 @@ class Candidate:
     Args:
         matrix: Shape (D, D).
         gap: How far the inputs of BatchNorm layers are from the statistics that these keep from training, 0 at best; infinite
-            where there are no such layers. The first half of them counts, which sees texture; the rest sees what photos are of.
+            where there are no such layers. The first half of them counts: it sees texture. The rest sees what photos show.
         sureness: Of the model's answers; 0 at best.
     """
 

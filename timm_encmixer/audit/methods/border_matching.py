@@ -51,7 +51,7 @@ def arrange(across: Matrix, down: Matrix, grid: Grid, *, starts: int, rng: np.ra
 
 
 def _misfit(blocks: Tensor) -> Matrix:
-    """Return the misfit of left-to-right neighbours: the mean error of foretelling each one's border from the other."""
+    """Return the misfit of left-to-right neighbours: the mean error of predicting the border of one from the other."""
     n, count = blocks.shape[:2]
     right, left = blocks[..., -1].reshape(n, count, -1), blocks[..., 0].reshape(n, count, -1)
     told_right = 2 * right - blocks[..., -2].reshape(n, count, -1)
@@ -64,7 +64,7 @@ def _misfit(blocks: Tensor) -> Matrix:
 
 
 def _greedy(across: Matrix, down: Matrix, grid: Grid, first: int) -> NDArray[np.int64]:
-    """Place blocks from one on: always the one that fits best to those that lie, anywhere that the grid can still cover."""
+    """Place blocks, beginning with one: each time the block that fits best to the placed ones, where the grid has room."""
     rows, columns = grid
     place = {(0, 0): first}
     left_over = set(range(len(across))) - {first}
@@ -116,7 +116,7 @@ def _exchanged(order: NDArray[np.int64], across: Matrix, down: Matrix, grid: Gri
 
 
 def _beside(across: Matrix, down: Matrix, grid: Grid) -> list[tuple[NDArray[np.int64], Matrix]]:
-    """Return for each side the neighbour's position by position, -1 for none, and the misfits of block and neighbour."""
+    """Return for each side the neighbour's position, -1 without a neighbour, and the misfits of block and neighbour."""
     places = np.pad(np.arange(grid[0] * grid[1]).reshape(grid), 1, constant_values=-1)
     costs = (across, across.T, down, down.T)
     shifted = (np.roll(places, (-row, -column), (0, 1))[1:-1, 1:-1].ravel() for row, column in _SIDES)

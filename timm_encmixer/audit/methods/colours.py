@@ -76,7 +76,7 @@ class Colours:
         Args:
             back: As for `likelihood`.
             target: Second-order statistics of the plain blocks that `back` gives, shape (K, D, D).
-            reference: Those of public photos, likewise.
+            reference: The same of public photos.
 
         Returns:
             An orthogonal matrix, shape (D, D), that is to be multiplied to `back` from the left.
