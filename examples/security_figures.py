@@ -5,6 +5,7 @@ Needs the extra audit: pip install ".[audit]".
     python examples/security_figures.py                                # the bundled model under every cipher: minutes
     python examples/security_figures.py --tables                       # only write the tables and matrices again
     python examples/security_figures.py --settings frozen=runs/frozen  # a model of yours, as docs/security.md trains it
+    python examples/security_figures.py --ciphers shuffle              # one cipher
     python examples/security_figures.py --only NAME                    # a new attack, on every cipher; with --settings on
                                                                        # these models too
 
@@ -58,6 +59,7 @@ Report = Mapping[str, Any]
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tables", action="store_true", help="run no audit, write from those in docs/figures")
+    parser.add_argument("--ciphers", nargs="+", choices=ONE_BLOCK, metavar="NAME", help="of the bundled model; default: all")
     parser.add_argument("--settings", nargs="+", default=[], metavar="NAME=MODEL", help=f"of {', '.join(SETTINGS)}")
     parser.add_argument("--public-images", metavar="SRC", help="for settings of another side than 4 px, as for encmixer audit")
     parser.add_argument(
@@ -209,8 +211,8 @@ def main() -> None:
         raise SystemExit('This script needs the extra audit. In a checkout: pip install ".[audit]"')
     runs = dict(setting.split("=", 1) for setting in args.settings)
     audits: dict[str, dict[str, Any]] = {}
-    if not args.tables and (args.only or not runs):
-        audits = {cipher: {"cipher": cipher} for cipher in ONE_BLOCK}
+    if not args.tables and (args.only or args.ciphers or not runs):
+        audits = {cipher: {"cipher": cipher} for cipher in args.ciphers or ONE_BLOCK}
     for name, model in runs.items():
         public = args.public_images if name in LARGE_BLOCKS else None
         audits[name] = {"model": model, "public_images": public, **({"cipher": CIPHERS[name]} if name in CIPHERS else {})}

@@ -12,6 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import timm
+import torch
 from conftest import assert_no_secret
 from PIL import Image, ImageOps, PngImagePlugin
 
@@ -166,7 +168,7 @@ def test_two_runs_at_once_are_both_right(album, encrypted_folder, key, tmp_path)
 def test_the_record_in_other_chunks(how, photos, encrypted_folder, key, tmp_path):
     """Other software may write the same text in another kind of chunk, or in another place."""
     ciphertext = te.create_transform(encrypted_folder, key=key, output="image")(photos[0])
-    text, info = ciphertext.info["encmixer"], PngImagePlugin.PngInfo()
+    text, info = ciphertext.info["encmixer"], PngImagePlugin.PngImagePlugin.PngInfo()
     if how == "iTXt":
         info.add_itxt("encmixer", text)
     else:
@@ -248,7 +250,7 @@ def test_ciphertext_without_a_record_is_told_of_once_or_refused(album, encrypted
     "text", ["", "{", "[]", '{"version":1}', '{"version":2,"cipher":"x"}', '{"version":1,"cipher":"a","patch_size":"4"}']
 )
 def test_a_malformed_record_is_one_error(text, photos, encrypted_folder, key, tmp_path):
-    info = PngImagePlugin.PngInfo()
+    info = PngImagePlugin.PngImagePlugin.PngInfo()
     info.add_text("encmixer", text)
     photos[0].save(tmp_path / "x.png", pnginfo=info)
     for call in (te.encrypt_images, te.decrypt_images):
@@ -534,7 +536,7 @@ def test_ciphertext_of_another_mode_is_refused(tmp_path, photos):
 
 
 def test_text_chunks_of_a_png_do_not_survive(tmp_path, photos, encrypted_folder, key):
-    info = PngImagePlugin.PngInfo()
+    info = PngImagePlugin.PngImagePlugin.PngInfo()
     info.add_text("Author", ARTIST)
     path = saved(photos[0], "x.png", tmp_path, pnginfo=info, icc_profile=b"profile of " + ARTIST.encode())
     te.encrypt_images(path, tmp_path / "c.png", key, encrypted_folder)
@@ -590,3 +592,45 @@ def test_threads_leave_the_filters_of_warnings_alone(photos, encrypted_folder, k
     te.encrypt_images(tmp_path / "many", tmp_path / "sent", key, encrypted_folder)
     assert set(entered) == {threading.get_ident()}
     assert warnings.filters == before
+
+
+# without a model: each file says what it is
+
+
+def test_ciphertexts_are_decrypted_by_their_own_records(album, plain_model, encrypted_folder, key, other_key, tmp_path):
+    """Of several models and ciphers in one folder; the key is that of all."""
+    torch.manual_seed(0)
+    vit = timm.create_model("vit_tiny_patch16_224", img_size=32)
+    models = {
+        "default": encrypted_folder,
+        "planes": te.encrypt_model(plain_model, key, cipher="shuffle-planes"),
+        "scrambled": te.encrypt_model(vit, key, cipher="shuffle+scramble"),
+        "etc": te.encrypt_model(vit, key, cipher="etc"),
+    }
+    for name, model in models.items():
+        te.encrypt_images(album, tmp_path / "sent" / name, key, model, **({"format": "jpeg"} if name == "etc" else {}))
+        te.decrypt_images(tmp_path / "sent" / name, tmp_path / "wanted" / name, key, model)
+    counts = te.decrypt_images(tmp_path / "sent", tmp_path / "got", key)
+    assert (counts.written, counts.unmarked) == (20, 0)
+    assert tree(tmp_path / "got") == tree(tmp_path / "wanted")
+    for name in tree(tmp_path / "got"):
+        assert (tmp_path / "got" / name).read_bytes() == (tmp_path / "wanted" / name).read_bytes()
+    with pytest.raises(ImageError, match=f"20 that failed.*a ciphertext under the key {other_key.fingerprint}"):
+        te.decrypt_images(tmp_path / "sent", tmp_path / "other", other_key)
+
+
+def test_a_file_without_a_record_needs_a_model(photos, encrypted_folder, key, tmp_path):
+    te.encrypt_images(saved(photos[0], "a.png", tmp_path), tmp_path / "b.png", key, encrypted_folder)
+    with Image.open(tmp_path / "b.png") as image:
+        Image.fromarray(np.asarray(image)).save(tmp_path / "c.png")
+    refusal = r"c\.png: expected a ciphertext that says what it is, got no record in the file; name the model"
+    with pytest.raises(ImageError, match=refusal):
+        te.decrypt_images(tmp_path / "c.png", tmp_path / "d.png", key)
+    assert te.decrypt_images(tmp_path / "c.png", tmp_path / "d.png", key, encrypted_folder).unmarked == 1
+    with Image.open(tmp_path / "b.png") as image:
+        text = {**json.loads(image.text["encmixer"]), "cipher": "rot13"}
+        info = PngImagePlugin.PngInfo()
+        info.add_text("encmixer", json.dumps(text))
+        image.save(tmp_path / "e.png", pnginfo=info)
+    with pytest.raises(ImageError, match=r"e\.png: record: expected one of shuffle, .*, got 'rot13'"):
+        te.decrypt_images(tmp_path / "e.png", tmp_path / "f.png", key)

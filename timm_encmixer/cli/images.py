@@ -11,6 +11,7 @@ from timm_encmixer.cli.early import existing_images, look_up
 from timm_encmixer.cli.options import (
     force_option,
     format_option,
+    images_for_if_any_option,
     images_for_option,
     json_option,
     key_option,
@@ -62,20 +63,21 @@ def images_encrypt(
 @click.argument("src", type=PATH, callback=existing_images)
 @click.argument("dst", type=PATH)
 @key_option
-@images_for_option
+@images_for_if_any_option
 @workers_option
 @force_option
 @strict_option
 @json_option
-def images_decrypt(src: Path, dst: Path, key: SecretKey, model: str, force: bool, strict: bool, as_json: bool) -> None:
+def images_decrypt(src: Path, dst: Path, key: SecretKey, model: str | None, force: bool, strict: bool, as_json: bool) -> None:
     """Decrypt the ciphertext or folder SRC to PNG at DST.
 
     A ciphertext that was resized, or made with another key or model, is refused; so is a PNG whose pixels were changed.
+    Without --model each file's own record says what it is.
 
     \b
-    Example: encmixer images decrypt ciphertext plain --key owner.key --model encrypted
+    Example: encmixer images decrypt ciphertext plain --key owner.key
     """
-    source = look_up(model)
+    source = None if model is None else look_up(model)
     from timm_encmixer.images.encryption import decrypt_images
 
     _report_counts(decrypt_images(src, dst, key, source, force=force, strict=strict), as_json)

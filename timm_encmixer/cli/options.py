@@ -97,6 +97,11 @@ images_for_option = model_option(
 )
 
 
+images_for_if_any_option = model_option(
+    "Encrypted model the images are for; default: what each file says.", required=False, encrypted=True
+)
+
+
 def report(value: dict[str, Any] | list[dict[str, Any]], as_json: bool, text: Callable[[], str]) -> None:
     """Print a result, as JSON or as text."""
     click.echo(json.dumps(value, indent=2) if as_json else text())

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
@@ -12,15 +13,35 @@ from timm_encmixer.ciphers.image_cipher import ImageCipher
 from timm_encmixer.errors import ImageError, SchemeError
 from timm_encmixer.images.file_format import PNG, ciphertext_formats
 from timm_encmixer.images.formats.base import FileFormat, Pixels
-from timm_encmixer.images.image_record import RecordWriter, check_ciphertext
-from timm_encmixer.images.reading import ImageSource, open_ciphertext, open_plain
+from timm_encmixer.images.image_record import NO_RECORD, ImageRecord, RecordWriter, check_ciphertext
+from timm_encmixer.images.reading import ImageSource, open_ciphertext, open_plain, read_header
 from timm_encmixer.images.transform import ClientTransform
+from timm_encmixer.keys import SecretKey
+from timm_encmixer.scheme import Scheme, facts_of
 
 ENCRYPT, DECRYPT = "encrypt", "decrypt"
 BATCH_IMAGES = 64
 _GROUP_BYTES = 1 << 20  # of pixels to convert at a time: few enough to stay in the processor's cache
 
 Result = bytes | ImageError
+
+
+class Codec(Protocol):
+    """What turns image files into files of one format."""
+
+    @property
+    def format(self) -> FileFormat:
+        """Of the files that it makes."""
+        ...
+
+    @property
+    def only(self) -> str:
+        """Why they are of this format and no other; empty where the cipher decides it."""
+        ...
+
+    def __call__(self, images: Sequence[ImageSource], names: Sequence[str]) -> list[Result]:
+        """Return a file for each image, or the error of one that cannot be converted."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -78,6 +99,60 @@ class ImageCodec:
                 results[index] = ImageError(names[index], error.expected, error.got, error.remedy)
 
 
+_DECRYPTED = f"decrypted images are written as {PNG.name}"
+
+
+@dataclass(frozen=True)
+class OwnRecords:
+    """Decrypts each ciphertext by the record that it carries; they may be of several models.
+
+    Args:
+        key: Of all of them.
+    """
+
+    key: SecretKey = field(repr=False)
+    format: FileFormat = PNG
+    only: str = _DECRYPTED
+    _codecs: dict[Scheme, ImageCodec] = field(default_factory=dict, repr=False)
+
+    def __call__(self, images: Sequence[ImageSource], names: Sequence[str]) -> list[Result]:
+        """Return a file for each image, or the error of one that cannot be converted.
+
+        Raises:
+            FileAccessError: A file cannot be read.
+        """
+        return [self._converted(image, name) for image, name in zip(images, names, strict=True)]
+
+    def _converted(self, image: ImageSource, name: str) -> Result:
+        try:
+            scheme = self._scheme_of(image, name)
+            codec = self._codecs.get(scheme)
+            if codec is None:
+                codec = self._codecs[scheme] = make_codec(DECRYPT, ImageCipher(self.key, scheme), strict=True)
+        except ImageError as error:
+            return error
+        (result,) = codec([image], [name])
+        return result
+
+    def _scheme_of(self, image: ImageSource, name: str) -> Scheme:
+        """Return the record of the cipher of a ciphertext, open to any key: whether the key is its own is seen to later.
+
+        Raises:
+            ImageError: It carries no record, or one that no cipher can have.
+        """
+        header = read_header(image, where=name)
+        record = ImageRecord.found_in(header, where=name)
+        if record is None:
+            remedy = "name the model that it was encrypted for: model= (--model)"
+            raise ImageError(name, "a ciphertext that says what it is", NO_RECORD, remedy)
+        (height, width), side = record.size, record.patch_size
+        try:
+            grid = (height // side, width // side) if facts_of(record.cipher).scrambles else None
+            return Scheme(cipher=record.cipher, patch_size=side, in_chans=len(header.getbands()), grid=grid)
+        except SchemeError as error:
+            raise ImageError(f"{name}: record", error.expected, error.got, error.remedy) from error
+
+
 def make_codec(
     action: str,
     cipher: ImageCipher,
@@ -117,8 +192,7 @@ def make_codec(
             return pixels_of(image, scheme.in_chans)
 
         encode = PNG.encoder(PNG.for_plain if setting is None else setting)
-        only = f"decrypted images are written as {PNG.name}"
-        return ImageCodec(ciphertext, cipher.decrypt_batch, lambda pixels: encode(pixels, None), only=only)
+        return ImageCodec(ciphertext, cipher.decrypt_batch, lambda pixels: encode(pixels, None), only=_DECRYPTED)
 
     transform = ClientTransform(cipher, output="image", resize=resize)
 

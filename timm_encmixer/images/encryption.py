@@ -20,7 +20,7 @@ from timm_encmixer.checkpoints.sources import SourceLike
 from timm_encmixer.ciphers.image_cipher import ImageCipher
 from timm_encmixer.errors import EncMixerError, FileAccessError, ImageError, SourceError, TargetExistsError, warn_caller
 from timm_encmixer.files import PathLike, as_path, file_error, refuse_elsewhere, refuse_existing, replacing_file
-from timm_encmixer.images.codec import DECRYPT, ENCRYPT, ImageCodec, make_codec
+from timm_encmixer.images.codec import DECRYPT, ENCRYPT, Codec, OwnRecords, make_codec
 from timm_encmixer.images.file_format import find_format, format_of_suffix
 from timm_encmixer.images.folders import SUFFIX, walk
 from timm_encmixer.images.formats.base import FileFormat
@@ -105,7 +105,7 @@ def decrypt_images(
     src: PathLike,
     dst: PathLike,
     key: KeyLike | None,
-    model: nn.Module | Scheme | SourceLike,
+    model: nn.Module | Scheme | SourceLike | None = None,
     *,
     force: bool = False,
     strict: bool = False,
@@ -113,13 +113,13 @@ def decrypt_images(
     """Decrypt a ciphertext, or every ciphertext of a folder, to PNG; other arguments and errors as for `encrypt_images`.
 
     A ciphertext that carries a record must be of this key and cipher, and whole. One that carries none, because other
-    software wrote it, is decrypted as it is.
+    software wrote it, is decrypted as it is where a model is named, and refused where none is.
 
     Args:
         src: Ciphertext PNG, or JPEG of a cipher that allows it, or folder.
         dst: As for `encrypt_images`.
         key: Likewise.
-        model: Likewise.
+        model: As for `encrypt_images`. None takes each file's own record: then files may be of several models.
         force: Likewise.
         strict: Refuse ciphertexts that carry no record.
 
@@ -128,12 +128,14 @@ def decrypt_images(
 
     Examples:
         >>> counts = te.encrypt_images("photos", "sent", "owner.key", "encrypted")
-        >>> te.decrypt_images("sent", "received", "owner.key", "encrypted").written
+        >>> te.decrypt_images("sent", "received", "owner.key").written
         2
     """
     unmarked: list[str] = []
-    cipher = ImageCipher(find_key(key), find_scheme(model))
-    codec = make_codec(DECRYPT, cipher, strict=strict, unmarked=unmarked.append)
+    secret = find_key(key)
+    codec: Codec = OwnRecords(secret)
+    if model is not None:
+        codec = make_codec(DECRYPT, ImageCipher(secret, find_scheme(model)), strict=strict, unmarked=unmarked.append)
     try:
         counts = convert_all(src, dst, codec, force=force, label="decrypting")
     finally:  # also where some others have failed
@@ -154,7 +156,7 @@ def open_folder(folder: PathLike, *, limit: int | None = None) -> list[tuple[str
     return [(str(file.relative_to(path)) if path.is_dir() else file.name, open_plain(file)) for file in files[:limit]]
 
 
-def convert_all(src: PathLike, dst: PathLike, codec: ImageCodec, *, force: bool, label: str) -> dict[str, Any]:
+def convert_all(src: PathLike, dst: PathLike, codec: Codec, *, force: bool, label: str) -> dict[str, Any]:
     """Convert all images of a source, on all cores; returns the fields of `ImageCounts`."""
     source, target = as_path(src, where="src"), as_path(dst, where="dst")
     todo = _work_list(source, target, codec)
@@ -185,7 +187,7 @@ def convert_all(src: PathLike, dst: PathLike, codec: ImageCodec, *, force: bool,
     return {"written": written, "kept": len(todo.pairs) - written, "left_out": todo.left_out}
 
 
-def _convert_one(source: Path, target: Path, *, codec: ImageCodec, root: Path, force: bool) -> bool:
+def _convert_one(source: Path, target: Path, *, codec: Codec, root: Path, force: bool) -> bool:
     """Write the ciphertext or plain image of one file; returns whether it was written, and not there already.
 
     Args:
@@ -269,7 +271,7 @@ class _WorkList:
     left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-def _work_list(src: Path, dst: Path, codec: ImageCodec) -> _WorkList:
+def _work_list(src: Path, dst: Path, codec: Codec) -> _WorkList:
     if not os.path.lexists(src):
         raise FileAccessError(str(src), "an image or a folder of images", "no such path", "check the path")
     if not src.is_dir():
@@ -296,7 +298,7 @@ def _work_list(src: Path, dst: Path, codec: ImageCodec) -> _WorkList:
     return _WorkList(dst, pairs, collisions, left_out)
 
 
-def _check_suffix(target: Path, codec: ImageCodec) -> None:
+def _check_suffix(target: Path, codec: Codec) -> None:
     """Refuse a target whose suffix is not that of the format."""
     written, suffix = codec.format, target.suffix.lower()
     if suffix in written.suffixes:

@@ -30,6 +30,7 @@ VERSION = 1  # with a digest
 LOSSY_VERSION = 2  # without one: a lossy format changes the pixels a little
 _Hex16 = Annotated[str, Meta(pattern=r"^[0-9a-f]{16}\Z")]
 _Pixels = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+NO_RECORD = "no record in the file"
 UNMARKED = (
     "this ciphertext carries no record, so nobody can say whether it is whole, of this key, or a plain image; "
     "--strict (strict=True) refuses such files"
@@ -140,7 +141,7 @@ def check_ciphertext(image: Image.Image, cipher: KeyedCipher | Scheme, *, where:
         record.check(image, cipher, where=where)
     elif strict:
         remedy = "take the file that encmixer wrote: other software that saves it drops the record"
-        raise ImageError(where, "a ciphertext that says what it is", "no record in the file", remedy)
+        raise ImageError(where, "a ciphertext that says what it is", NO_RECORD, remedy)
     return record is not None
 
 

@@ -92,6 +92,24 @@ def open_ciphertext(
         return image
 
 
+def read_header(source: ImageSource, *, where: str) -> Image.Image:
+    """Read what stands before the pixels of a file; the pixels cannot be loaded afterwards.
+
+    Args:
+        source: As for `open_plain`; an open file is left where it was.
+        where: Name for messages.
+
+    Raises:
+        FileAccessError: The file is missing or unreadable, or no regular file.
+        ImageError: No image.
+    """
+    with _opened(source) as file:
+        start = file.tell()
+        image = _parsed(file, where)
+        file.seek(start)
+        return image
+
+
 @contextlib.contextmanager
 def without_bomb_warnings() -> Iterator[None]:
     """Keep Pillow from warning of images that `open_plain` refuses. For the main thread: filters are the whole process's."""
