@@ -1,4 +1,4 @@
-"""A client's installation: the package and a few libraries, without torch and timm, as a line of docs/client.md makes it."""
+"""A client's installation: the wheel of client/ and what it asks for, without torch and timm."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import shutil
 import subprocess
 import sys
 import venv
-from importlib.metadata import distribution
+import zipfile
+from email.message import Message
+from email.parser import Parser
+from importlib.metadata import Distribution, distribution
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +25,13 @@ import timm_encmixer as te
 HEAVY = ("torch", "timm", "torchvision", "accelerate")
 
 
-def libraries() -> list[str]:
-    """The names in the line of docs/client.md that installs a client."""
-    text = (ROOT / "docs" / "client.md").read_text()
-    line = re.search(r"pip install --no-deps \S+ && \S*pip install (.+)", text)
-    assert line is not None
-    return line[1].split()
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory) -> dict[str, Path]:
+    """Both distributions, built from the same tree, by name."""
+    folder = tmp_path_factory.mktemp("wheels")
+    build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", folder]
+    subprocess.run([*build, ROOT, ROOT / "client"], check=True)
+    return {path.name.partition("-")[0]: path for path in folder.glob("*.whl")}
 
 
 def with_dependencies(names: list[str]) -> set[str]:
@@ -44,16 +48,19 @@ def with_dependencies(names: list[str]) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory) -> Path:
-    """Python of a virtual environment that has what the documented line installs, and nothing else."""
+def client(wheels, tmp_path_factory) -> Path:
+    """Python of a virtual environment that has what the wheel installs, and nothing else."""
     root = tmp_path_factory.mktemp("client") / "venv"
     venv.create(root, symlinks=True)
     packages = next(root.glob("lib/python*/site-packages"))
-    for name in with_dependencies(libraries()):
+    with zipfile.ZipFile(wheels["timm_encmixer_client"]) as wheel:
+        wheel.extractall(packages)
+    (asked,) = Distribution.discover(name="timm-encmixer-client", path=[str(packages)])
+    needs = [Requirement(text) for text in asked.requires or ()]
+    for name in with_dependencies([need.name for need in needs if need.marker is None]):
         one = distribution(name)
         for top in {path.parts[0] for path in one.files or () if path.parts[0] not in ("..", "__pycache__")}:
             (packages / top).symlink_to(one.locate_file(top))
-    (packages / "timm_encmixer").symlink_to(ROOT / "timm_encmixer")
     return root / "bin" / "python"
 
 
@@ -69,6 +76,38 @@ def album(photos, encrypted_folder, key_file, tmp_path) -> Path:
     for index, photo in enumerate(photos[:3]):
         photo.resize((52, 40)).save(tmp_path / "album" / f"{index}.jpg")
     return tmp_path
+
+
+def test_both_distributions_have_the_same_files(wheels):
+    names = [{name for name in zipfile.ZipFile(path).namelist() if ".dist-info/" not in name} for path in wheels.values()]
+    assert names[0] == names[1]
+    assert not [name for name in names[0] if "web/client/" in name and "/dist/" not in name]
+
+
+def test_the_client_asks_for_nothing_that_the_full_distribution_does_not_ask_for(wheels):
+    full, client = (described(wheels[name]) for name in ("timm_encmixer", "timm_encmixer_client"))
+    needs = {text for text in client.get_all("Requires-Dist") if "extra" not in text}
+    assert needs < set(full.get_all("Requires-Dist"))
+    assert client["Version"] == full["Version"] == te.__version__
+    assert client["License-Expression"] == full["License-Expression"]
+
+
+def described(wheel: Path) -> Message:
+    """The metadata of a wheel."""
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        return Parser().parsestr(archive.read(name).decode())
+
+
+@pytest.mark.nightly
+def test_pip_installs_the_wheel_in_a_new_environment(wheels, album, tmp_path):
+    """With the dependencies that a package index has now."""
+    venv.create(tmp_path / "new", with_pip=True)
+    python = tmp_path / "new" / "bin" / "python"
+    subprocess.run([python, "-m", "pip", "install", "-q", wheels["timm_encmixer_client"]], check=True)
+    command = [python.parent / "encmixer", "images", "encrypt", "album", "sent", "--key", "owner.key", "--model", "encrypted"]
+    assert subprocess.run(command, cwd=album, check=True, capture_output=True, text=True).stdout.startswith("written 3")
+    assert run(python, album, "-c", "import torch").returncode != 0
 
 
 @pytest.mark.parametrize("name", HEAVY)
