@@ -14,7 +14,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import logging
 import os
@@ -57,7 +56,7 @@ from timm_encmixer.files import (
 )
 from timm_encmixer.renames import rename_new
 from timm_encmixer.schema import Sha256, read_as
-from timm_encmixer.temporaries import is_temporary
+from timm_encmixer.temporaries import is_temporary, lock
 
 logger = logging.getLogger(__name__)
 _NOTED = ".json.new"  # of what is about to get its name
@@ -196,11 +195,9 @@ class Ledger:
         except OSError as error:
             raise file_error(self.root, "a folder to write", error) from error
         with (self.folder / "lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+            if lock(file.fileno()) is False:  # None: the system, or this file system, has no locks
                 got = "another run at work in it"
-                raise FileAccessError(str(self.root), "a folder for this run alone", got, "wait for it to end") from error
+                raise FileAccessError(str(self.root), "a folder for this run alone", got, "wait for it to end")
             yield
 
     def _is_new(self) -> bool:
