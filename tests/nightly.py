@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import random
+from typing import Any
 
 import pytest
 
@@ -24,9 +25,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Draw the seed before workers are started: they are given it with the other options."""
-    if config.option.nightly_seed is None:
+    if is_worker(config):
+        config.option.nightly_seed = config.workerinput["nightly_seed"]
+    elif config.option.nightly_seed is None:
         config.option.nightly_seed = random.SystemRandom().randrange(10**6)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Give each of xdist's workers the seed: they collect the tests by themselves, and must choose the same ones."""
+    node.workerinput["nightly_seed"] = node.config.option.nightly_seed
 
 
 def repeat(config: pytest.Config) -> str:
