@@ -1,9 +1,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
+COVERED := timm_encmixer/ciphers/*,timm_encmixer/models/*,timm_encmixer/checkpoints/*,timm_encmixer/keys.py,timm_encmixer/files.py
 WORKFLOWS := $(wildcard .github/workflows/*.yml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup format check docs pictures ciphers models web test bench demo dist
+.PHONY: help setup format check docs pictures ciphers models web test nightly coverage lowest bench demo dist
 
 help:  ## Say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -47,8 +48,19 @@ models:  ## Examine all of timm's models; write docs/models.md
 web:  ## Build the JavaScript client's bundle, and check its types (Node 20, npm)
 	cd timm_encmixer/web/client && npm ci --ignore-scripts --no-audit --no-fund && npm run build && npm run check && npm test
 
-test:  ## Run all tests
+test:  ## Run the tests, but for the nightly ones
 	$(BIN)/pytest
+
+nightly:  ## Run the nightly tests
+	$(BIN)/pytest -m nightly
+
+coverage:  ## Run the tests, and print the lines and branches that they leave out; five rooms may leave out none
+	$(BIN)/pytest --cov --cov-branch --cov-report=
+	$(BIN)/coverage report --skip-covered --show-missing
+	$(BIN)/coverage report --include="$(COVERED)" --fail-under=100
+
+lowest:  ## Put the lowest versions that pyproject.toml allows into .venv
+	$(BIN)/pip install $(shell $(BIN)/python tests/lowest.py)
 
 bench:  ## Print the benchmarks' ratios
 	$(BIN)/python tests/benchmarks/bench_cipher.py

@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 CHANGES = frozenset(("os.mkdir", "os.rmdir", "os.remove", "os.rename", "os.link", "os.truncate"))
@@ -16,23 +17,28 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def die_before_change(number: int, folder: Path) -> None:
-    """Kill this process just before it changes files below `folder` for the so-manieth time.
+def before_changes(folder: Path, do: Callable[[int], None]) -> None:
+    """Call `do` just before each change of `folder`, or of what is below it, with the change's number, from 1.
 
-    A change is a file opened for writing, renamed, linked or removed, or a folder made or removed.
+    A change is a file opened for writing, renamed, linked or removed, or a folder made or removed. The call holds it up.
     """
-    changes = 0
+    changes, below = 0, f"{folder}{os.sep}"
 
     def watch(event: str, details: tuple) -> None:
         nonlocal changes
         if event not in CHANGES and not (event == "open" and details[2] & WRITING):
             return
-        if any(os.fsdecode(one).startswith(str(folder)) for one in details if isinstance(one, (str, bytes, os.PathLike))):
+        paths = [os.fsdecode(one) for one in details if isinstance(one, (str, bytes, os.PathLike))]
+        if any(path.startswith(below) or path == str(folder) for path in paths):
             changes += 1
-            if changes == number:
-                die()
+            do(changes)
 
     sys.addaudithook(watch)
+
+
+def die_before_change(number: int, folder: Path) -> None:
+    """Kill this process just before it changes files below `folder` for the so-manieth time."""
+    before_changes(folder, lambda change: die() if change == number else None)
 
 
 def die_at_byte(number: int) -> None:

@@ -181,7 +181,7 @@ def test_training_flushes_denormals_in_its_own_thread():
     assert float(smallest * 1) > 0
 
 
-@pytest.mark.parametrize("steps_before", [1] * 20 + [100_000])
+@pytest.mark.parametrize("steps_before", [1, 2, 10, 1_000, 100_000])
 def test_training_ends_where_its_caller_is_interrupted(steps_before):
     taken, reached = [], threading.Event()
 

@@ -69,6 +69,7 @@ def test_the_encrypted_model_has_the_plain_models_accuracy(reports):
         assert accuracies["wrong key"] < accuracies["plain model"] - 0.2
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", AGAIN)
 def test_cheap_cells_come_out_again(script, reports, name):
     scheme, written = script.make_cipher(name), reports[name]

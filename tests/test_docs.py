@@ -54,6 +54,7 @@ def test_a_page_can_be_followed_after_the_readme(page, after_readme, tmp_path):
     run([*names, *documents.runnable(page)], tmp_path)
 
 
+@pytest.mark.nightly  # each page by itself is tried on every push
 def test_all_pages_can_be_followed_one_after_the_other(tmp_path, photos):
     lay_photos(tmp_path, photos)
     run([block for page in (README, *PAGES) for block in documents.runnable(page)], tmp_path)

@@ -97,6 +97,7 @@ def points_of(curve, needed):
     return tuple(dict.fromkeys([*below, *([needed] if needed else []), curve.quick[-1]]))
 
 
+@pytest.mark.nightly
 def test_an_audit_gives_these_figures_again():
     written = json.loads((ROOT / "docs" / "figures" / "shuffle+negpos.json").read_text())
     attacks = [ATTACKS[name](points=points_of(ATTACKS[name].curve, written["attacks"][name]["needed"])) for name in CHEAP]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 
 import pytest
+import torch
 from accelerate import PartialState
 
 import timm_encmixer as te
 from timm_encmixer.bundled import BUNDLED_FOLDER, BUNDLED_MODEL, bundled_images
 from timm_encmixer.checkpoints import load_model
-from timm_encmixer.errors import MissingKeyError
+from timm_encmixer.errors import KeyMismatchError, MissingKeyError
 from timm_encmixer.evaluation import evaluate, run_demo, verify
 from timm_encmixer.images import MemoryImages
 from timm_encmixer.publishing import rotate_on_hub
@@ -47,27 +49,49 @@ def things(tmp_path_factory, plain_model):
         "dataset": root / "dataset",
         "next": root / "next.key",
         "data": MemoryImages(images[:2], labels[:2]),
+        "pixels": torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)),
         "new": lambda: root / f"new-{next(names)}",
     }
 
 
+def written(things, call):
+    """What a call writes to a new target: the files of a folder, or a file."""
+    target = things["new"]()
+    call(target)
+    return {path.relative_to(target).as_posix(): path.read_bytes() for path in target.rglob("*") if path.is_file()}
+
+
+def comparable(value):
+    """Tensors as bytes, in whatever they stand; without times."""
+    if isinstance(value, torch.nn.Module):
+        value = value.state_dict()
+    if isinstance(value, torch.Tensor):
+        return value.shape, value.numpy().tobytes()
+    if isinstance(value, dict):
+        return {name: comparable(one) for name, one in value.items() if name != "seconds"}
+    return value
+
+
+# Each returns what it made, by a key or its file.
 CALLS = {
-    "BlockCipher": lambda t, key: te.BlockCipher(key, te.Scheme(patch_size=4)),
-    "create_transform": lambda t, key: te.create_transform(t["encrypted"], key=key),
-    "decrypt_checkpoint": lambda t, key: te.decrypt_checkpoint(t["folder"], t["new"](), key),
-    "decrypt_dataset": lambda t, key: te.decrypt_dataset(t["dataset"], t["new"](), key, progress=False),
-    "decrypt_images": lambda t, key: te.decrypt_images(t["ciphertext"], t["new"](), key, t["encrypted"]),
+    "BlockCipher": lambda t, key: te.BlockCipher(key, te.Scheme(patch_size=4)).encrypt(t["pixels"]),
+    "create_transform": lambda t, key: te.create_transform(t["encrypted"], key=key)(t["data"].images[0]),
+    "decrypt_checkpoint": lambda t, key: written(t, lambda new: te.decrypt_checkpoint(t["folder"], new, key)),
+    "decrypt_dataset": lambda t, key: written(t, lambda new: te.decrypt_dataset(t["dataset"], new, key, progress=False)),
+    "decrypt_images": lambda t, key: written(t, lambda new: te.decrypt_images(t["ciphertext"], new, key, t["encrypted"])),
     "decrypt_model": lambda t, key: te.decrypt_model(t["encrypted"], key),
-    "encrypt_checkpoint": lambda t, key: te.encrypt_checkpoint(BUNDLED_FOLDER, t["new"](), key),
-    "encrypt_dataset": lambda t, key: te.encrypt_dataset(t["photos"], t["new"](), key, t["encrypted"], progress=False),
-    "encrypt_images": lambda t, key: te.encrypt_images(t["photos"], t["new"](), key, t["encrypted"]),
+    "encrypt_checkpoint": lambda t, key: written(t, lambda new: te.encrypt_checkpoint(BUNDLED_FOLDER, new, key)),
+    "encrypt_dataset": lambda t, key: written(
+        t, lambda new: te.encrypt_dataset(t["photos"], new, key, t["encrypted"], progress=False)
+    ),
+    "encrypt_images": lambda t, key: written(t, lambda new: te.encrypt_images(t["photos"], new, key, t["encrypted"])),
     "encrypt_model": lambda t, key: te.encrypt_model(t["plain"], key),
-    "evaluate": lambda t, key: evaluate(t["encrypted"], key, t["data"], progress=False),
-    "rotate_checkpoint": lambda t, key: te.rotate_checkpoint(t["folder"], t["new"](), key, t["next"]),
+    "evaluate": lambda t, key: evaluate(t["encrypted"], key, t["data"], progress=False).to_dict(),
+    "rotate_checkpoint": lambda t, key: written(t, lambda new: te.rotate_checkpoint(t["folder"], new, key, t["next"])),
     "rotate_model": lambda t, key: te.rotate_model(t["encrypted"], key, t["next"]),
-    "share_key": lambda t, key: te.share_key(PartialState(cpu=True), key),
-    "verify": lambda t, key: verify(t["plain"], t["encrypted"], key, [("a", t["data"].images[0])]),
-    "audit.run": lambda t, key: te.audit.run(t["encrypted"], key=key, attacks=["key_reuse"], progress=False),
+    "share_key": lambda t, key: te.share_key(PartialState(cpu=True), key).reveal(),
+    "verify": lambda t, key: verify(t["plain"], t["encrypted"], key, [("a", t["data"].images[0])]).to_dict(),
+    "audit.run": lambda t, key: te.audit.run(t["encrypted"], key=key, attacks=["key_reuse"], progress=False).to_dict(),
 }
 # Calls that reach the Hub, or need a run of accelerate, before or after they have found the key: only refusals are tried here.
 REFUSING = {
@@ -81,10 +105,13 @@ REFUSING = {
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_a_path_is_as_good_as_a_key(things, key, key_file, name):
-    CALLS[name](things, key)
-    CALLS[name](things, key_file)
-    CALLS[name](things, str(key_file))
+def test_a_path_is_as_good_as_a_key(things, key, other_key, key_file, name):
+    by_key = comparable(CALLS[name](things, key))
+    assert by_key not in ({}, None)
+    assert comparable(CALLS[name](things, key_file)) == by_key
+    assert comparable(CALLS[name](things, str(key_file))) == by_key
+    with contextlib.suppress(KeyMismatchError):
+        assert comparable(CALLS[name](things, other_key)) != by_key  # so the comparison shows something
 
 
 @pytest.mark.parametrize("wrong", NO_KEYS)

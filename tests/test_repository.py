@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import lowest
 import pytest
 import yaml
 from conftest import ROOT
@@ -32,11 +33,26 @@ def test_workflows_call_targets_that_there_are():
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     called = {
         step["run"].removeprefix("make ")
-        for name in ("ci", "docs")
+        for name in ("ci", "docs", "nightly")
         for step in steps(name)
         if step.get("run", "").startswith("make ")
     }
-    assert {"setup", "check", "test", "docs", "dist"} <= called <= targets
+    assert {"setup", "check", "test", "docs", "dist", "nightly", "coverage", "lowest"} <= called <= targets
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_actions_are_pinned_by_digest(path):
+    """A tag can be moved to other code; Dependabot proposes new digests, and keeps the comment with the version."""
+    used = re.findall(r"^ *(?:- )?uses: (.*)$", path.read_text(), re.MULTILINE)
+    assert used
+    for action in used:
+        assert re.fullmatch(r"[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", action), action
+
+
+def test_the_lowest_versions_are_those_that_are_promised():
+    names = [requirement.partition("==")[0] for requirement in lowest.requirements()]
+    assert len(names) == len(set(names)) > 12
+    assert {"timm", "torch", "datasets", "scipy", "pyrage"} <= set(names)
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)

@@ -26,6 +26,13 @@ from timm_encmixer.errors import FileAccessError, IntegrityError, SealError, Tar
 AGE = shutil.which("age")
 needs_age = pytest.mark.skipif(AGE is None, reason="Debian's age is not installed")
 WEIGHTS = BUNDLED_FOLDER / "model.safetensors"
+WORK_FACTOR = age_passphrase.WORK_FACTOR
+
+
+@pytest.fixture(autouse=True)
+def little_work(monkeypatch):
+    """scrypt takes a second and 256 MiB by design; one test here, and the command line, meet it so."""
+    monkeypatch.setattr(age_passphrase, "WORK_FACTOR", 10)
 
 
 @pytest.fixture
@@ -75,7 +82,8 @@ def test_a_folder_there_and_back(encrypted_folder, identity, recipient, tmp_path
     te.open_model(tmp_path / "m.age", tmp_path / "opened", identity=identity, force=True)
 
 
-def test_a_single_file_and_a_passphrase(small, tmp_path):
+def test_a_single_file_and_a_passphrase(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(age_passphrase, "WORK_FACTOR", WORK_FACTOR)
     te.seal_model(small, tmp_path / "m.age", passphrase="correct horse")
     te.open_model(tmp_path / "m.age", tmp_path / "opened.safetensors", passphrase="correct horse")
     assert (tmp_path / "opened.safetensors").read_bytes() == small.read_bytes()
@@ -90,8 +98,7 @@ def test_a_single_file_and_a_passphrase(small, tmp_path):
 
 
 @pytest.mark.parametrize("length", [0, 1, 65535, 65536, 65537, 131072, 200_000])
-def test_the_passphrase_stream_at_every_chunk_boundary(length, tmp_path, monkeypatch):
-    monkeypatch.setattr(age_passphrase, "WORK_FACTOR", 10)
+def test_the_passphrase_stream_at_every_chunk_boundary(length, tmp_path):
     plain = random.Random(length).randbytes(length)
     (tmp_path / "plain").write_bytes(plain)
     with (tmp_path / "plain").open("rb") as source, (tmp_path / "m.age").open("wb") as target:
@@ -157,8 +164,7 @@ def armored(content: bytes) -> bytes:
 
 @pytest.mark.parametrize("ends", [b"\n", b"\r\n"])
 @pytest.mark.parametrize("kind", ["recipient", "passphrase"])
-def test_age_files_in_the_text_form(kind, ends, small, identity, recipient, tmp_path, monkeypatch):
-    monkeypatch.setattr(age_passphrase, "WORK_FACTOR", 10)
+def test_age_files_in_the_text_form(kind, ends, small, identity, recipient, tmp_path):
     how = {"recipients": [recipient]} if kind == "recipient" else {"passphrase": "secret"}
     opening = {"identity": identity} if kind == "recipient" else {"passphrase": "secret"}
     te.seal_model(small, tmp_path / "m.age", **how)
@@ -231,8 +237,7 @@ def mutations(sealed: bytes, header: int) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("kind", ["recipient", "passphrase"])
-def test_no_changed_file_is_ever_opened(kind, small, identity, recipient, tmp_path, monkeypatch):
-    monkeypatch.setattr(age_passphrase, "WORK_FACTOR", 10)
+def test_no_changed_file_is_ever_opened(kind, small, identity, recipient, tmp_path):
     how = {"recipients": [recipient]} if kind == "recipient" else {"passphrase": "secret"}
     opening = {"identity": identity} if kind == "recipient" else {"passphrase": "secret"}
     te.seal_model(small, tmp_path / "m.age", **how)

@@ -1,14 +1,15 @@
 """Kill the encryption of a data set at random moments or at every step, finish it, and compare with an undisturbed run.
 
-Real processes and real SIGKILLs; the children are forked from a process that has torch loaded, so that a kill takes a fraction
-of a second and many moments can be tried. With two processes they are two ranks of one gloo group, as `accelerate launch`
-makes them, and die together, as its agent sees to.
-
 A random moment is a random while after a random number of finished shards, whatever the machine's speed; one that comes after
-the end of the run does not count. A step is a change to the target's files; the process dies before it.
+the end of the run does not count. Those are real processes and real SIGKILLs, forked from a process that has torch loaded. With
+two processes they are two ranks of one gloo group, as `accelerate launch` makes them, and die together, as its agent sees to.
+
+A step is a change to the target's files. One run copies the target before each of its steps: a process that is killed there
+leaves those files, and nothing else of it stays. Every copy is finished in this process. Before a few steps (--real-kills), or
+before each (-1), a run is also killed by a real SIGKILL, which must leave what a copy of that moment holds, and is finished.
 
 Run: python tests/dataset/kills.py --processes 2 --kills 30 --model ENCRYPTED --key FILE --src PARQUET --out FOLDER
-     python tests/dataset/kills.py --every-step --model ENCRYPTED --key FILE --src PARQUET --out FOLDER
+     python tests/dataset/kills.py --every-step --real-kills 3 --model ENCRYPTED --key FILE --src PARQUET --out FOLDER
 """
 
 from __future__ import annotations
@@ -20,12 +21,14 @@ import importlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import socket
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -34,15 +37,20 @@ from PIL import Image
 torch.set_num_threads(1)  # children are forked: no thread pool may exist yet
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from deaths import die_before_change  # noqa: E402
+from deaths import before_changes, die  # noqa: E402
 
 import timm_encmixer as te  # noqa: E402
 
 TRIES = 20  # at a kill, for a moment before the end of the run
 LONGEST_SECONDS = 600  # of a run, on a machine that does much else too
+TEMPORARY = re.compile(r"\.encmixer-[0-9a-f]{16}")  # names that are drawn anew in every run
 
 
-def child(rank: int, port: int, args: argparse.Namespace, dst: Path, die_before: int) -> None:
+def encrypt(args: argparse.Namespace, dst: Path) -> None:
+    te.encrypt_dataset(args.src, dst, args.key, str(args.model), progress=False)
+
+
+def child(rank: int, port: int, args: argparse.Namespace, dst: Path, prepare: Callable[[], None]) -> None:
     """Encrypt, as one rank; never returns."""
     if args.processes > 1:
         world = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": args.processes, "LOCAL_WORLD_SIZE": args.processes}
@@ -50,9 +58,8 @@ def child(rank: int, port: int, args: argparse.Namespace, dst: Path, die_before:
         os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), ACCELERATE_USE_CPU="true")
     status = 0
     try:
-        if die_before:
-            die_before_change(die_before, dst)
-        te.encrypt_dataset(args.src, dst, args.key, str(args.model), progress=False)
+        prepare()
+        encrypt(args, dst)
         if rank == 0 and dst.name == "warm":
             (args.out / "modules.json").write_text(json.dumps(sorted(sys.modules)))
     except BaseException:
@@ -62,7 +69,7 @@ def child(rank: int, port: int, args: argparse.Namespace, dst: Path, die_before:
     os._exit(status)
 
 
-def start(args: argparse.Namespace, dst: Path, die_before: int = 0) -> list[int]:
+def start(args: argparse.Namespace, dst: Path, prepare: Callable[[], None] = lambda: None) -> list[int]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -70,17 +77,17 @@ def start(args: argparse.Namespace, dst: Path, die_before: int = 0) -> list[int]
     for rank in range(args.processes):
         pid = os.fork()
         if pid == 0:
-            child(rank, port, args, dst, die_before)
+            child(rank, port, args, dst, prepare)
         pids.append(pid)
     return pids
 
 
-def finish(args: argparse.Namespace, dst: Path) -> float:
+def finish(args: argparse.Namespace, dst: Path, prepare: Callable[[], None] = lambda: None) -> float:
     begin = time.monotonic()
-    for pid in start(args, dst):
+    for pid in start(args, dst, prepare):
         _, status = os.waitpid(pid, 0)
         if status != 0:
-            sys.exit(f"a run after a kill failed in {dst}")
+            sys.exit(f"a run failed in {dst}")
     return time.monotonic() - begin
 
 
@@ -97,6 +104,12 @@ def warm(args: argparse.Namespace) -> None:
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def state(folder: Path) -> list[tuple[str, bytes | None]]:
+    """Every name below a folder, the drawn ones made equal, with the content of files."""
+    found = [(path.relative_to(folder).as_posix(), path.read_bytes() if path.is_file() else None) for path in folder.rglob("*")]
+    return sorted((TEMPORARY.sub("temporary", name), content) for name, content in found)
 
 
 def journal(dst: Path) -> list[Path]:
@@ -141,22 +154,13 @@ def kill_at_a_moment(args: argparse.Namespace, dst: Path, moments: random.Random
     return False
 
 
-def kill_before_step(args: argparse.Namespace, dst: Path, step: int) -> bool:
-    """Return whether the run had so many steps."""
-    shutil.rmtree(dst, ignore_errors=True)
-    (pid,) = start(args, dst, step)
-    _, status = os.waitpid(pid, 0)
-    assert status in (0, signal.SIGKILL), status
-    return status != 0
-
-
-def check(args: argparse.Namespace, dst: Path, whole: dict[str, bytes], kill: str) -> int:
+def check(dst: Path, whole: dict[str, bytes], kill: str, go_on: Callable[[], object]) -> int:
     """Finish what was killed, compare with the undisturbed run, and return how many shards the killed run had finished."""
     entries = [json.loads(entry.read_text()) for entry in journal(dst)]
     done = stamps(dst, entries)
     for name in done:
         assert (dst / name).read_bytes() == whole[name], f"{kill}: a done shard is not whole"
-    finish(args, dst)
+    go_on()
     assert stamps(dst, entries) == done, f"{kill}: whole shards were made again"
     result = contents(dst)
     differing = sorted(name for name in {*result, *whole} if result.get(name) != whole.get(name))
@@ -164,11 +168,78 @@ def check(args: argparse.Namespace, dst: Path, whole: dict[str, bytes], kill: st
     return len(entries)
 
 
+def random_kills(args: argparse.Namespace, moments: random.Random, whole: dict[str, bytes], seconds: float) -> dict:
+    dst, kept = args.out / "killed", 0
+    for number in range(args.kills):
+        if not kill_at_a_moment(args, dst, moments, args.out / "whole", seconds):
+            sys.exit(f"kill {number}: no moment before the end of the run")
+        kept += check(dst, whole, f"kill {number}", lambda: finish(args, dst))
+    return {"kills": args.kills, "shards_kept": kept}
+
+
+def copies(args: argparse.Namespace, folder: Path) -> list[Path]:
+    """Run once; return, step after step, the copies of the target as it was before."""
+    dst = args.out / "copied"
+
+    def copy(step: int) -> None:
+        if dst.exists():
+            shutil.copytree(dst, folder / str(step))
+
+    finish(args, dst, lambda: before_changes(dst, copy))
+    made = sorted(folder.iterdir(), key=lambda path: int(path.name))
+    # before the first steps there is no target; from then on no step is left out
+    assert [int(path.name) for path in made] == list(range(int(made[0].name), int(made[0].name) + len(made)))
+    return made
+
+
+def kill_for_real(args: argparse.Namespace, dst: Path, step: int) -> bool:
+    """Kill a run before a step, and compare what it leaves with a copy made just before. Return whether it had that step."""
+    aside = args.out / "aside"
+    for folder in (dst, aside):
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def copy_and_die(number: int) -> None:
+        if number == step:
+            if dst.exists():
+                shutil.copytree(dst, aside)
+            die()
+
+    (pid,) = start(args, dst, lambda: before_changes(dst, copy_and_die))
+    _, status = os.waitpid(pid, 0)
+    assert status in (0, signal.SIGKILL), status
+    if status == signal.SIGKILL:
+        assert state(dst) == state(aside), f"a kill before step {step} leaves something else than the copy"
+    return status != 0
+
+
+def real_kills(args: argparse.Namespace, moments: random.Random, whole: dict[str, bytes], steps: int) -> int:
+    """Kill runs before some steps, or before each; finish them, and return how many were killed."""
+    dst, killed, step = args.out / "killed", 0, 0
+    while args.real_kills < 0 or killed < args.real_kills:
+        step = step + 1 if args.real_kills < 0 else moments.randint(1, steps)
+        if kill_for_real(args, dst, step):
+            killed += 1
+            check(dst, whole, f"a kill before step {step}", lambda: finish(args, dst))
+        elif args.real_kills < 0:
+            break  # its end; a run that is faster writes its progress less often, so has fewer steps
+    return killed
+
+
+def every_step(args: argparse.Namespace, moments: random.Random, whole: dict[str, bytes]) -> dict:
+    folder = args.out / "steps"
+    folder.mkdir()
+    steps = copies(args, folder)
+    killed = real_kills(args, moments, whole, len(steps))  # before this process encrypts: forks lack the threads that it starts
+    kept = sum(check(copy, whole, f"step {copy.name}", lambda copy=copy: encrypt(args, copy)) for copy in steps)
+    return {"steps": len(steps), "real_kills": killed, "shards_kept": kept}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--kills", type=int, default=30)
-    parser.add_argument("--every-step", action="store_true", help="kill one process before each of its steps, instead")
+    parser.add_argument("--every-step", action="store_true", help="stop one process before each of its steps, instead")
+    parser.add_argument("--real-kills", type=int, default=3, help="steps that are met by a real kill too; -1 is all [3]")
     parser.add_argument("--seed", type=int, default=0)
     for name in ("model", "key", "src", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
@@ -177,18 +248,8 @@ def main() -> None:
     warm(args)
     seconds = finish(args, args.out / "whole")
     whole = contents(args.out / "whole")
-    dst = args.out / "killed"
-    kills = kept = 0
-    while args.every_step or kills < args.kills:
-        if args.every_step:
-            killed = kill_before_step(args, dst, kills + 1)
-        else:
-            killed = kill_at_a_moment(args, dst, moments, args.out / "whole", seconds)
-        if not killed:
-            break
-        kills += 1
-        kept += check(args, dst, whole, f"kill {kills}")
-    print(json.dumps({"kills": kills, "shards_kept": kept, "seconds_of_a_run": seconds}))
+    result = every_step(args, moments, whole) if args.every_step else random_kills(args, moments, whole, seconds)
+    print(json.dumps({**result, "seconds_of_a_run": seconds}))
 
 
 if __name__ == "__main__":

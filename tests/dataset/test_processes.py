@@ -51,22 +51,27 @@ def kill(*options: object, model: Path, key: Path, src: Path, out: Path) -> dict
     return json.loads(run.stdout)
 
 
+@pytest.mark.parametrize("kills", [6, pytest.param(30, marks=pytest.mark.nightly)])
 @pytest.mark.parametrize("ranks", [1, 2])
-def test_a_run_killed_at_a_random_moment_is_finished_by_the_next_one(ranks, model, key_file, tmp_path):
+def test_a_run_killed_at_a_random_moment_is_finished_by_the_next_one(ranks, kills, model, key_file, tmp_path):
     src = parquet(tmp_path / "src", shards=6, rows=50)
-    options = ("--processes", ranks, "--kills", 30)
+    options = ("--processes", ranks, "--kills", kills, "--seed", kills)
     result = kill(*options, model=model, key=key_file, src=src, out=tmp_path / "out")
-    assert result["kills"] == 30  # each met a run at work
+    assert result["kills"] == kills  # each met a run at work
     assert result["shards_kept"] > 0
 
 
+@pytest.mark.parametrize("real_kills", [2, pytest.param(-1, marks=pytest.mark.nightly)])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_run_killed_before_any_of_its_steps_is_finished_by_the_next_one(kind, model, key_file, tmp_path):
+def test_a_run_killed_before_any_of_its_steps_is_finished_by_the_next_one(kind, real_kills, model, key_file, tmp_path):
+    """Copies of the target stand for kills; a few real kills, and nightly one before each step, leave what the copies hold."""
     src = KINDS[kind](tmp_path / "src")
     (src / "README.md").write_text("# Photos\n")
     (src / "LICENSE").write_text("Free.\n")
-    result = kill("--every-step", model=model, key=key_file, src=src, out=tmp_path / "out")
-    assert result["kills"] > 30
+    options = ("--every-step", "--real-kills", real_kills)
+    result = kill(*options, model=model, key=key_file, src=src, out=tmp_path / "out")
+    assert result["steps"] > 30
+    assert result["real_kills"] == 2 if real_kills == 2 else result["real_kills"] > 30
     assert result["shards_kept"] > 0
 
 
@@ -131,3 +136,15 @@ def test_two_runs_at_once_do_not_meet(encmixer, model, key_file, tmp_path):
         run = encmixer("dataset", "encrypt", src, "ct", "--key", key_file, "--model", model)
     assert run.returncode == 2
     assert "another run at work in it" in run.stderr
+
+
+def test_a_system_without_locks_has_data_sets_too(model, key_file, tmp_path):
+    parquet(tmp_path / "src", shards=2)
+    code = """
+import sys
+sys.modules["fcntl"] = None  # as on a system that is not POSIX
+import timm_encmixer as te
+print(te.encrypt_dataset(*sys.argv[1:], progress=False).shards)
+"""
+    run = processes.run(["-c", code, "src", "ct", str(key_file), str(model)], env=env(), cwd=tmp_path)
+    assert (run.returncode, run.stdout) == (0, "2\n"), run.stderr

@@ -65,7 +65,7 @@ def test_bfloat16_evaluation_reports_its_own_floor(photos_by_class, key_file, tm
     assert result["noise_floor"] > 1e-3
 
 
-@pytest.mark.parametrize(("ranks", "steps"), [(1, 200), (2, 30)])
+@pytest.mark.parametrize(("ranks", "steps"), [(2, 40), pytest.param(1, 200, marks=pytest.mark.nightly)])
 def test_training_on_ciphertext_takes_the_path_of_plain_training(ranks, steps, key, key_file, tmp_path):
     out = tmp_path / "out"
     launch(ranks, EXAMPLES / "train_encrypted.py", "--key", key_file, "--out", out, "--steps", steps, "--batch-size", 16)
@@ -91,7 +91,7 @@ def test_adam_keeps_the_path_for_signed_permutations_only(key_file, tmp_path):
     assert gaps["orthogonal"] > 1e-6
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("ranks", [2, pytest.param(1, marks=pytest.mark.nightly)])
 def test_a_third_party_fine_tunes_what_it_cannot_see(ranks, key, key_file, tmp_path):
     out = tmp_path / "out"
     options = ["--key", key_file, "--out", out, "--limit", 320, "--epochs", 2]

@@ -40,6 +40,7 @@ class Client:
             "HF_HOME": str(self.home),
             "HF_HUB_DOWNLOAD_TIMEOUT": str(self.patience),
             "HF_HUB_ETAG_TIMEOUT": str(self.patience),
+            processes.HURRY: "0.1",  # test_hub_faults.py meets the pauses as they are, in a process of its own
             "HF_XET_CLIENT_AC_INITIAL_UPLOAD_CONCURRENCY": "1",
             **({"HF_TOKEN": self.token} if self.token else {}),
             **({} if self.hub.store.cas else {"HF_HUB_DISABLE_XET": "1"}),
