@@ -152,3 +152,22 @@ def test_a_finished_run_stays_finished_when_its_source_goes_on(hub, owner, model
     repo.add_commit("refs/heads/main", repo.head.oid, "other images", {})
     again = owner.run("dataset", "encrypt", "me/photos", "ct", *options, check=True)
     assert "written 0, kept 3" in again.stdout
+
+
+READ = """
+from timm_encmixer.images import open_images
+images = open_images({name!r})
+print(type(images).__name__, len(images))
+"""
+
+
+@pytest.mark.parametrize("prefix", ["", "hf://datasets/", "hf-hub:"])
+def test_images_to_read_may_have_a_prefix_and_a_revision(prefix, hub, owner, tmp_path):
+    repo = publish_plain(hub, parquet(tmp_path / "src"))
+    assert owner.python(READ.format(name=f"{prefix}me/photos")) == "TableImages 16\n"
+    first = repo.head.oid
+    repo.add_commit("refs/heads/main", first, "no images any more", {})
+    assert owner.python(READ.format(name=f"{prefix}me/photos@{first}")) == "TableImages 16\n"
+    gone = owner.run("audit", "--images", f"{prefix}me/photos@nothing", "--only", "thumbnail")
+    assert (gone.returncode, len(gone.stderr.splitlines())) == (2, 1)
+    assert "no such revision" in gone.stderr

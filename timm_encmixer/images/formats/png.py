@@ -37,7 +37,7 @@ class Png(FileFormat):
     def record_in(self, image: Image.Image) -> str | None:
         """Return the text chunk of the record."""
         text = image.info.get(RECORD_NAME)
-        return text if isinstance(text, str) else None
+        return str(text) if isinstance(text, str) else None  # of an iTXt chunk Pillow makes a text of its own type
 
     def attach(self, image: Image.Image, record: str) -> None:
         """Put the record where Pillow 11.3 and later find it; `png_info` is for earlier ones."""
