@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import fcntl
 import os
 import re
 import shutil
@@ -39,10 +40,18 @@ def run(blocks: list[documents.Block], folder: Path) -> None:
 
 @pytest.fixture(scope="session")
 def after_readme(tmp_path_factory: pytest.TempPathFactory, photos: list[Image.Image]) -> Path:
-    """A folder in which the README was followed; to be copied."""
-    folder = tmp_path_factory.mktemp("readme")
-    lay_photos(folder, photos)
-    run(documents.runnable(README), folder)
+    """A folder in which the README was followed; to be copied. The first worker that asks makes it, for all."""
+    root = tmp_path_factory.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+    folder, done = root / "readme", root / "readme.done"
+    with (root / "readme.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if not done.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            lay_photos(folder, photos)
+            run(documents.runnable(README), folder)
+            done.touch()
     return folder
 
 
