@@ -796,3 +796,14 @@ def test_starts_that_no_run_can_have(starts):
 def test_an_amount_of_nothing_is_no_point():
     with pytest.raises(AuditError, match=r"points: expected a tuple of numbers from 1"):
         ATTACKS["ciphertext_only_shuffle"](points=(0,))
+
+
+def test_a_shuffle_within_channels_leaves_a_thumbnail_in_colour(targets):
+    """Its channels keep their means, and the report shows it: the same thumbnail in grey is further from the images."""
+    grey, colour = (
+        ATTACKS["thumbnail"]()(target, target.truth(), QUICK) for target in map(targets, ("shuffle", "shuffle-planes"))
+    )
+    assert grey.verdict == colour.verdict == BROKEN
+    assert colour.psnr_db > grey.psnr_db + 1
+    assert not torch.equal(colour.pictures["recovered"][:, 0], colour.pictures["recovered"][:, 1])
+    assert torch.equal(grey.pictures["recovered"][:, 0], grey.pictures["recovered"][:, 1])

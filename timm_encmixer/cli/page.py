@@ -32,9 +32,12 @@ def app_command(model: str | None, host: str, port: int) -> None:
     source = look_up(model or BUNDLED_MODEL)
     with listen(host, port) as listener:
         from timm_encmixer.web import make_app, serve
+        from timm_encmixer.web.samples import pixel_note
 
         app = make_app(source)
         name, number, *_ = listener.getsockname()
+        if (note := pixel_note()) is not None:
+            click.echo(note, err=True)
         click.echo(f"The page is http://{f'[{name}]' if ':' in name else name}:{number}/ (Ctrl-C ends it)")
         try:
             serve(app, listener)

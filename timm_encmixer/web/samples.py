@@ -7,12 +7,14 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 
+import PIL
 from PIL import Image
 
 from timm_encmixer.bundled import BUNDLED_PHOTOS, bundled_images, bundled_photo
 from timm_encmixer.errors import ImageError, did_you_mean
 
 ALBUM_PICTURES = 100
+_PILLOW_OF_BROWSERS = 13  # whose arithmetic encmixer.js has
 _COLUMNS = 10  # of the album's sheet
 
 
@@ -60,6 +62,16 @@ def sheet(pictures: Sequence[Image.Image], *, columns: int) -> Image.Image:
         row, column = divmod(index, columns)
         made.paste(picture.resize((width, height), Image.Resampling.BOX), (column * width, row * height))
     return made
+
+
+def pixel_note() -> str | None:
+    """Return what whoever serves the page has to know of the Pillow that is here, None where there is nothing."""
+    if int(PIL.__version__.partition(".")[0]) >= _PILLOW_OF_BROWSERS:
+        return None
+    return (
+        f"Pillow {PIL.__version__} is here. It shrinks photos more than twice as tall as wide to other pixels than the page "
+        f"and clients with Pillow {_PILLOW_OF_BROWSERS} do, by at most a few of 255 (docs/images.md)."
+    )
 
 
 @functools.cache
