@@ -42,8 +42,15 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
-    """Change the links of a page that is a file of docs/."""
+    """Change the links of a page that is a file of docs/, and say where it stands among the results of a search."""
+    page.meta["search"] = {"boost": _boost(page.file.src_uri)}
     return markdown if page.file.generated_by else _with_links(markdown, page.file.src_uri)
+
+
+def _boost(page: str) -> float:
+    """Return how much a page counts in a search: guides before the API, the API before decisions and the repository's pages."""
+    folder = page.partition("/")[0] if "/" in page else ""
+    return {"": 4.0, "api": 0.5}.get(folder, 0.25)
 
 
 def _with_links(text: str, page: str) -> str:

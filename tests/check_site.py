@@ -23,7 +23,11 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from markdown_it import MarkdownIt
+try:
+    import mkdocs  # noqa: F401  # run as a command below
+    from markdown_it import MarkdownIt
+except ModuleNotFoundError as error:
+    raise SystemExit(f'make docs needs the extra docs ({error.name} is missing): pip install -e ".[docs]"') from error
 
 ROOT = Path(__file__).parent.parent
 FENCE = re.compile(r"^( *)```(.*)$")

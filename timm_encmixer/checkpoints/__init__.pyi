@@ -6,6 +6,7 @@ from .encryption import rotate_checkpoint as rotate_checkpoint
 from .inspection import describe as describe
 from .loading import load_model as load_model
 from .pull import pull_from_hub as pull_from_hub
+from .schemes import find_scheme as find_scheme
 from .seal import open_model as open_model
 from .seal import seal_model as seal_model
 from .sources import Source as Source
