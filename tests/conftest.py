@@ -26,7 +26,7 @@ from loopback import encrypted, homes, hub, owner, xet_hub  # noqa: E402, F401  
 import timm_encmixer as te  # noqa: E402
 from timm_encmixer.bundled import BUNDLED_MODEL, bundled_images  # noqa: E402
 
-pytest_plugins = ["nightly"]
+pytest_plugins = ["nightly", "order"]
 torch.set_num_threads(1)  # more workers than cores share these
 
 
