@@ -28,14 +28,16 @@ _Item = TypeVar("_Item")
 
 
 def dealt(slow: Sequence[_Item], others: Sequence[_Item], workers: int) -> list[_Item]:
-    """Return all tests in an order that xdist cuts into as many equal parts: each begins with its share of the slow ones.
+    """Return all tests in an order that xdist cuts into as many equal parts (the last has what is left over).
+
+    Each part begins with its share of the slow ones.
 
     Args:
         slow: The slowest first.
         others: The rest, which stay in their order: neighbours share fixtures.
         workers: How many parts.
     """
-    size, begun, ordered = -(-(len(slow) + len(others)) // workers), 0, list[_Item]()
+    size, begun, ordered = (len(slow) + len(others)) // workers, 0, list[_Item]()
     for worker in range(workers):
         own = slow[worker::workers]
         end = begun + max(0, size - len(own))
