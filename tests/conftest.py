@@ -27,7 +27,7 @@ import timm_encmixer as te  # noqa: E402
 from timm_encmixer.bundled import BUNDLED_MODEL, bundled_images  # noqa: E402
 from timm_encmixer.scheme import facts_of  # noqa: E402
 
-pytest_plugins = ["nightly"]
+pytest_plugins = ["nightly", "order"]
 torch.set_num_threads(1)  # more workers than cores share these
 
 
