@@ -396,3 +396,23 @@ def test_draws_are_uniform_and_in_bounds():
     assert abs(normals.std() - 1) < 0.03
     same = CipherKey("test", KEY).draws("numbers"), CipherKey("other", KEY).draws("numbers")
     assert not np.array_equal(same[0].integers(256, 99), same[1].integers(256, 99))
+
+
+# names of earlier versions
+
+
+@pytest.mark.parametrize(("old", "new"), [("SCHEMES", "PUBLISHED_CIPHERS"), ("PublishedScheme", "PublishedCipher")])
+def test_earlier_names_work_and_say_the_new_one(old, new):
+    with pytest.warns(DeprecationWarning, match=f"te.audit.{old} is now te.audit.{new}"):
+        assert getattr(te.audit, old) is getattr(te.audit, new)
+
+
+def test_the_earlier_name_of_a_citation_is_read_and_written():
+    with pytest.warns(DeprecationWarning, match="LE.source is now LE.citation"):
+        assert PUBLISHED_CIPHERS["le"].source == PUBLISHED_CIPHERS["le"].citation
+    with pytest.warns(DeprecationWarning, match="Own.source is now Own.citation"):
+
+        class Own(te.audit.Attack):
+            name, source = "own", "a paper"
+
+    assert Own.citation == "a paper"
