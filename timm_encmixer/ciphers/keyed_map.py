@@ -42,8 +42,3 @@ class KeyedMap(Protocol):
     def then(self: MapT, other: MapT) -> MapT:
         """Return the map that applies this one first and `other`, of the same kind and without an order, second."""
         ...
-
-
-def inverse_order(order: NDArray[Any] | None) -> NDArray[Any] | None:
-    """Return the permutation that undoes one, None for none."""
-    return None if order is None else order.argsort()

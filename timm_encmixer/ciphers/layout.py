@@ -76,3 +76,8 @@ def _spread(block: ArrayT, rows: int, channels_last: bool) -> ArrayT:
     """Return one value for each block with axes of length 1 for the positions in it, in memory order."""
     columns = len(block) // rows
     return block.reshape(rows, 1, columns, 1, 1) if channels_last else block.reshape(1, rows, 1, columns, 1)
+
+
+def inverse_order(order: NDArray[Any] | None) -> NDArray[Any] | None:
+    """Return the permutation that undoes one, None for none."""
+    return None if order is None else order.argsort()

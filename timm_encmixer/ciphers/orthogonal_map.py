@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from timm_encmixer.ciphers.keyed_map import inverse_order
+from timm_encmixer.ciphers.layout import inverse_order
 
 
 @dataclass(frozen=True, eq=False, repr=False)

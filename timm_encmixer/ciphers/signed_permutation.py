@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from timm_encmixer.ciphers.keyed_map import inverse_order
-from timm_encmixer.ciphers.layout import gather_index, tile
+from timm_encmixer.ciphers.layout import gather_index, inverse_order, tile
 
 CACHED_SIZES = 8  # of images, whose maps are kept
 _CHUNK_BYTES = 1 << 18  # of images to gather and sign at a time: few enough to stay in the processor's cache
