@@ -164,3 +164,15 @@ def test_the_recording_is_of_models_that_the_table_has(path):
     assert set(names) <= {
         name for name, support in TABLE.items() if support.supported and (path is RECORDED or support.takes_jpeg)
     }
+
+
+@pytest.mark.parametrize(
+    "name", ["fasternet_t0", "test_convnext", "test_vit", "test_vit_relpos", "vit_xsmall_patch16_clip_224"]
+)
+def test_a_member_is_exact_with_shuffle_planes(name):
+    """With a bias and without one, before a BatchNorm, before a position embedding, and with scrambled blocks."""
+    scramble = not TABLE[name].unscrambled
+    result = measure(name, scramble=scramble, images=2, cipher="shuffle-planes", **MEMBERS[name])
+    del result["model"]
+    assert result.pop("wrong") > 1e5 * BOUND
+    assert max(result.values()) < BOUND

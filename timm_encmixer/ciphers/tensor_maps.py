@@ -38,7 +38,7 @@ class TensorPermutation(nn.Module):
         order = None if mapping.order is None else torch.from_numpy(mapping.order)
         self.register_buffer("order", order, persistent=False)
         self._mapping, self._moves, self._signed = mapping, mapping.moves, mapping.signed
-        self._of_images: Callable[..., _TensorMap] = functools.lru_cache(maxsize=CACHED_SIZES)(self._make_image_map)
+        self._of_images: Callable[..., _GatherAndSign] = functools.lru_cache(maxsize=CACHED_SIZES)(self._make_image_map)
 
     def rows(self, matrix: Tensor) -> Tensor:
         """Return `matrix` A^T for this map's matrix A; shape (n, D) in and out. Exact in every dtype."""
@@ -68,7 +68,9 @@ class TensorPermutation(nn.Module):
         moved = moved.reshape(laid_out.shape)
         return moved.permute(0, 3, 1, 2) if channels_last else moved
 
-    def _make_image_map(self, rows: int, columns: int, dtype: torch.dtype, device: torch.device, **layout: Any) -> _TensorMap:
+    def _make_image_map(
+        self, rows: int, columns: int, dtype: torch.dtype, device: torch.device, **layout: Any
+    ) -> _GatherAndSign:
         """Return what `signed_permutation.ImageMap` holds, as tensors."""
         index = sign = None
         if self._moves:
@@ -121,7 +123,7 @@ class TensorMatrix(nn.Module):
 
 
 TensorMap = TensorPermutation | TensorMatrix
-_TensorMap = tuple[Tensor | None, tuple[Tensor, Tensor] | None]
+_GatherAndSign = tuple[Tensor | None, tuple[Tensor, Tensor] | None]
 
 
 def _is_plain(images: Tensor) -> bool:
