@@ -4,7 +4,7 @@ COVERED := timm_encmixer/ciphers/*,timm_encmixer/models/*,timm_encmixer/checkpoi
 WORKFLOWS := $(wildcard .github/workflows/*.yml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup format check docs pictures ciphers models web test nightly coverage lowest bench demo dist
+.PHONY: help setup format check types lint site schemas docs pictures ciphers models web test nightly coverage lowest bench demo dist
 
 help:  ## Say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -17,12 +17,20 @@ format:  ## Rewrite the code in the house style
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-check:  ## Lint, types, directions of imports, the documents' site, and the repository's own files
+check: types lint site schemas  ## Lint, types, directions of imports, the documents' site, and the repository's own files
+
+types:  # it takes longest, so begins first where `make -j` has several at work
+	$(BIN)/mypy
+
+lint:
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+site:
 	$(BIN)/python tests/check_site.py
+
+schemas:
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows $(WORKFLOWS)
 	$(BIN)/check-jsonschema --builtin-schema custom.github-workflows-require-timeout $(WORKFLOWS)
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms $(filter-out %/config.yml,$(wildcard .github/ISSUE_TEMPLATE/*.yml))
