@@ -478,7 +478,8 @@ def test_ciphers_take_a_model_or_its_record(plain_model, key, encrypted_folder):
     image = np.zeros((32, 32, 3), np.uint8)
     for kind in (te.BlockCipher, te.ImageCipher):
         wanted = kind(key, encrypted.encmixer).encrypt(image)
-        assert all(np.array_equal(kind(key, model).encrypt(image), wanted) for model in (encrypted, stock))
+        models = (encrypted, stock, nn.DataParallel(encrypted))
+        assert all(np.array_equal(kind(key, model).encrypt(image), wanted) for model in models)
         for wrong in (plain_model, "encrypted", None):
             with pytest.raises(SchemeError, match=r"scheme: expected a Scheme, or an encrypted model in memory"):
                 kind(key, wrong)

@@ -81,6 +81,11 @@ def album(photos, encrypted_folder, key_file, tmp_path) -> Path:
 def test_both_distributions_have_the_same_files(wheels):
     names = [{name for name in zipfile.ZipFile(path).namelist() if ".dist-info/" not in name} for path in wheels.values()]
     assert names[0] == names[1]
+    licences = [
+        {name.rpartition("/")[2] for name in zipfile.ZipFile(path).namelist() if "/licenses/" in name}
+        for path in wheels.values()
+    ]
+    assert licences[0] == licences[1] == {"LICENSE", "NOTICE"}
     assert not [name for name in names[0] if "web/client/" in name and "/dist/" not in name]
 
 
@@ -126,6 +131,7 @@ def test_the_commands_of_a_client(client, album, key):
     assert key.fingerprint in said
     said += encmixer("images", "encrypt", "album", "sent", *with_key) + encmixer("images", "decrypt", "sent", "back", *with_key)
     said += encmixer("model", "info", "encrypted") + encmixer("dataset", "info", "album")
+    assert encmixer("--version") == f"encmixer, version {te.__version__}\n"
     said += encmixer("models", "vit_*") + encmixer("models", "--search", "pos_embed")
     for name in ("0.png", "1.png", "2.png"):
         plain = te.create_transform(album / "encrypted", key=key).prepare(

@@ -23,6 +23,7 @@ from timm_encmixer.errors import (
     KeyMismatchError,
     MissingExtraError,
     NotEncryptedError,
+    SchemeMismatchError,
     SourceError,
 )
 from timm_encmixer.evaluation.accuracy import evaluate, wrong_key
@@ -340,3 +341,38 @@ def test_a_mistyped_path_is_said_to_be_none_before_the_hub_is_asked(path, tmp_pa
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match="got no such folder; check the path"):
         open_labelled_images(path)
+
+
+def test_evaluate_and_verify_take_what_the_command_line_takes(plain_model, encrypted_folder, key, photos, tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        photos[0].save(tmp_path / "data" / name / "a.png")
+    assert te.evaluate(encrypted_folder, key, tmp_path / "data", progress=False).images == 2
+    folder = te.verify(plain_model, encrypted_folder, key, tmp_path / "data", progress=False)
+    listed = te.verify(plain_model, encrypted_folder, key, [photos[0], photos[0]], progress=False)
+    assert folder.holds
+    assert listed.holds
+    assert [row["image"] for row in listed.rows] == ["0", "1"]
+
+
+@pytest.mark.parametrize("data", [([], []), [1, 2], 3, None])
+def test_data_that_are_no_labelled_images(data, encrypted_folder, key):
+    with pytest.raises(DataError, match=r"data: expected labelled images, got .*MemoryImages"):
+        te.evaluate(encrypted_folder, key, data)
+
+
+@pytest.mark.parametrize("images", [[("a", 1)], [3], [("a", "b", "c")]])
+def test_images_to_verify_that_are_none(images, plain_model, encrypted_folder, key):
+    with pytest.raises(DataError, match="images: expected PIL images, or names with them"):
+        te.verify(plain_model, encrypted_folder, key, images)
+
+
+def test_a_config_that_normalises_otherwise_is_not_loaded(plain_model, key, tmp_path):
+    """A server would read it; so `model verify` must not call it exact."""
+    te.save_model(te.encrypt_model(plain_model, key, cipher="shuffle-planes"), tmp_path / "m")
+    path = tmp_path / "m" / "config.json"
+    config = json.loads(path.read_text())
+    for field, value in (("mean", [0.5, 0.5, 0.5]), ("std", [0.1, 0.2, 0.3]), ("crop_pct", 0.9)):
+        path.write_text(json.dumps({**config, "pretrained_cfg": {**config["pretrained_cfg"], field: value}}))
+        with pytest.raises(SchemeMismatchError, match=f"pretrained_cfg {field}: .*take the config.json of this encryption"):
+            te.load_model(tmp_path / "m")

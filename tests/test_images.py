@@ -168,7 +168,7 @@ def test_two_runs_at_once_are_both_right(album, encrypted_folder, key, tmp_path)
 def test_the_record_in_other_chunks(how, photos, encrypted_folder, key, tmp_path):
     """Other software may write the same text in another kind of chunk, or in another place."""
     ciphertext = te.create_transform(encrypted_folder, key=key, output="image")(photos[0])
-    text, info = ciphertext.info["encmixer"], PngImagePlugin.PngImagePlugin.PngInfo()
+    text, info = ciphertext.info["encmixer"], PngImagePlugin.PngInfo()
     if how == "iTXt":
         info.add_itxt("encmixer", text)
     else:
@@ -250,7 +250,7 @@ def test_ciphertext_without_a_record_is_told_of_once_or_refused(album, encrypted
     "text", ["", "{", "[]", '{"version":1}', '{"version":2,"cipher":"x"}', '{"version":1,"cipher":"a","patch_size":"4"}']
 )
 def test_a_malformed_record_is_one_error(text, photos, encrypted_folder, key, tmp_path):
-    info = PngImagePlugin.PngImagePlugin.PngInfo()
+    info = PngImagePlugin.PngInfo()
     info.add_text("encmixer", text)
     photos[0].save(tmp_path / "x.png", pnginfo=info)
     for call in (te.encrypt_images, te.decrypt_images):
@@ -536,7 +536,7 @@ def test_ciphertext_of_another_mode_is_refused(tmp_path, photos):
 
 
 def test_text_chunks_of_a_png_do_not_survive(tmp_path, photos, encrypted_folder, key):
-    info = PngImagePlugin.PngImagePlugin.PngInfo()
+    info = PngImagePlugin.PngInfo()
     info.add_text("Author", ARTIST)
     path = saved(photos[0], "x.png", tmp_path, pnginfo=info, icc_profile=b"profile of " + ARTIST.encode())
     te.encrypt_images(path, tmp_path / "c.png", key, encrypted_folder)
@@ -634,3 +634,9 @@ def test_a_file_without_a_record_needs_a_model(photos, encrypted_folder, key, tm
         image.save(tmp_path / "e.png", pnginfo=info)
     with pytest.raises(ImageError, match=r"e\.png: record: expected one of shuffle, .*, got 'rot13'"):
         te.decrypt_images(tmp_path / "e.png", tmp_path / "f.png", key)
+    with Image.open(tmp_path / "b.png") as image:
+        info = PngImagePlugin.PngInfo()
+        info.add_text("encmixer", json.dumps({**text, "cipher": "orthogonal"}))
+        image.save(tmp_path / "g.png", pnginfo=info)
+    with pytest.raises(ImageError, match=r"g\.png: expected a cipher with PNG ciphertext, got orthogonal"):
+        te.decrypt_images(tmp_path / "g.png", tmp_path / "h.png", key)

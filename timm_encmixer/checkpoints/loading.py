@@ -17,7 +17,8 @@ from timm_encmixer.checkpoints.sources import SourceLike, find_source
 from timm_encmixer.errors import CheckpointError, EncMixerError, SourceError, warn_caller
 from timm_encmixer.models.bare import bare_model
 from timm_encmixer.models.listing import timm_cfg
-from timm_encmixer.models.record import attach_scheme, check_stem, scheme_of
+from timm_encmixer.models.pretrained_cfg import check_ciphertext
+from timm_encmixer.models.record import attach_scheme, cfg_of, check_stem, scheme_of
 
 ModelLike = nn.Module | SourceLike
 
@@ -34,6 +35,7 @@ def load_model(source: ModelLike, *, arch: str | None = None, device: str | None
     Raises:
         SourceError: It names nothing that is a whole model. Or torch has no such device.
         CheckpointError: Weights and architecture do not belong together.
+        SchemeMismatchError: The config of an encrypted model asks for another normalisation than its record, or for a crop.
         NotEncryptedError: Plain weights, or ones under another key, lie under an encrypted model's record.
 
     Warns:
@@ -58,6 +60,8 @@ def load_model(source: ModelLike, *, arch: str | None = None, device: str | None
         check_weights(checkpoint.weights, checkpoint.config, where=source.name)
         model = _build(checkpoint.path)
     if checkpoint.scheme is not None:
+        if checkpoint.config is not None:
+            check_ciphertext(cfg_of(model), checkpoint.scheme)
         attach_scheme(model, checkpoint.scheme, checkpoint.sketch)
         check_loaded(model, source.name)
     return model.eval()

@@ -78,7 +78,8 @@ class BlockCipher(nn.Module):
 
         Args:
             image: PIL image (mode RGB for 3 channels, L for 1), HWC uint8 array, or CHW or NCHW tensor: uint8, or floats in
-                [0, 1]. Floats are checked on the CPU; elsewhere the device would have to wait for the check. Height and width
+                [0, 1]. Floats are checked on the CPU, to 0.01 for rounding, and not under torch.compile. On another device the
+                check would make it wait. Height and width
                 are multiples of the patch side and, for ciphers that scramble blocks, those of the scheme's grid.
 
         Raises:

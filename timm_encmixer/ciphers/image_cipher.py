@@ -155,13 +155,15 @@ def record_in(target: Scheme | HasRecord) -> Scheme:
     """
     if isinstance(target, Scheme):
         return target
-    record = getattr(target, "encmixer", None)
-    if record is None:  # stock timm keeps it in the configuration alone
-        record = scheme_in_notes((getattr(target, "pretrained_cfg", None) or {}).get("notes"))
-    if isinstance(record, Scheme):
-        return record
+    for inner in (target, getattr(target, "module", None), getattr(target, "_orig_mod", None)):  # also in a wrapper of torch's
+        record = getattr(inner, "encmixer", None)
+        if record is None:  # stock timm keeps it in the configuration alone
+            record = scheme_in_notes((getattr(inner, "pretrained_cfg", None) or {}).get("notes"))
+        if isinstance(record, Scheme):
+            return record
     remedy = "pass an encrypted model, te.find_scheme(...) of a folder or hf-hub:ID, or te.Scheme(patch_size=...)"
-    raise SchemeError("scheme", "a Scheme, or an encrypted model in memory", type(target).__name__, remedy)
+    got = f"{type(target).__name__} without a record"
+    raise SchemeError("scheme", "a Scheme, or an encrypted model in memory", got, remedy)
 
 
 def described(cipher: Any) -> str:

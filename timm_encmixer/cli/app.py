@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from timm_encmixer import __version__
 from timm_encmixer.cli.audit import audit_command
 from timm_encmixer.cli.dataset import dataset
 from timm_encmixer.cli.evaluation import demo, evaluate_command
@@ -71,7 +72,7 @@ class _TopCommands(Commands):
 @click.group(
     cls=_TopCommands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}, epilog=_EPILOG
 )
-@click.version_option(package_name="timm-encmixer")
+@click.version_option(__version__)
 def cli() -> None:
     """Key-based encryption of timm's patch-stem models (ConvMixer, ViT and many more) and of images.
 

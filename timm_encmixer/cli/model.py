@@ -111,7 +111,7 @@ def model_encrypt(src: str, dst: Path, key: SecretKey, as_json: bool, **options:
 
 def _constant(scheme: Any) -> str:
     """Say where the constant of the normalisation went."""
-    if all(mean == 0.5 for mean in scheme.plain.mean):
+    if scheme.facts.keeps_normalisation or all(mean == 0.5 for mean in scheme.plain.mean):
         return "no constant of the normalisation to fold"
     return f"the constant of the normalisation in {scheme.constant or scheme.stem + '.bias'}"
 

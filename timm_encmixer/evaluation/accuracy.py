@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -15,7 +16,7 @@ from timm_encmixer.checkpoints.loading import ModelLike, load_model
 from timm_encmixer.ciphers import BlockCipher
 from timm_encmixer.errors import DataError, warn_caller
 from timm_encmixer.evaluation.columns import text_table
-from timm_encmixer.images.labelled import LabelledImages
+from timm_encmixer.images.labelled import LabelledImages, open_labelled_images
 from timm_encmixer.images.tensors import cipher_input, normalise, normalised_plain
 from timm_encmixer.images.transform import ClientTransform
 from timm_encmixer.keys import KeyLike, SecretKey, find_key
@@ -54,7 +55,7 @@ def wrong_key(index: int) -> SecretKey:
 def evaluate(
     model: ModelLike,
     key: KeyLike,
-    data: LabelledImages,
+    data: LabelledImages | str | os.PathLike[str],
     *,
     cipher: str = DEFAULT_CIPHER,
     wrong_keys: int = 0,
@@ -68,7 +69,7 @@ def evaluate(
         model: A model or its source, plain (it is encrypted here with `cipher`) or encrypted with `key` (it is decrypted for
             the plain figure); put in evaluation mode.
         key: The right key or its file.
-        data: Labelled images.
+        data: Labelled images, or where they are, as for `te.images.open_labelled_images`.
         cipher: For a plain model.
         wrong_keys: How many of `wrong_key` to try.
         batch_size: Images at a time.
@@ -87,6 +88,7 @@ def evaluate(
         >>> result.right_key == result.plain
         True
     """
+    data = _labelled(data)
     model, key = load_model(model), find_key(key)
     encrypted = model if scheme_of(model) is not None else encrypt_model(model, key, cipher=cipher)
     plain = decrypt_model(model, key) if scheme_of(model) is not None else model
@@ -172,3 +174,14 @@ def evaluation_table(result: Evaluation) -> str:
         f"  right key against plain: {result.changed_top1} changed top-1, max |delta logit| {result.max_logit_difference:.2e}"
     )
     return "\n".join(lines)
+
+
+def _labelled(data: Any) -> LabelledImages:
+    """Return labelled images; those of a folder, a table or the Hub are opened."""
+    if isinstance(data, (str, os.PathLike)):
+        return open_labelled_images(os.fspath(data))
+    if isinstance(data, (tuple, list)) or not hasattr(data, "__getitem__"):
+        remedy = "give a folder, or te.images.MemoryImages(images, labels)"
+        raise DataError("data", "labelled images", type(data).__name__, remedy)
+    images: LabelledImages = data
+    return images

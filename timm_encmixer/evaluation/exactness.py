@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import itertools
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -21,6 +22,7 @@ from timm_encmixer.errors import AlreadyEncryptedError, DataError, NotEncryptedE
 from timm_encmixer.evaluation.columns import text_table
 from timm_encmixer.evaluation.depthwise import ShiftedDepthwise
 from timm_encmixer.evaluation.threads import threads_for
+from timm_encmixer.images.encryption import open_folder
 from timm_encmixer.images.tensors import cipher_input, normalised_plain
 from timm_encmixer.images.transform import ClientTransform
 from timm_encmixer.keys import KeyLike
@@ -68,7 +70,7 @@ def verify(
     plain: ModelLike,
     encrypted: ModelLike,
     key: KeyLike,
-    images: Sequence[tuple[str, Image.Image]],
+    images: Sequence[tuple[str, Image.Image] | Image.Image] | str | os.PathLike[str],
     *,
     batch_size: int = 4,
     precision: str = "fp32",
@@ -80,7 +82,7 @@ def verify(
         plain: The plain model or its source, in fp32; both models are on one device, and are put in evaluation mode.
         encrypted: The encrypted model or its source.
         key: Its key or the key's file.
-        images: Names and PIL images; a maximum over a few dozen is steadier than one over three.
+        images: PIL images, or names with them, or a folder. A maximum over a few dozen is steadier than one over three.
         batch_size: Images at a time.
         precision: One of `PRECISIONS`; bf16 and fp16 compute under torch's autocast, as mixed precision does.
         progress: Show a progress bar on a terminal.
@@ -96,8 +98,7 @@ def verify(
         >>> te.verify("plain", "encrypted", "owner.key", photos, progress=False).holds
         True
     """
-    if not images:
-        raise DataError("images", "at least one image", "none", "give a folder with images")
+    images = _named(images)
     plain, encrypted = load_model(plain), load_model(encrypted)
     remedy = "give the plain model first, the encrypted one second"
     if scheme_of(plain) is not None:
@@ -145,6 +146,18 @@ def verify(
     if len(images) > 1:
         result.spread = float(torch.cat(reference).std(dim=0).mean())
     return result
+
+
+def _named(images: Any) -> list[tuple[str, Image.Image]]:
+    """Return images with names: those of a folder, those that were given, or numbers."""
+    if isinstance(images, (str, os.PathLike)):
+        return open_folder(images)
+    found = [(f"{index}", one) if isinstance(one, Image.Image) else one for index, one in enumerate(images)]
+    if not found:
+        raise DataError("images", "at least one image", "none", "give a folder with images")
+    if not all(isinstance(one, tuple) and len(one) == 2 and isinstance(one[1], Image.Image) for one in found):
+        raise DataError("images", "PIL images, or names with them", "others", "give a folder, or a list of PIL images")
+    return found
 
 
 def _check_same_architecture(plain: nn.Module, encrypted: nn.Module) -> None:

@@ -131,6 +131,8 @@ class OwnRecords:
                 codec = self._codecs[scheme] = make_codec(DECRYPT, ImageCipher(self.key, scheme), strict=True)
         except ImageError as error:
             return error
+        except SchemeError as error:  # a cipher that has no images
+            return ImageError(name, error.expected, error.got, error.remedy)
         (result,) = codec([image], [name])
         return result
 

@@ -83,7 +83,8 @@ class ClientTransform:
                 "its ciphertext is float; PNG and uint8 need a cipher such as shuffle+negpos",
             )
         if scheme.plain is None:
-            raise SchemeError("scheme", "the plain model's preprocessing", "none", "use model.encmixer")
+            remedy = "take the record of an encrypted model, or give te.Scheme(plain=...)"
+            raise SchemeError("scheme", "the plain model's preprocessing", "none", remedy)
         if output != "image":
             with of_full_installation(f"output={output!r}"):
                 import timm_encmixer.images.tensors  # noqa: F401  # now, not with the first image

@@ -59,7 +59,8 @@ def check_ciphertext(cfg: Mapping[str, Any], scheme: Scheme) -> None:
         uniform = len(set(expected)) == 1 and set(values) == set(expected)  # of as many channels as timm was asked for
         if not uniform and values != expected:
             remedy = (
-                "ciphertext is not normalised or resized like images: build the model without pretrained_cfg_overlay for these"
+                "ciphertext is normalised as the record says, and not resized: take the config.json of this encryption, "
+                "and build the model without pretrained_cfg_overlay for these"
             )
             shown = " ".join(map(str, dict.fromkeys(expected)))
             raise SchemeMismatchError(f"model: pretrained_cfg {name}", shown, f"{value}", remedy)

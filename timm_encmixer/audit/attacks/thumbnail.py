@@ -36,8 +36,8 @@ class Thumbnail(Attack):
         "Chang and Li (arXiv 2004.13263)"
     )
     findings: ClassVar[Mapping[str, str]] = {
-        BROKEN: "Sees a thumbnail of every image, one grey pixel per block; at 224 px a face can be recognised.",
-        PARTLY: "Sees a blurred thumbnail of every image, one grey pixel per block.",
+        BROKEN: "Sees a thumbnail of every image, one pixel per block; at 224 px a face can be recognised.",
+        PARTLY: "Sees a blurred thumbnail of every image, one pixel per block.",
         HOLDS: "Sees nothing in the brightness of blocks.",
     }
     advice = "Do not send images whose outlines must not be seen; the larger the image, the more its thumbnail shows."
