@@ -358,9 +358,10 @@ def _become(request: dict) -> None:
     if request["file_bytes"] is not None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (request["file_bytes"], request["file_bytes"]))
-    if HURRY in os.environ:
-        _hurry(float(os.environ.pop(HURRY)))
     kind, *words = request["arguments"]
+    share = os.environ.pop(HURRY, None)
+    if share is not None and kind == "-m":  # the command; a program may be there to show that the package is not needed
+        _hurry(float(share))
     if kind == "-u":
         sys.stdout.reconfigure(write_through=True)
         kind, *words = words

@@ -760,7 +760,7 @@ def test_small_images_are_attacked_by_one_thread():
 
 
 def test_bad_input(plain_model, key, photos, tmp_path):
-    with pytest.raises(AuditError, match="attacks: expected names among weights_only"):
+    with pytest.raises(AuditError, match="attacks: expected names among adversarial_transfer"):
         run(attacks=["nonsense"])
     with pytest.raises(AuditError, match="budget"):
         run(budget="endless")

@@ -347,7 +347,8 @@ def test_evaluate_and_verify_take_what_the_command_line_takes(plain_model, encry
     for name in ("cat", "dog"):
         (tmp_path / "data" / name).mkdir(parents=True)
         photos[0].save(tmp_path / "data" / name / "a.png")
-    assert te.evaluate(encrypted_folder, key, tmp_path / "data", progress=False).images == 2
+    with pytest.warns(UserWarning, match="2 classes"):
+        assert te.evaluate(encrypted_folder, key, tmp_path / "data", progress=False).images == 2
     folder = te.verify(plain_model, encrypted_folder, key, tmp_path / "data", progress=False)
     listed = te.verify(plain_model, encrypted_folder, key, [photos[0], photos[0]], progress=False)
     assert folder.holds

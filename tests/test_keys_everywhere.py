@@ -133,6 +133,7 @@ def test_every_public_call_that_takes_a_key_is_here():
             assert name in tried | {"load_encrypted", "prepare_encrypted"}, name  # these need an Accelerator: tests/distributed
 
 
+@pytest.mark.filterwarnings("ignore::timm_encmixer.errors.PublicWeightsWarning")
 def test_create_model_takes_both(key, key_file):
     import timm
 

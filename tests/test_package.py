@@ -72,6 +72,9 @@ def test_core_dependencies_are_few():
     core = {re.split(r"[<>=!~\[ ]", line)[0] for line in project["dependencies"]}
     assert core == {
         "timm",
+        "numpy",
+        "pillow",
+        "psutil",
         "torch",
         "safetensors",
         "huggingface-hub",

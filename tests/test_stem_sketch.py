@@ -91,6 +91,7 @@ def test_files_of_plain_weights_under_an_encrypted_record(key, other_key, tmp_pa
     assert not list(tmp_path.glob("x*"))
 
 
+@pytest.mark.filterwarnings("ignore:.*has no record of an encryption:UserWarning")
 def test_a_checkpoint_path_without_a_record_over_an_encrypted_model_is_refused(plain_model, encrypted_folder, tmp_path):
     save_file(plain_model.state_dict(), tmp_path / "plain.safetensors")
     base, path = f"local-dir:{encrypted_folder}", str(tmp_path / "plain.safetensors")

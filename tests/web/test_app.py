@@ -26,7 +26,7 @@ from test_client_js import photo_like, resizing_as_pillow_13
 
 import timm_encmixer as te
 from timm_encmixer.bundled import bundled_photo
-from timm_encmixer.web.samples import album, samples
+from timm_encmixer.web.samples import album, pixel_note, samples
 
 pytestmark = chromium.needs_chromium
 # The process says on stderr what it opens to write, makes or renames, and where it connects to.
@@ -63,7 +63,7 @@ def app(tmp_path_factory) -> Iterator[SimpleNamespace]:
     while child.poll() is None:
         try:
             urllib.request.urlopen(f"{url}about.json", timeout=9).close()
-        except (urllib.error.URLError, ConnectionError):
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
             continue
         break
 
@@ -79,7 +79,8 @@ def app(tmp_path_factory) -> Iterator[SimpleNamespace]:
         assert child.wait() == 130
     log.close()
     said = (folder / "log").read_text().splitlines()
-    assert [line for line in said if not line.startswith("WRITES ")] == []
+    note = pixel_note()  # of this machine's Pillow
+    assert [line for line in said if not line.startswith("WRITES ") and line != note] == []
 
 
 @pytest.fixture(scope="module")

@@ -62,7 +62,8 @@ def huge_png(width: int, height: int) -> bytes:
 
 
 def test_the_owner_makes_a_model_for_each_cipher_that_it_can_take(published, server):
-    assert list(published.models) == [CIPHER, "shuffle", "negpos"]  # a ConvMixer follows no order; its blocks are of 4 px
+    # a ConvMixer follows no order, and its blocks are of 4 px
+    assert list(published.models) == [CIPHER, "shuffle", "negpos", "shuffle-planes"]
     assert {record.fingerprint for record in server.records.values()} == {published.key.fingerprint}
     assert published.classes == bundled_images()[2]
     assert_no_secret(published.key, repr(published), repr(vars(server)))
