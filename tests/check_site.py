@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import importlib.util
 import os
 import re
 import subprocess
@@ -24,10 +25,11 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 try:
-    import mkdocs  # noqa: F401  # run as a command below
     from markdown_it import MarkdownIt
 except ModuleNotFoundError as error:
-    raise SystemExit(f'make docs needs the extra docs ({error.name} is missing): pip install -e ".[docs]"') from error
+    if __name__ == "__main__":
+        raise SystemExit(f'make docs needs the extra docs ({error.name} is missing): pip install -e ".[docs]"') from error
+    raise
 
 ROOT = Path(__file__).parent.parent
 FENCE = re.compile(r"^( *)```(.*)$")
@@ -213,6 +215,8 @@ def faults(site: Path) -> list[str]:
 
 
 def main() -> None:
+    if importlib.util.find_spec("mkdocs") is None:
+        raise SystemExit('make docs needs the extra docs (mkdocs is missing): pip install -e ".[docs]"')
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="keep the site in this folder")
     out = parser.parse_args().out
