@@ -57,7 +57,13 @@ def share_of(names: list[str], share: float, seed: int) -> set[str]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the nightly tests out, but for the share; not where tests were chosen by -m or by name."""
+    """Leave the nightly tests out, but for the share; not where tests were chosen by -m or by name.
+
+    Warnings are no errors in them: a run of a tenth by chance is not to fail for a library's news.
+    """
+    for item in items:
+        if item.get_closest_marker(MARK):
+            item.add_marker(pytest.mark.filterwarnings("default"))
     if config.option.markexpr or any("::" in argument for argument in config.args):
         return
     nightly = [item.nodeid for item in items if item.get_closest_marker(MARK)]
