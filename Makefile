@@ -1,6 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
-COVERED := timm_encmixer/ciphers/*,timm_encmixer/models/*,timm_encmixer/checkpoints/*,timm_encmixer/keys.py,timm_encmixer/files.py
+COVERED := timm_encmixer/ciphers/*,timm_encmixer/models/*,timm_encmixer/checkpoints/*,timm_encmixer/keys.py,timm_encmixer/files/*
 WORKFLOWS := $(wildcard .github/workflows/*.yml)
 
 .DEFAULT_GOAL := help

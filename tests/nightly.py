@@ -4,6 +4,9 @@ pytest -m nightly                                        # all of them (`make ni
 pytest --nightly-share 0.1                               # all others, and a tenth of them; the seed is printed
 pytest --nightly-share 0.1 --nightly-seed 12345          # the same tenth again
 pytest tests/test_docs.py::test_of_that_name             # a test that is named runs, whatever its marks
+
+`@pytest.mark.nightly` marks all cases of a parametrised test, `@pytest.mark.nightly(but=("etc",))` all but the case `etc`,
+and `@pytest.mark.nightly(only=("etc",))` that case.
 """
 
 from __future__ import annotations
@@ -56,11 +59,13 @@ def share_of(names: list[str], share: float, seed: int) -> set[str]:
     return set(random.Random(seed).sample(sorted(names), math.ceil(share * len(names))))
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest looks at marks
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave the nightly tests out, but for the share; not where tests were chosen by -m or by name.
 
     Warnings are no errors in them: a run of a tenth by chance is not to fail for a library's news.
     """
+    _unmark_exceptions(items)
     for item in items:
         if item.get_closest_marker(MARK):
             item.add_marker(pytest.mark.filterwarnings("default"))
@@ -70,3 +75,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out = set(nightly) - share_of(nightly, config.option.nightly_share, config.option.nightly_seed)
     config.hook.pytest_deselected(items=[item for item in items if item.nodeid in left_out])
     items[:] = [item for item in items if item.nodeid not in left_out]
+
+
+def _unmark_exceptions(items: list[pytest.Item]) -> None:
+    """Take the mark off the cases that it does not mean."""
+    for item in items:
+        case = item.nodeid.removesuffix("]").partition("[")[2]
+        item.own_markers[:] = [mark for mark in item.own_markers if mark.name != MARK or _means(mark, case)]
+
+
+def _means(mark: pytest.Mark, case: str) -> bool:
+    return case not in mark.kwargs.get("but", ()) and case in mark.kwargs.get("only", (case,))

@@ -67,6 +67,7 @@ def test_a_home_made_shuffle_is_broken_and_what_needs_a_model_is_not_run():
     assert report.results["known_plaintext"].seen_psnr_db > 90
 
 
+@pytest.mark.nightly
 def test_a_substitution_falls_to_tables_and_not_to_linear_maps():
     report = attacked(substituted, KNOWN, keyed=True, images=None, name="tables")
     assert report.results["chosen_plaintext"].verdict == HOLDS
@@ -91,6 +92,7 @@ def test_half_bytes_fall_one_by_one_where_bytes_do_not():
     assert halves.effort == "250 known blocks, halves=True"
 
 
+@pytest.mark.nightly
 def test_noise_holds_against_everything():
     network = ATTACKS["inverse_network"](points=(25,), steps=60)
     attacks = [*KNOWN, network, ATTACKS["ciphertext_only_orthogonal"](points=(25,)), "thumbnail", "feature_reconstruction"]
@@ -312,6 +314,7 @@ def test_the_same_arguments_give_the_same_figures():
     assert reports[0] == reports[1]
 
 
+@pytest.mark.nightly
 def test_from_the_command_line(encmixer, tmp_path):
     (tmp_path / "mine.py").write_text(
         textwrap.dedent(

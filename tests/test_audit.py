@@ -85,6 +85,7 @@ def at_one_point(name, value):
     return ATTACKS[name](points=(value,))
 
 
+@pytest.mark.nightly(only=[f"ciphertext_only_shuffle-{cipher}" for cipher in ANY_SIDE if cipher != "shuffle"])
 @pytest.mark.parametrize("cipher", ANY_SIDE)
 @pytest.mark.parametrize("name", KEY_ATTACKS)
 def test_attacks_on_the_key_break_every_cipher_that_they_are_about(targets, cipher, name):
@@ -101,6 +102,7 @@ def test_attacks_on_the_key_break_every_cipher_that_they_are_about(targets, ciph
     assert result.psnr_db > 50
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("cipher", ANY_SIDE)
 def test_ciphertexts_alone_show_images_under_every_cipher(targets, cipher):
     target = targets(cipher)
@@ -124,6 +126,7 @@ def aes(shape):
     return torch.frombuffer(bytearray(stream), dtype=torch.uint8).reshape(shape).float() / 255
 
 
+@pytest.mark.nightly
 def test_few_large_photos_are_recovered_in_their_colours(targets):
     """Statistics of few other photos alone leave the channels mixed: 18 dB."""
     photos = sample_photos(112, 112)[:48].unflatten(0, (24, 2))  # as they are and mirrored
@@ -135,6 +138,13 @@ def test_few_large_photos_are_recovered_in_their_colours(targets):
     assert (result.verdict, result.psnr_db > 35) == (BROKEN, True)
 
 
+@pytest.mark.nightly(
+    but=(
+        "ciphertext_only_orthogonal-aes",
+        "thumbnail-noise",
+        "thumbnail-aes",
+    )
+)
 @pytest.mark.parametrize("unbreakable", [noise, aes])
 @pytest.mark.parametrize("name", ["ciphertext_only_shuffle", "ciphertext_only_orthogonal", "thumbnail"])
 def test_ciphertext_only_attacks_fail_on_what_shows_nothing(targets, unbreakable, name):
@@ -160,6 +170,7 @@ def scrambled():
     return lambda cipher: make_target(model, images=MemoryImages(images, labels), cipher=cipher, **common)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("cipher", ["shuffle+negpos+scramble", "orthogonal+scramble"])
 def test_scrambled_blocks_are_put_in_order(scrambled, cipher):
     target = scrambled(cipher)
@@ -227,6 +238,7 @@ def test_no_exchange_of_two_blocks_improves_an_arrangement(grid):
         assert misfit(exchanged) >= least - 1e-9
 
 
+@pytest.mark.nightly(but=("jigsaw",))
 @pytest.mark.parametrize("name", ["jigsaw", "blind_jigsaw"])
 def test_blocks_of_noise_have_no_order(scrambled, monkeypatch, name):
     target = scrambled("shuffle+negpos+scramble")
@@ -290,6 +302,7 @@ def test_weights_that_are_no_relatives_give_no_key(targets, plain_model, monkeyp
     assert result.recovered < 0.2
 
 
+@pytest.mark.nightly
 def test_the_weights_alone_give_the_signs_of_negpos(targets):
     target = targets("negpos")
     result = ATTACKS["weights_only"](starts=8)(target, target.truth(), QUICK)
@@ -297,6 +310,7 @@ def test_the_weights_alone_give_the_signs_of_negpos(targets):
     assert result.recovered == 1.0
 
 
+@pytest.mark.nightly
 def test_the_weights_alone_give_the_order_of_shuffle(targets):
     target = targets("shuffle")
     result = ATTACKS["weights_only"](starts=8)(target, target.truth(), QUICK)
@@ -304,6 +318,7 @@ def test_the_weights_alone_give_the_order_of_shuffle(targets):
     assert result.recovered == 1.0
 
 
+@pytest.mark.nightly
 def test_the_weights_alone_give_order_and_signs_up_to_mirrors_and_channels(targets):
     """What the search finds; choosing among mirrors is another step, and does not always come out right."""
     target, attack = targets(DEFAULT), ATTACKS["weights_only"](starts=8).within("quick")
@@ -313,6 +328,7 @@ def test_the_weights_alone_give_order_and_signs_up_to_mirrors_and_channels(targe
     assert settled
 
 
+@pytest.mark.nightly
 def test_all_keys_of_one_sub_block_are_tried():
     model = timm.create_model("convmixer_custom", dim=16, depth=1, kernel_size=3, patch_size=8, num_classes=10)
     images, labels, _ = bundled_images()
@@ -378,6 +394,7 @@ def remembering():
     return model.eval(), photos[200:]
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("shown", ["photos", "noise"])
 def test_the_gradient_finds_the_key_under_which_photos_are_likely(remembering, shown):
     model, photos = copy.deepcopy(remembering[0]), remembering[1]
@@ -401,6 +418,7 @@ def test_the_gradient_finds_the_key_under_which_photos_are_likely(remembering, s
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
+@pytest.mark.nightly
 def test_other_keys_are_of_no_use_and_adversarial_images_are(targets):
     target = dataclasses.replace(targets(DEFAULT), images=targets(DEFAULT).images[:20], labels=targets(DEFAULT).labels[:20])
     truth = target.truth()
@@ -420,6 +438,7 @@ def test_attacks_are_their_parameters():
         assert set(kind.material) <= set(MATERIAL), kind
 
 
+@pytest.mark.nightly
 def test_an_audit_takes_attacks_with_parameters(targets):
     attacks = ["random_key", ATTACKS["random_key"](points=(2,)), "chosen_plaintext"]
     report = te.audit.run(attacks=attacks, progress=False)
@@ -573,6 +592,7 @@ def test_assignment_finds_a_hidden_order_and_its_score_is_what_it_says(signed):
     assert abs((found.sign * sign).sum()) == 20
 
 
+@pytest.mark.nightly
 def test_two_runs_give_the_same_report_without_the_key(tmp_path):
     images, labels, _ = bundled_images()
     some = MemoryImages(images[::10], labels[::10])
@@ -632,6 +652,7 @@ class Page(HTMLParser):
         self.words.append(data)
 
 
+@pytest.mark.nightly
 def test_the_pages_show_every_attack_with_pictures_and_need_no_other_files(tmp_path):
     images = bundled_images()[0]
     names = ["known_plaintext", "thumbnail", "server_view", "finetuned_base_weights"]
@@ -706,6 +727,13 @@ def test_a_package_that_an_extra_needs_is_named_too(monkeypatch):
         _ = te.audit.run
 
 
+@pytest.mark.nightly(
+    but=(
+        "stolen_model_finetune-options5-3",
+        "chosen_plaintext-options6-1",
+        "inverse_network-options4-9",
+    )
+)
 @pytest.mark.parametrize(
     ("name", "options", "least"),
     [
@@ -727,6 +755,7 @@ def test_an_attack_tells_how_far_it_is(targets, name, options, least):
     assert max(told) < 0.8 or least == 1
 
 
+@pytest.mark.nightly
 def test_the_time_left_follows_the_work(monkeypatch):
     class Screen(io.StringIO):
         def isatty(self):
@@ -748,6 +777,7 @@ class Threads(Nothing):
         return super().attack(held, effort)
 
 
+@pytest.mark.nightly
 def test_small_images_are_attacked_by_one_thread():
     Threads.seen = []
     before = torch.get_num_threads()
@@ -798,6 +828,7 @@ def test_an_amount_of_nothing_is_no_point():
         ATTACKS["ciphertext_only_shuffle"](points=(0,))
 
 
+@pytest.mark.nightly
 def test_a_shuffle_within_channels_leaves_a_thumbnail_in_colour(targets):
     """Its channels keep their means, and the report shows it: the same thumbnail in grey is further from the images."""
     grey, colour = (

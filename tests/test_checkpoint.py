@@ -285,6 +285,7 @@ def test_old_artefacts_keep_loading(folder, tmp_path):
     assert te.create_transform(str(folder), key=key).cipher.scheme.fingerprint == key.fingerprint
 
 
+@pytest.mark.nightly(but=("file",))
 @pytest.mark.filterwarnings("ignore:.*nobody has checked that the image is read:UserWarning")
 @pytest.mark.parametrize("kind", ["file", "folder"])
 def test_killed_at_any_moment_the_target_is_absent_or_old_or_whole(kind, plain_model, key_file, key, tmp_path):

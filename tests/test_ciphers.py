@@ -245,8 +245,11 @@ def test_strided_read_only_and_permuted_inputs(photos):
     assert np.array_equal(cipher.encrypt(wide).permute(1, 2, 0).numpy(), encrypted)
 
 
-def test_empty_batches_pass():
-    assert cipher_of().encrypt(torch.zeros(0, 3, 8, 8, dtype=torch.uint8)).shape == (0, 3, 8, 8)
+@pytest.mark.parametrize("cipher", ALL)
+def test_empty_batches_pass(cipher):
+    empty = torch.zeros(0, 3, 8, 8, dtype=torch.uint8 if facts_of(cipher).exact else torch.float32)
+    scrambled = (2, 2) if facts_of(cipher).scrambles else None
+    assert cipher_of(cipher, grid=scrambled).encrypt(empty).shape == empty.shape
 
 
 @pytest.mark.parametrize(
@@ -321,6 +324,7 @@ def test_moves_between_devices():
             assert torch.allclose(result.cpu(), cipher_of(cipher)(images), atol=1e-6)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("cipher", ANY_SIDE)
 def test_runs_under_compile(cipher):
     backend = "inductor" if cipher == "shuffle+negpos" and shutil.which("g++") else "aot_eager"
@@ -339,6 +343,7 @@ def test_gradients_pass_through(cipher):
     assert torch.autograd.gradcheck(cipher_of(cipher).encrypt, (images,))
 
 
+@pytest.mark.nightly(but=("fork",))
 @pytest.mark.parametrize("context", ["fork", "spawn"])
 def test_serves_in_a_loaders_collate_function(context, pixels):
     cipher = cipher_of()
@@ -370,6 +375,7 @@ def _encrypt_in_child(cipher, image, results):
     results.put(cipher.encrypt(image))
 
 
+@pytest.mark.nightly
 def test_an_image_cipher_serves_a_child_process(photos):
     cipher, context = te.ImageCipher(KEY, te.Scheme(patch_size=4)), multiprocessing.get_context("spawn")
     results = context.Queue()

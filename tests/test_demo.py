@@ -17,6 +17,7 @@ def demo(tmp_path_factory):
     return run_demo(tmp_path_factory.mktemp("demo") / "new" / "folder", key=te.SecretKey(bytes(range(32))), wrong_keys=2)
 
 
+@pytest.mark.nightly
 def test_it_tells_the_whole_story(demo):
     from timm_encmixer.evaluation.demo import demo_table
 

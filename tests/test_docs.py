@@ -55,6 +55,13 @@ def after_readme(tmp_path_factory: pytest.TempPathFactory, photos: list[Image.Im
     return folder
 
 
+@pytest.mark.nightly(
+    but=(
+        "start.md",
+        "owner.md",
+        "client.md",
+    )
+)
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_a_page_can_be_followed_after_the_readme(page, after_readme, tmp_path):
     """The README's Python blocks run once more, since a page goes on in their process; what its commands made is copied."""

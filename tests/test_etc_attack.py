@@ -53,6 +53,7 @@ def targets():
     return target
 
 
+@pytest.mark.nightly(but=("8",))
 @pytest.mark.parametrize("patch", [8, 16])
 def test_a_few_photos_give_the_key(targets, patch):
     target = targets("etc", patch)
@@ -61,12 +62,14 @@ def test_a_few_photos_give_the_key(targets, patch):
     assert result.recovered == 1.0
 
 
+@pytest.mark.nightly
 def test_scrambling_changes_nothing_where_the_order_is_known(targets):
     target = targets("etc+scramble", 16)
     result = ATTACKS["ciphertext_only_etc"](points=(20,))(target, target.truth(), QUICK)
     assert result.recovered == 1.0
 
 
+@pytest.mark.nightly
 def test_it_finds_nothing_in_noise(targets):
     plain = targets("etc", 16)
     noise = torch.rand(plain.images.shape, generator=torch.Generator().manual_seed(0))
@@ -76,6 +79,7 @@ def test_it_finds_nothing_in_noise(targets):
     assert result.recovered < 0.2
 
 
+@pytest.mark.nightly
 def test_attacks_on_signed_permutations_know_it(targets):
     target = targets("etc", 8)
     for name, attack in (

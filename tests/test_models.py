@@ -51,6 +51,7 @@ def test_the_bundled_model_is_exact(plain_model, key, pixels, cipher):
     assert_exact(plain_model, te.encrypt_model(plain_model, key, cipher=cipher), key, pixels)
 
 
+@pytest.mark.nightly(but=("convmixer_768_32",))
 @pytest.mark.parametrize("name", REAL_SHAPES)
 def test_the_papers_shapes_are_exact(name, key, photos):
     torch.manual_seed(0)
@@ -269,6 +270,7 @@ def test_the_key_reaches_no_pickle_or_repr(plain_model, key, tmp_path):
     assert_no_secret(key, tmp_path, repr(encrypted), str(encrypted.__dict__))
 
 
+@pytest.mark.nightly
 def test_compile_trace_and_onnx(plain_model, key, pixels, tmp_path):
     encrypted = te.encrypt_model(plain_model, key)
     images = ciphertext_input(encrypted, key, pixels[:2])

@@ -20,6 +20,16 @@ def test_long(number):
 
 def test_short():
     pass
+
+@pytest.mark.nightly(but=("a",))
+@pytest.mark.parametrize("letter", ["a", "b"])
+def test_letter(letter):
+    pass
+
+@pytest.mark.nightly(only=("b",))
+@pytest.mark.parametrize("letter", ["a", "b"])
+def test_other_letter(letter):
+    pass
 """
 
 
@@ -53,17 +63,18 @@ def collected(tmp_path):
 
 
 def test_nightly_tests_are_left_out_unless_they_are_asked_for(collected):
-    every = {f"test_long[{number}]" for number in range(20)}
-    assert collected() == {"test_short"}
-    assert collected("-m", "nightly") == every
-    assert collected("-m", "not nightly") == {"test_short"}
-    assert collected("test_it.py::test_long") == every
-    assert collected("--nightly-share", "1") == {*every, "test_short"}
+    long, short = {f"test_long[{number}]" for number in range(20)}, {"test_short", "test_letter[a]", "test_other_letter[a]"}
+    assert collected() == short
+    also = {"test_letter[b]", "test_other_letter[b]"}
+    assert collected("-m", "nightly") == {*long, *also}
+    assert collected("-m", "not nightly") == short
+    assert collected("test_it.py::test_long") == long
+    assert collected("--nightly-share", "1") == {*long, *short, *also}
 
 
 def test_a_share_is_printed_with_its_seed_and_comes_again(collected):
     first = collected("--nightly-share", "0.1", "-n", "2")  # workers agree
-    assert len(first) == 3  # two of twenty, and the short one
+    assert len(first) == 6  # three of 22, and the three short ones
     line = next(line for line in collected.said.splitlines() if "--nightly-seed" in line)
     words = line.partition("pytest ")[2].split()
     assert collected(*words) == first

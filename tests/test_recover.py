@@ -44,6 +44,7 @@ def test_without_the_true_pictures_nothing_is_claimed(album, key):
     assert (blocks == blocks[:, :, :1, :, :1, :1]).all()  # one grey value a block
 
 
+@pytest.mark.nightly
 def test_the_order_of_blocks_is_found_first(album, key):
     scheme = te.Scheme(cipher="scramble", patch_size=8, grid=(4, 4))
     recovered = recover(encrypted(album, key, scheme), scheme, plain=album[:10])

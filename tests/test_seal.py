@@ -82,6 +82,7 @@ def test_a_folder_there_and_back(encrypted_folder, identity, recipient, tmp_path
     te.open_model(tmp_path / "m.age", tmp_path / "opened", identity=identity, force=True)
 
 
+@pytest.mark.nightly
 def test_a_single_file_and_a_passphrase(small, tmp_path, monkeypatch):
     monkeypatch.setattr(age_passphrase, "WORK_FACTOR", WORK_FACTOR)
     te.seal_model(small, tmp_path / "m.age", passphrase="correct horse")
@@ -236,6 +237,7 @@ def mutations(sealed: bytes, header: int) -> dict[str, bytes]:
     return found
 
 
+@pytest.mark.nightly(but=("recipient",))
 @pytest.mark.parametrize("kind", ["recipient", "passphrase"])
 def test_no_changed_file_is_ever_opened(kind, small, identity, recipient, tmp_path):
     how = {"recipients": [recipient]} if kind == "recipient" else {"passphrase": "secret"}
@@ -307,6 +309,7 @@ def test_bad_arguments(small, identity, recipient, tmp_path):
         te.open_model(tmp_path / "nothing.age", tmp_path / "o.safetensors", identity=identity)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("how", ["recipient", "passphrase"])
 def test_memory_does_not_grow_with_the_file(how, identity, recipient, tmp_path):
     """400 MB, in a fresh interpreter: a fork's libraries count as growth. scrypt takes 256 MiB, whatever the size."""

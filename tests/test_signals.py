@@ -41,6 +41,12 @@ def interrupted(number, times, kind, at, words, folder):
     return processes.run(words, env={**os.environ, "HF_HUB_OFFLINE": "1"}, cwd=folder)
 
 
+@pytest.mark.nightly(
+    but=(
+        "images-2-1",
+        "dataset-15-2",
+    )
+)
 @pytest.mark.parametrize(("number", "times"), [(signal.SIGINT, 1), (signal.SIGTERM, 2)])
 @pytest.mark.parametrize("name", ["model", "images", "dataset"])
 def test_interrupted_at_imports_and_while_writing(name, number, times, commands, tmp_path):

@@ -137,6 +137,7 @@ def assert_passes(model, key, folder, *, near):
     te.decrypt_model(again, key)
 
 
+@pytest.mark.nightly(but=("sgd",))
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_a_fine_tuned_model_passes(optimizer, plain_model, key, tmp_path):
     model = copy.deepcopy(te.encrypt_model(plain_model, key))

@@ -76,6 +76,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 STEPS = 200 // 32  # of an epoch: images that are not held out, in whole batches
 
 
+@pytest.mark.nightly
 def test_a_killed_training_goes_on_along_the_same_path(data, key, tmp_path):
     arguments = [SCRIPT, "--data", data, *OPTIONS]
     launch(1, *arguments, "--out", tmp_path / "whole")
@@ -99,6 +100,7 @@ def test_a_killed_training_goes_on_along_the_same_path(data, key, tmp_path):
     assert te.encrypt_model(model, key).encmixer.patch_size == 4
 
 
+@pytest.mark.nightly
 def test_two_processes_train_and_count_every_test_image_once(data, tmp_path):
     launch(2, SCRIPT, "--data", data, *OPTIONS, "--out", tmp_path / "out")
     assert json.loads((tmp_path / "out" / "result.json").read_text())["test_images"] == 61

@@ -51,7 +51,8 @@ def kill(*options: object, model: Path, key: Path, src: Path, out: Path) -> dict
     return json.loads(run.stdout)
 
 
-@pytest.mark.parametrize("kills", [6, pytest.param(30, marks=pytest.mark.nightly)])
+@pytest.mark.nightly(but=("1-6",))
+@pytest.mark.parametrize("kills", [6, 30])
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_a_run_killed_at_a_random_moment_is_finished_by_the_next_one(ranks, kills, model, key_file, tmp_path):
     src = parquet(tmp_path / "src", shards=6, rows=50)
@@ -61,10 +62,10 @@ def test_a_run_killed_at_a_random_moment_is_finished_by_the_next_one(ranks, kill
     assert result["shards_kept"] > 0
 
 
-@pytest.mark.parametrize("real_kills", [2, pytest.param(-1, marks=pytest.mark.nightly)])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.nightly(but=("webdataset-2",))
+@pytest.mark.parametrize(("kind", "real_kills"), [*((kind, 2) for kind in KINDS), ("parquet", -1)])
 def test_a_run_killed_before_any_of_its_steps_is_finished_by_the_next_one(kind, real_kills, model, key_file, tmp_path):
-    """Copies of the target stand for kills; a few real kills, and nightly one before each step, leave what the copies hold."""
+    """Copies of the target stand for kills; a few real kills, and for one kind one before each step, leave what the copies hold."""
     src = KINDS[kind](tmp_path / "src")
     (src / "README.md").write_text("# Photos\n")
     (src / "LICENSE").write_text("Free.\n")
@@ -81,6 +82,7 @@ def ranks(launcher: psutil.Process) -> list[psutil.Process]:
     return []
 
 
+@pytest.mark.nightly
 def test_a_process_that_dies_ends_the_run_and_the_next_one_finishes_it(model, key_file, tmp_path):
     src = parquet(tmp_path / "src", shards=8, rows=400)
     with (tmp_path / "stderr").open("wb") as said:

@@ -66,7 +66,8 @@ def test_bfloat16_evaluation_reports_its_own_floor(photos_by_class, key_file, tm
     assert result["noise_floor"] > 1e-3
 
 
-@pytest.mark.parametrize(("ranks", "steps"), [(2, 40), pytest.param(1, 200, marks=pytest.mark.nightly)])
+@pytest.mark.nightly
+@pytest.mark.parametrize(("ranks", "steps"), [(2, 40), (1, 100)])
 def test_training_on_ciphertext_takes_the_path_of_plain_training(ranks, steps, key, key_file, tmp_path):
     out = tmp_path / "out"
     launch(ranks, EXAMPLES / "train_encrypted.py", "--key", key_file, "--out", out, "--steps", steps, "--batch-size", 16)
@@ -81,6 +82,7 @@ def test_training_on_ciphertext_takes_the_path_of_plain_training(ranks, steps, k
     assert_no_secret(key, out)
 
 
+@pytest.mark.nightly
 def test_adam_keeps_the_path_for_signed_permutations_only(key_file, tmp_path):
     gaps = {}
     for cipher in ("shuffle+negpos", "orthogonal"):
@@ -92,7 +94,8 @@ def test_adam_keeps_the_path_for_signed_permutations_only(key_file, tmp_path):
     assert gaps["orthogonal"] > 1e-6
 
 
-@pytest.mark.parametrize("ranks", [2, pytest.param(1, marks=pytest.mark.nightly)])
+@pytest.mark.nightly
+@pytest.mark.parametrize("ranks", [2, 1])
 def test_a_third_party_fine_tunes_what_it_cannot_see(ranks, key, key_file, tmp_path):
     out = tmp_path / "out"
     options = ["--key", key_file, "--out", out, "--limit", 320, "--epochs", 2]
@@ -106,6 +109,7 @@ def test_a_third_party_fine_tunes_what_it_cannot_see(ranks, key, key_file, tmp_p
     assert_no_secret(key, out)
 
 
+@pytest.mark.nightly
 def test_one_process_where_two_were_asked_for_is_said(photos_by_class, key_file):
     """In a fresh interpreter: what was asked for is read off the launcher's command line."""
     wrong = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]

@@ -76,6 +76,7 @@ def test_the_image_tower_of_open_clip(key, cipher):
     assert float((plain - blank).abs().max()) > 1e-3
 
 
+@pytest.mark.nightly
 @torch.no_grad()
 def test_onnx_runtime(vit, key, photos, tmp_path):
     encrypted = te.encrypt_model(vit, key, cipher=SCRAMBLING)

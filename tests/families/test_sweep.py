@@ -39,6 +39,7 @@ def examine_again(names: list[str]) -> None:
     assert not wrong, "run `make models` and read what has changed"
 
 
+@pytest.mark.nightly(but=("2",))
 @pytest.mark.parametrize("part", range(4))
 def test_what_is_encrypted_and_what_is_refused(part):
     names = one_of_each_kind()

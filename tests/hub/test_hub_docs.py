@@ -9,6 +9,7 @@ import pytest
 from conftest import ROOT
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("document", ["docs/hub.md"])
 def test_the_page_on_the_hub(document, hub, owner, photos, tmp_path):
     for index, photo in enumerate(photos[:4]):

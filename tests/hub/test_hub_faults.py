@@ -43,6 +43,18 @@ PASSING = {
 }
 
 
+ON_A_PUSH = (  # one of each request, and each kind of fault; the others are nightly
+    "create_repo answers 429",
+    "model_info is reset",
+    "preupload answers 503",
+    "the upload answers 500",
+    "the commit answers 500 after acting",
+    "the commit's reply is lost",
+    "the commit's reply is cut off",
+)
+
+
+@pytest.mark.nightly(but=ON_A_PUSH)
 @pytest.mark.parametrize("name", PASSING)
 def test_push_gets_through_and_commits_once(name, hub, owner, encrypted):
     fault = PASSING[name]
@@ -59,6 +71,7 @@ def test_push_gets_through_and_commits_once(name, hub, owner, encrypted):
         assert repo.head.files[file].content == (encrypted / file).read_bytes()
 
 
+@pytest.mark.nightly(only=("stall-after",))
 @pytest.mark.parametrize("do", ["drop", "status-after", "stall-after"])
 def test_a_pull_request_whose_reply_is_lost_is_opened_once(do, hub, owner, encrypted):
     hub.store.repo("me/m", private=True)
@@ -98,6 +111,7 @@ def test_push_says_in_one_line_why_not_and_changes_nothing(name, hub, owner, enc
     assert hub.store.repos["me/m"].head.oid == before
 
 
+@pytest.mark.nightly
 def test_a_fault_that_lasts_is_one_line_and_no_bar(hub, owner, encrypted):
     """In a process of its own: huggingface_hub decides about its bars when it is imported."""
     hub.faults.table.append(Fault(COMMIT, "status", times=None))
@@ -171,6 +185,7 @@ RESUMED = {
 }
 
 
+@pytest.mark.nightly(only=("stalled", "model_info 429"))
 @pytest.mark.parametrize("name", [*REPAIRED, *RESUMED])
 def test_pull_ends_with_the_right_bytes(name, hub, owner, encrypted):
     hub.store.repo("me/m", contents(encrypted), private=True)

@@ -34,6 +34,7 @@ def assert_cache_is_whole(client) -> None:
             assert blob.name in (hashlib.sha256(content).hexdigest(), git), blob
 
 
+@pytest.mark.nightly(but=("1",))
 @pytest.mark.parametrize("seed", [1, 2])
 def test_push(seed, hub, owner, encrypted):
     rng, killed = random.Random(seed), 0
@@ -56,6 +57,7 @@ def test_push(seed, hub, owner, encrypted):
     assert killed >= ROUNDS // 2
 
 
+@pytest.mark.nightly(but=("3",))
 @pytest.mark.parametrize("seed", [3, 4])
 def test_pull(seed, hub, owner, encrypted):
     rng, killed = random.Random(seed), 0

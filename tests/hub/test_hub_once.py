@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 
+import pytest
 from loopback import contents
 
 from timm_encmixer.bundled import BUNDLED_FOLDER
@@ -71,6 +72,7 @@ def counts_of(owner, key, code: str) -> dict[str, int]:
     return json.loads(owner.python(COUNT + code).splitlines()[-1])
 
 
+@pytest.mark.nightly
 def test_encrypting_and_auditing_look_at_a_repository_once(hub, owner, key):
     hub.store.repo("me/plain", contents(BUNDLED_FOLDER), private=False)
     for code in (ENCRYPT, COMMAND, AUDIT):

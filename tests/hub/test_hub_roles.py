@@ -85,6 +85,7 @@ def test_owner_server_and_client(hub, owner, published_plain, key, key_file, pho
     assert (cached.parent / "config.json").exists()
 
 
+@pytest.mark.nightly
 def test_a_rotten_base_model_is_not_encrypted(hub, owner, published_plain, encrypted, key_file):
     from faults import Fault
 
@@ -141,6 +142,7 @@ def test_a_sealed_model_is_published_and_opened(hub, owner, encrypted, tmp_path)
     assert info["encrypted"] is True
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", ["1024_20_ks9_p14", "1536_20"])
 def test_the_other_public_names_load_and_encrypt_what_their_repositories_hold(name, hub, owner, key_file, tmp_path):
     """Random weights in the layout of timm's repositories; pickles lie there too and are not asked for."""

@@ -273,6 +273,7 @@ def known_ciphertexts(key: te.SecretKey, scheme: te.Scheme) -> list[bytes]:
         return [transform(picture).tobytes() for picture in (*samples().values(), *album())]
 
 
+@pytest.mark.nightly
 def test_nothing_public_is_encrypted_with_a_key_that_is_not_the_demos(browser, app, tmp_path):
     """A public picture and its ciphertext are a pair that gives the key away."""
     page = open_page(browser, app)
@@ -311,6 +312,7 @@ def test_nothing_public_is_encrypted_with_a_key_that_is_not_the_demos(browser, a
     page.context.close()
 
 
+@pytest.mark.nightly
 def test_the_result_of_an_attack_is_of_what_was_sent_last(browser, app):
     page = open_page(browser, app)
     send(page)
@@ -338,6 +340,7 @@ def test_the_result_of_an_attack_is_of_what_was_sent_last(browser, app):
     page.context.close()
 
 
+@pytest.mark.nightly
 def test_a_page_whose_model_has_another_owner_asks_for_the_key(browser, app):
     """The same server, but the page is told that nobody hands out the key."""
     context = browser.new_context()
@@ -374,6 +377,7 @@ def test_a_page_whose_model_has_another_owner_asks_for_the_key(browser, app):
     context.close()
 
 
+@pytest.mark.nightly
 def test_several_users_and_programs_are_served_at_once_and_nothing_is_written(browser, app, plain_model, tmp_path):
     pages = [open_page(browser, app), open_page(browser, app)]
     pages[1].locator("#samples button").nth(1).click()

@@ -109,9 +109,10 @@ class TensorMatrix(nn.Module):
         dtype = torch.promote_types(images.dtype, torch.float32)
         mapped = self.rows(split(images.to(dtype) - 0.5, patch).flatten(0, 2)) + 0.5
         n, _, height, width = images.shape
-        blocks = mapped.reshape(n, -1, mapped.shape[1])
+        rows, columns, values = height // patch, width // patch, mapped.shape[1]
+        blocks = mapped.reshape(n, rows * columns, values)
         blocks = blocks if self.order is None else blocks[:, self.order.to(blocks.device)]
-        joined = join(blocks.reshape(n, height // patch, width // patch, -1), channels, patch).to(images.dtype)
+        joined = join(blocks.reshape(n, rows, columns, values), channels, patch).to(images.dtype)
         return joined.contiguous(memory_format=torch.channels_last) if is_channels_last(images) else joined
 
     def _like(self, dtype: torch.dtype, device: torch.device) -> Tensor:
