@@ -65,7 +65,7 @@ def test_a_run_killed_at_a_random_moment_is_finished_by_the_next_one(ranks, kill
 @pytest.mark.nightly(but=("webdataset-2",))
 @pytest.mark.parametrize(("kind", "real_kills"), [*((kind, 2) for kind in KINDS), ("parquet", -1)])
 def test_a_run_killed_before_any_of_its_steps_is_finished_by_the_next_one(kind, real_kills, model, key_file, tmp_path):
-    """Copies of the target stand for kills; a few real kills, and for one kind one before each step, leave what the copies hold."""
+    """Copies of the target stand for kills; a few real kills (for one kind one before each step) leave what the copies hold."""
     src = KINDS[kind](tmp_path / "src")
     (src / "README.md").write_text("# Photos\n")
     (src / "LICENSE").write_text("Free.\n")
