@@ -32,6 +32,7 @@ def test_it_tells_the_whole_story(demo):
     assert "does not make images or weights confidential" in text
 
 
+@pytest.mark.nightly
 def test_the_picture_has_a_row_per_cipher_and_a_column_per_class(demo):
     photos = 2 * (224 + 2 * 4 + 2 * 21)
     with Image.open(demo.picture) as picture:

@@ -34,6 +34,7 @@ def photos_by_class(tmp_path_factory):
     return root
 
 
+@pytest.mark.nightly
 def test_evaluation_gives_the_same_figures_on_one_process_and_on_two(photos_by_class, key, key_file, tmp_path):
     figures = []
     for ranks in (1, 2):
