@@ -96,6 +96,7 @@ def test_it_is_not_run_on_other_ciphers(targets):
     assert "it is about ciphers that move squares of 8 x 8 px only" in result.finding
 
 
+@pytest.mark.nightly(only=("24-3",))
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("patch", [8, 24])
 def test_an_arrangement_is_found_from_exact_moments(channels, patch):

@@ -104,6 +104,7 @@ REFUSING = {
 }
 
 
+@pytest.mark.nightly(only=("audit.run",))
 @pytest.mark.parametrize("name", CALLS)
 def test_a_path_is_as_good_as_a_key(things, key, other_key, key_file, name):
     by_key = comparable(CALLS[name](things, key))

@@ -241,6 +241,7 @@ def recipe(request) -> Recipe:
     return request.getfixturevalue(request.param)
 
 
+@pytest.mark.nightly(only=("litserve_server",))
 def test_the_golden_ciphertext_gives_the_plain_models_logits(recipe, golden, plain, photos):
     status, body = recipe(golden)
     assert status == 200

@@ -79,6 +79,7 @@ def test_tokens_and_intermediates(name):
         te.encrypt_model(plain, KEY, cipher=SCRAMBLING)
 
 
+@pytest.mark.nightly(only=("swin_tiny_patch4_window7_224-options3",))
 @pytest.mark.parametrize(
     ("name", "options"),
     [
@@ -179,6 +180,7 @@ def test_scrambled_files_are_rewritten_as_models_are(name, tmp_path):
     assert not (tmp_path / "x.safetensors").exists()
 
 
+@pytest.mark.nightly(only=("swin_tiny_patch4_window7_224-options2",))
 @pytest.mark.parametrize(
     ("base", "options"),
     [

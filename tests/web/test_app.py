@@ -415,6 +415,7 @@ def test_several_users_and_programs_are_served_at_once_and_nothing_is_written(br
     assert not [form for form in secret_forms(app.key) if form in log]
 
 
+@pytest.mark.nightly
 def test_faults_are_one_message_each(browser, app):
     page = open_page(browser, app)
 
