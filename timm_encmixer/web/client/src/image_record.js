@@ -2,6 +2,7 @@
 
 import { crc32 } from "./checksum.js";
 import { EncMixerError, shown } from "./errors.js";
+import { parseExact } from "./json.js";
 
 export const KEYWORD = "encmixer"; // of the text chunk of a PNG; a JPEG's comment begins with it and a colon
 const FIELDS = ["version", "cipher", "patch_size", "size", "fingerprint", "digest"];
@@ -38,24 +39,26 @@ export function readImageRecord(text, where, version) {
   /** @type {any} */
   let value;
   try {
-    value = JSON.parse(text);
+    value = parseExact(text);
   } catch {
     throw new EncMixerError(`${where}: record`, "JSON", "text that is not valid JSON", remedy);
   }
   const isWhole = (/** @type {unknown} */ one, /** @type {number} */ most) => Number.isInteger(one) && Number(one) >= 1 && Number(one) <= most;
+  const isHex = (/** @type {unknown} */ one, /** @type {RegExp} */ digits) => typeof one === "string" && digits.test(one);
   const fits =
     typeof value === "object" &&
     value !== null &&
+    !Array.isArray(value) &&
     Object.keys(value).every((name) => FIELDS.includes(name)) &&
-    (value.version ?? LOSSLESS) === version &&
+    (Object.hasOwn(value, "version") ? value.version : LOSSLESS) === version &&
     typeof value.cipher === "string" &&
     value.cipher.length <= 64 &&
     isWhole(value.patch_size, 1024) &&
     Array.isArray(value.size) &&
     value.size.length === 2 &&
     value.size.every((/** @type {unknown} */ side) => isWhole(side, 2 ** 31 - 1)) &&
-    /^[0-9a-f]{16}$/.test(value.fingerprint) &&
-    (version === LOSSLESS ? /^[0-9a-f]{8}$/.test(value.digest) : !("digest" in value));
+    isHex(value.fingerprint, /^[0-9a-f]{16}$/) &&
+    (version === LOSSLESS ? isHex(value.digest, /^[0-9a-f]{8}$/) : !Object.hasOwn(value, "digest"));
   if (!fits) throw new EncMixerError(`${where}: record`, "what docs/format.md describes", shown(text), remedy);
   return { version, ...value };
 }
