@@ -14,6 +14,7 @@ import re
 import shlex
 import shutil
 import socket
+import subprocess
 import sys
 import time
 import urllib.error
@@ -339,7 +340,10 @@ def test_jpeg_of_etc_is_taken_where_the_models_record_says_etc(load_handler, etc
     ciphertext = ciphertext_of(photos[0].resize((32, 32)), etc_folder)
     png, jpeg = file_of(ciphertext), file_of(ciphertext, "JPEG", quality=100, subsampling=0)
     expected = plain_logits(plain, photos[0])
-    for inputs in (*(base64.b64encode(content).decode() for content in (png, jpeg)), Image.open(io.BytesIO(png)).convert("RGB")):
+    for inputs in (
+        *(base64.b64encode(content).decode() for content in (png, jpeg)),
+        Image.open(io.BytesIO(png)).convert("RGB"),
+    ):
         status, body = asked(handler, inputs)
         assert status == 200, body
         assert close(body["logits"], expected, 0.1)
@@ -347,6 +351,32 @@ def test_jpeg_of_etc_is_taken_where_the_models_record_says_etc(load_handler, etc
     assert (status, "a JPEG file, got an image that was copied or converted" in body["error"]) == (400, True)
     status, body = asked(handler, base64.b64encode(file_of(ciphertext, "JPEG", quality=100, subsampling=2)).decode())
     assert (status, "not subsampled" in body["error"]) == (400, True)
+
+
+def test_the_server_with_stock_timm_reads_what_its_cipher_allows_and_says_when_there_is_nothing(
+    folder, etc_folder, photos, plain, tmp_path
+):
+    """examples/server_stock_timm.py, which needs no more than timm."""
+    script = ROOT / "examples" / "server_stock_timm.py"
+    (tmp_path / "sent").mkdir()
+    (tmp_path / "empty").mkdir()
+    ciphertext_of(photos[0].resize((32, 32)), etc_folder).save(tmp_path / "sent" / "a.JPG", quality=100, subsampling=0)
+
+    def served(model: Path, name: str) -> subprocess.CompletedProcess[str]:
+        return processes.run([str(script), f"local-dir:{model}", name], env=dict(os.environ), cwd=tmp_path)
+
+    (line,) = served(etc_folder, "sent").stdout.splitlines()
+    assert close(json.loads(line)["logits"], plain_logits(plain, photos[0]), 0.1)
+    for model, name, got in (
+        (folder, "sent", "no file that ends in .png"),
+        (etc_folder, "empty", "no file that ends in .png or .jpg or .jpeg"),
+        (etc_folder, "missing", "no such folder"),
+    ):
+        done = served(model, name)
+        expected = (
+            f"server_stock_timm.py: {name}: expected a folder of ciphertext, got {got}; encmixer images encrypt makes it\n"
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (1, "", expected)
 
 
 def test_the_configuration_for_triton_is_that_of_the_onnx_file(onnx_file):

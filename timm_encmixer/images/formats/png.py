@@ -62,6 +62,8 @@ class CiphertextImage(Image.Image):
         copied.__class__ = CiphertextImage
         return cast("CiphertextImage", copied)
 
+    __copy__ = copy
+
 
 def png_encoder(level: int) -> Callable[[Pixels], bytes]:
     """Return the function that encodes an array (H, W, C), C = 1 or 3, as PNG, at zlib's compression level 0 to 9.

@@ -93,8 +93,8 @@ function clean(...arrays) {
   }
 }
 var isLE = /* @__PURE__ */ (() => new Uint8Array(new Uint32Array([287454020]).buffer)[0] === 68)();
-function byteSwap(word) {
-  return word << 24 & 4278190080 | word << 8 & 16711680 | word >>> 8 & 65280 | word >>> 24 & 255;
+function byteSwap(word2) {
+  return word2 << 24 & 4278190080 | word2 << 8 & 16711680 | word2 >>> 8 & 65280 | word2 >>> 24 & 255;
 }
 function byteSwap32(arr) {
   for (let i = 0; i < arr.length; i++) {
@@ -425,8 +425,8 @@ function clean2(...arrays) {
 function createView(arr) {
   return new DataView(arr.buffer, arr.byteOffset, arr.byteLength);
 }
-function rotr(word, shift) {
-  return word << 32 - shift | word >>> shift;
+function rotr(word2, shift) {
+  return word2 << 32 - shift | word2 >>> shift;
 }
 var hasHexBuiltin = /* @__PURE__ */ (() => (
   // @ts-ignore
@@ -937,6 +937,13 @@ var EncMixerError = class extends Error {
     this.remedy = oneLine(remedy);
   }
 };
+function whereOf(options, otherwise) {
+  const where = (
+    /** @type {any} */
+    options?.where
+  );
+  return typeof where === "string" ? where : otherwise;
+}
 function damaged(where, reason) {
   return new EncMixerError(where, "a whole image", `a damaged one (${reason})`, "take another copy");
 }
@@ -954,12 +961,74 @@ function shown(value) {
   }
 }
 
+// src/bytes.js
+function viewOf(bytes) {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+function joined(parts) {
+  const whole2 = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    whole2.set(part, at);
+    at += part.length;
+  }
+  return whole2;
+}
+function latin1(bytes) {
+  return String.fromCharCode(...bytes);
+}
+function isBytes3(value) {
+  return ["[object Uint8Array]", "[object Uint8ClampedArray]"].includes(Object.prototype.toString.call(value)) && ArrayBuffer.isView(value);
+}
+async function bytesOf(file, where) {
+  if (isBytes3(file)) return new Uint8Array(file.buffer, file.byteOffset, file.byteLength);
+  const kind = Object.prototype.toString.call(file);
+  if (kind === "[object ArrayBuffer]") return new Uint8Array(
+    /** @type {ArrayBuffer} */
+    file
+  );
+  if (kind === "[object Blob]" || kind === "[object File]") {
+    const content = await /** @type {Blob} */
+    file.arrayBuffer().catch(() => void 0);
+    if (content === void 0) throw new EncMixerError(where, "a file to read", "one that cannot be read", "choose the file again");
+    return new Uint8Array(content);
+  }
+  throw new EncMixerError(where, "a File, Blob, ArrayBuffer or Uint8Array", shown(file), "give the image's file");
+}
+async function inflated(compressed, size, where) {
+  if (typeof DecompressionStream !== "function") {
+    const remedy = "use Chrome 80, Firefox 113, Safari 16.4, Node 18 or a later one";
+    throw new EncMixerError(where, "a browser with DecompressionStream, to read PNG", "one without it", remedy);
+  }
+  const result = new Uint8Array(size);
+  let filled = 0;
+  const source = new Blob(
+    /** @type {BlobPart[]} */
+    compressed
+  ).stream().pipeThrough(new DecompressionStream("deflate"));
+  const reader = source.getReader();
+  try {
+    for (let part = await reader.read(); !part.done; part = await reader.read()) {
+      const some = part.value.subarray(0, size - filled);
+      result.set(some, filled);
+      filled += some.length;
+      if (some.length < part.value.length) {
+        await reader.cancel();
+        break;
+      }
+    }
+  } catch {
+    throw damaged(where, "its compressed data cannot be read");
+  }
+  return result.subarray(0, filled);
+}
+
 // src/key.js
 var KEY_BYTES = 32;
 var CHECKSUM_BYTES = 4;
 var PREFIX = "ENCMIXER-KEY-1:";
 var WHITE = /^[ \t\n\v\f\r]+|[ \t\n\v\f\r]+$/g;
-var bytesOf;
+var bytesOf2;
 var SecretKey = class {
   /** @type {Uint8Array} */
   #bytes;
@@ -970,7 +1039,7 @@ var SecretKey = class {
     Object.freeze(this);
   }
   static {
-    bytesOf = (key) => {
+    bytesOf2 = (key) => {
       if (typeof key !== "object" || key === null || !(#bytes in key)) {
         throw new EncMixerError("key", "a key", key === void 0 || key === null ? "none" : typeof key, "make it with readKey or newKey");
       }
@@ -984,8 +1053,9 @@ var SecretKey = class {
     return this.toString();
   }
 };
-function readKey(file, { where = "key" } = {}) {
-  const text = typeof file === "string" ? file : file instanceof Uint8Array ? latin1(file) : void 0;
+function readKey(file, options) {
+  const where = whereOf(options, "key");
+  const text = typeof file === "string" ? file : isBytes3(file) ? latin12(file) : void 0;
   const expected = `one line of text that starts with ${PREFIX}`;
   const remedy = "give the file that `encmixer key new` wrote, or a backup of it";
   if (text === void 0) throw new EncMixerError(where, expected, typeof file, "give the file's text or bytes");
@@ -1007,25 +1077,26 @@ function readKey(file, { where = "key" } = {}) {
   return new SecretKey(bytes);
 }
 function newKey() {
+  if (typeof crypto !== "object") throw new EncMixerError("key", "a browser with crypto.getRandomValues", "one without it", "use a later one");
   return new SecretKey(crypto.getRandomValues(new Uint8Array(KEY_BYTES)));
 }
 function keyText(key) {
-  const bytes = bytesOf(key);
+  const bytes = bytesOf2(key);
   const text = btoa(String.fromCharCode(...bytes, ...checksum(bytes)));
   return `${PREFIX}${text.replaceAll("+", "-").replaceAll("/", "_")}
 `;
 }
 function fingerprint(key) {
-  bytesOf(key);
+  bytesOf2(key);
   return key.fingerprint;
 }
 function derive(key, purpose, length = KEY_BYTES) {
-  return hkdf(sha256, bytesOf(key), void 0, utf8ToBytes(`timm-encmixer/v1/${purpose}`), length);
+  return hkdf(sha256, bytesOf2(key), void 0, utf8ToBytes(`timm-encmixer/v1/${purpose}`), length);
 }
 function checksum(bytes) {
   return sha256(concatBytes(utf8ToBytes("timm-encmixer/key-file/v1/"), bytes)).slice(0, CHECKSUM_BYTES);
 }
-function latin1(bytes) {
+function latin12(bytes) {
   let text = "";
   for (const byte of bytes.subarray(0, 4097)) text += String.fromCharCode(byte);
   return text;
@@ -1138,10 +1209,10 @@ var RECORD = {
   base_architecture: { expected: "a name of timm's", fits: name, otherwise: null },
   plain: { expected: "the plain model's preprocessing", fits: isObject, otherwise: null }
 };
-function readRecord(source, { where } = {}) {
-  const value = typeof source === "string" ? parsed(source, where ?? "record") : source;
-  if (isObject(value) && "architecture" in value) return ofConfig(value, where ?? "config.json");
-  return ofRecord(value, where ?? "record");
+function readRecord(source, options) {
+  const value = typeof source === "string" ? parsed(source, whereOf(options, "record")) : source;
+  if (isObject(value) && "architecture" in value) return ofConfig(value, whereOf(options, "config.json"));
+  return ofRecord(value, whereOf(options, "record"));
 }
 var KNOWN = /* @__PURE__ */ new WeakSet();
 function asRecord(value) {
@@ -1304,16 +1375,16 @@ var KeyStream = class {
       this.counter += CHUNK_BLOCKS;
       this.next = 0;
     }
-    const word = this.words.getUint32(this.next, true);
+    const word2 = this.words.getUint32(this.next, true);
     this.next += 4;
-    return word;
+    return word2;
   }
   /** @param {number} bound A uniform number below it: words past the last whole multiple are thrown away. */
   below(bound) {
     const limit = WORDS - WORDS % bound;
     for (; ; ) {
-      const word = this.word();
-      if (word < limit) return word % bound;
+      const word2 = this.word();
+      if (word2 < limit) return word2 % bound;
     }
   }
   /** @param {number} size */
@@ -1468,91 +1539,33 @@ function readImageRecord(text, where, version) {
 }
 function checkCiphertext(image, model) {
   const found = image.imageRecord;
-  if (found === void 0) return;
+  if (found === void 0 || found === null) return;
   if (found.fingerprint !== model.fingerprint) {
     const remedy = "decrypt it with that key, or encrypt the plain image again";
-    throw new EncMixerError("image", `a ciphertext under the key ${model.fingerprint}`, `the key ${found.fingerprint}`, remedy);
+    throw new EncMixerError("image", `a ciphertext under the key ${model.fingerprint}`, `the key ${word(found.fingerprint)}`, remedy);
   }
   if (found.cipher !== model.cipher || found.patch_size !== model.patch_size) {
     const expected = `a ciphertext of ${model.cipher}, blocks of ${model.patch_size} px`;
-    const got = `${found.cipher}, blocks of ${found.patch_size} px`;
+    const got = `${word(found.cipher)}, blocks of ${word(found.patch_size)} px`;
     throw new EncMixerError("image", expected, got, "name the model that it was encrypted for");
   }
-  if (found.size[0] !== image.height || found.size[1] !== image.width) {
-    const expected = `${found.size[0]} x ${found.size[1]} px, as it was written`;
+  const [height, width] = Array.isArray(found.size) ? found.size : [0, 0];
+  if (height !== image.height || width !== image.width) {
+    const expected = `${word(height)} x ${word(width)} px, as it was written`;
     throw new EncMixerError("image", expected, `${image.height} x ${image.width} px`, ORIGINAL);
   }
   if (found.version === LOSSLESS && found.digest !== digest(image)) throw new EncMixerError("image", "the pixels that were written", "others", ORIGINAL);
 }
 function refuseCiphertext({ imageRecord }) {
-  if (imageRecord === void 0) return;
-  const got = `a ciphertext of ${imageRecord.cipher} under the key ${imageRecord.fingerprint}`;
+  if (imageRecord === void 0 || imageRecord === null) return;
+  const got = `a ciphertext of ${word(imageRecord.cipher)} under the key ${word(imageRecord.fingerprint)}`;
   throw new EncMixerError("image", "a plain image", got, "give the plain image; decrypt gets it back");
+}
+function word(value) {
+  return typeof value === "string" ? value : shown(value);
 }
 function digest({ data }) {
   return crc32(data).toString(16).padStart(8, "0");
-}
-
-// src/bytes.js
-function viewOf(bytes) {
-  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-}
-function joined(parts) {
-  const whole2 = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    whole2.set(part, at);
-    at += part.length;
-  }
-  return whole2;
-}
-function latin12(bytes) {
-  return String.fromCharCode(...bytes);
-}
-function isBytes3(value) {
-  return ["[object Uint8Array]", "[object Uint8ClampedArray]"].includes(Object.prototype.toString.call(value)) && ArrayBuffer.isView(value);
-}
-async function bytesOf2(file, where) {
-  if (isBytes3(file)) return new Uint8Array(file.buffer, file.byteOffset, file.byteLength);
-  const kind = Object.prototype.toString.call(file);
-  if (kind === "[object ArrayBuffer]") return new Uint8Array(
-    /** @type {ArrayBuffer} */
-    file
-  );
-  if (kind === "[object Blob]" || kind === "[object File]") {
-    const content = await /** @type {Blob} */
-    file.arrayBuffer().catch(() => void 0);
-    if (content === void 0) throw new EncMixerError(where, "a file to read", "one that cannot be read", "choose the file again");
-    return new Uint8Array(content);
-  }
-  throw new EncMixerError(where, "a File, Blob, ArrayBuffer or Uint8Array", shown(file), "give the image's file");
-}
-async function inflated(compressed, size, where) {
-  if (typeof DecompressionStream !== "function") {
-    const remedy = "use Chrome 80, Firefox 113, Safari 16.4, Node 18 or a later one";
-    throw new EncMixerError(where, "a browser with DecompressionStream, to read PNG", "one without it", remedy);
-  }
-  const result = new Uint8Array(size);
-  let filled = 0;
-  const source = new Blob(
-    /** @type {BlobPart[]} */
-    compressed
-  ).stream().pipeThrough(new DecompressionStream("deflate"));
-  const reader = source.getReader();
-  try {
-    for (let part = await reader.read(); !part.done; part = await reader.read()) {
-      const some = part.value.subarray(0, size - filled);
-      result.set(some, filled);
-      filled += some.length;
-      if (some.length < part.value.length) {
-        await reader.cancel();
-        break;
-      }
-    }
-  } catch {
-    throw damaged(where, "its compressed data cannot be read");
-  }
-  return result.subarray(0, filled);
 }
 
 // src/pixels.js
@@ -1810,7 +1823,7 @@ function* chunks(bytes, where) {
   for (let at = SIGNATURE.length; at + 12 <= bytes.length; ) {
     const end = at + 8 + view.getUint32(at);
     if (end + 4 > bytes.length) break;
-    const type = latin12(bytes.subarray(at + 4, at + 8));
+    const type = latin1(bytes.subarray(at + 4, at + 8));
     if (crc32(bytes.subarray(at + 4, end)) !== view.getUint32(end)) throw damaged(where, `a wrong checksum in ${shown(type)}`);
     yield { type, body: bytes.subarray(at + 8, end) };
     if (type === "IEND") return;
@@ -1820,7 +1833,7 @@ function* chunks(bytes, where) {
 }
 async function textOf(type, body, where) {
   const end = body.subarray(0, 80).indexOf(0);
-  const keyword = end < 0 ? "" : latin12(body.subarray(0, end));
+  const keyword = end < 0 ? "" : latin1(body.subarray(0, end));
   if (!Object.hasOwn(TEXTS, keyword)) return {};
   const most = TEXTS[keyword];
   let rest = body.subarray(end + 1);
@@ -1842,14 +1855,15 @@ async function unpacked(data, most, where) {
 }
 function fromLatin1(data) {
   const parts = [];
-  for (let at = 0; at < data.length; at += 4096) parts.push(latin12(data.subarray(at, at + 4096)));
+  for (let at = 0; at < data.length; at += 4096) parts.push(latin1(data.subarray(at, at + 4096)));
   return parts.join("");
 }
 
 // src/png.js
 var MOST_STORED = 65535;
 var PASSES = [[0, 0, 8, 8], [4, 0, 8, 8], [0, 4, 4, 8], [2, 0, 4, 4], [0, 2, 2, 4], [1, 0, 2, 2], [0, 1, 1, 2]];
-function encodePng(image, { record } = {}) {
+function encodePng(image, options) {
+  const record = options?.record;
   const given = asPixels(image);
   const pixels = toChannels(given, given.channels < 3 ? 1 : 3);
   const { width, height, channels } = pixels;
@@ -1858,7 +1872,7 @@ function encodePng(image, { record } = {}) {
   view.setUint32(0, width);
   view.setUint32(4, height);
   header.set([8, channels === 1 ? 0 : 2], 8);
-  const text = record && `${KEYWORD}\0${JSON.stringify(imageRecordOf(pixels, asRecord(record)))}`;
+  const text = record === void 0 ? void 0 : `${KEYWORD}\0${JSON.stringify(imageRecordOf(pixels, asRecord(record)))}`;
   return joined([
     Uint8Array.from(SIGNATURE),
     chunk("IHDR", header),
@@ -1867,8 +1881,9 @@ function encodePng(image, { record } = {}) {
     chunk("IEND", new Uint8Array(0))
   ]);
 }
-async function decodePng(file, { where = "image" } = {}) {
-  const bytes = await bytesOf2(file, where);
+async function decodePng(file, options) {
+  const where = whereOf(options, "image");
+  const bytes = await bytesOf(file, where);
   if (!isPng(bytes)) throw new EncMixerError(where, "a PNG", "something else", "check the file");
   const { header, palette, compressed, orientation, record } = await readPng(bytes, where);
   const imageRecord = record === void 0 ? void 0 : readImageRecord(record, where, LOSSLESS);
@@ -2152,10 +2167,10 @@ function clamped(level) {
 // src/animations.js
 var [EXTENSION, PICTURE, END] = [33, 44, 59];
 function isGif(bytes) {
-  return /^GIF8[79]a$/.test(latin12(bytes.subarray(0, 6)));
+  return /^GIF8[79]a$/.test(latin1(bytes.subarray(0, 6)));
 }
 function isWebp(bytes) {
-  return latin12(bytes.subarray(0, 4)) === "RIFF" && latin12(bytes.subarray(8, 12)) === "WEBP";
+  return latin1(bytes.subarray(0, 4)) === "RIFF" && latin1(bytes.subarray(8, 12)) === "WEBP";
 }
 function framesOfGif(bytes, where) {
   const colours = (flags) => flags & 128 ? 3 << (flags & 7) + 1 : 0;
@@ -2184,7 +2199,7 @@ function readWebp(bytes, where) {
     void 0
   ];
   for (let at = 12; at + 8 <= bytes.length; ) {
-    const [kind, size] = [latin12(bytes.subarray(at, at + 4)), view.getUint32(at + 4, true)];
+    const [kind, size] = [latin1(bytes.subarray(at, at + 4)), view.getUint32(at + 4, true)];
     const body = bytes.subarray(at + 8, at + 8 + size);
     if (kind === "ANMF") frames++;
     if (kind === "EXIF") exif = body;
@@ -2336,12 +2351,13 @@ function refuseChanged({ segments }, channels, where) {
   }
 }
 function begins(data, prefix) {
-  return latin12(data.subarray(0, prefix.length)) === prefix;
+  return latin1(data.subarray(0, prefix.length)) === prefix;
 }
 
 // src/read_image.js
-async function readImage(file, { where = "image" } = {}) {
-  const bytes = await bytesOf2(file, where);
+async function readImage(file, options) {
+  const where = whereOf(options, "image");
+  const bytes = await bytesOf(file, where);
   if (isPng(bytes)) return decodePng(bytes, { where });
   if (isJpeg(bytes)) {
     const jpeg = readJpeg(bytes, where);
@@ -2358,8 +2374,9 @@ async function readImage(file, { where = "image" } = {}) {
   if (isGif(bytes)) refuseFrames(framesOfGif(bytes, where), where);
   return decoded([bytes], where);
 }
-async function readCiphertext(file, model, { where = "ciphertext" } = {}) {
-  const [bytes, record] = [await bytesOf2(file, where), asRecord(model)];
+async function readCiphertext(file, model, options) {
+  const where = whereOf(options, "ciphertext");
+  const [bytes, record] = [await bytesOf(file, where), asRecord(model)];
   if (isPng(bytes) || !isJpeg(bytes)) return decodePng(bytes, { where });
   if (!factsOf(record).takes_jpeg) {
     const remedy = "JPEG changes ciphertext pixels beyond recovery: keep ciphertext as PNG from end to end";

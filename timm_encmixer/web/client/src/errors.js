@@ -17,6 +17,17 @@ export class EncMixerError extends Error {
   }
 }
 
+/**
+ * Return the name for messages that a caller has given, or another one.
+ *
+ * @param {unknown} options
+ * @param {string} otherwise
+ */
+export function whereOf(options, otherwise) {
+  const where = /** @type {any} */ (options)?.where;
+  return typeof where === "string" ? where : otherwise;
+}
+
 /** @param {string} where @param {string} reason */
 export function damaged(where, reason) {
   return new EncMixerError(where, "a whole image", `a damaged one (${reason})`, "take another copy");

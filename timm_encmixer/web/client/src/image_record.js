@@ -71,18 +71,19 @@ export function readImageRecord(text, where, version) {
  */
 export function checkCiphertext(image, model) {
   const found = image.imageRecord;
-  if (found === undefined) return;
+  if (found === undefined || found === null) return;
   if (found.fingerprint !== model.fingerprint) {
     const remedy = "decrypt it with that key, or encrypt the plain image again";
-    throw new EncMixerError("image", `a ciphertext under the key ${model.fingerprint}`, `the key ${found.fingerprint}`, remedy);
+    throw new EncMixerError("image", `a ciphertext under the key ${model.fingerprint}`, `the key ${word(found.fingerprint)}`, remedy);
   }
   if (found.cipher !== model.cipher || found.patch_size !== model.patch_size) {
     const expected = `a ciphertext of ${model.cipher}, blocks of ${model.patch_size} px`;
-    const got = `${found.cipher}, blocks of ${found.patch_size} px`;
+    const got = `${word(found.cipher)}, blocks of ${word(found.patch_size)} px`;
     throw new EncMixerError("image", expected, got, "name the model that it was encrypted for");
   }
-  if (found.size[0] !== image.height || found.size[1] !== image.width) {
-    const expected = `${found.size[0]} x ${found.size[1]} px, as it was written`;
+  const [height, width] = Array.isArray(found.size) ? found.size : [0, 0];
+  if (height !== image.height || width !== image.width) {
+    const expected = `${word(height)} x ${word(width)} px, as it was written`;
     throw new EncMixerError("image", expected, `${image.height} x ${image.width} px`, ORIGINAL);
   }
   if (found.version === LOSSLESS && found.digest !== digest(image)) throw new EncMixerError("image", "the pixels that were written", "others", ORIGINAL);
@@ -94,9 +95,14 @@ export function checkCiphertext(image, model) {
  * @param {{ imageRecord?: ImageRecord }} image
  */
 export function refuseCiphertext({ imageRecord }) {
-  if (imageRecord === undefined) return;
-  const got = `a ciphertext of ${imageRecord.cipher} under the key ${imageRecord.fingerprint}`;
+  if (imageRecord === undefined || imageRecord === null) return;
+  const got = `a ciphertext of ${word(imageRecord.cipher)} under the key ${word(imageRecord.fingerprint)}`;
   throw new EncMixerError("image", "a plain image", got, "give the plain image; decrypt gets it back");
+}
+
+/** @param {unknown} value A field of a record that a caller may have made. */
+function word(value) {
+  return typeof value === "string" ? value : shown(value);
 }
 
 /** @param {Pixels} pixels */

@@ -5,7 +5,7 @@
 
 import { bytesOf, inflated, joined, viewOf } from "./bytes.js";
 import { adler32, crc32 } from "./checksum.js";
-import { damaged, EncMixerError } from "./errors.js";
+import { damaged, EncMixerError, whereOf } from "./errors.js";
 import { imageRecordOf, KEYWORD, LOSSLESS, readImageRecord } from "./image_record.js";
 import { asPixels, toChannels, upright } from "./pixels.js";
 import { isPng, readPng, SAMPLES, SIGNATURE } from "./png_file.js";
@@ -20,7 +20,8 @@ const PASSES = [[0, 0, 8, 8], [4, 0, 8, 8], [0, 4, 4, 8], [2, 0, 4, 4], [0, 2, 2
  */
 
 /** @type {typeof import("./api").encodePng} */
-export function encodePng(image, { record } = {}) {
+export function encodePng(image, options) {
+  const record = options?.record;
   const given = asPixels(image);
   const pixels = toChannels(given, given.channels < 3 ? 1 : 3);
   const { width, height, channels } = pixels;
@@ -29,7 +30,7 @@ export function encodePng(image, { record } = {}) {
   view.setUint32(0, width);
   view.setUint32(4, height);
   header.set([8, channels === 1 ? 0 : 2], 8);
-  const text = record && `${KEYWORD}\0${JSON.stringify(imageRecordOf(pixels, asRecord(record)))}`;
+  const text = record === undefined ? undefined : `${KEYWORD}\0${JSON.stringify(imageRecordOf(pixels, asRecord(record)))}`;
   return joined([
     Uint8Array.from(SIGNATURE),
     chunk("IHDR", header),
@@ -40,7 +41,8 @@ export function encodePng(image, { record } = {}) {
 }
 
 /** @type {typeof import("./api").decodePng} */
-export async function decodePng(file, { where = "image" } = {}) {
+export async function decodePng(file, options) {
+  const where = whereOf(options, "image");
   const bytes = await bytesOf(file, where);
   if (!isPng(bytes)) throw new EncMixerError(where, "a PNG", "something else", "check the file");
   const { header, palette, compressed, orientation, record } = await readPng(bytes, where);

@@ -3,7 +3,7 @@
 import { framesOfGif, isGif, isWebp, readWebp } from "./animations.js";
 import { bytesOf } from "./bytes.js";
 import { decoded } from "./canvas.js";
-import { EncMixerError } from "./errors.js";
+import { EncMixerError, whereOf } from "./errors.js";
 import { LOSSY, readImageRecord } from "./image_record.js";
 import { isJpeg, orientationOf, readJpeg, recordIn, refuseChanged, withoutOrientation } from "./jpeg.js";
 import { upright } from "./pixels.js";
@@ -12,7 +12,8 @@ import { isPng } from "./png_file.js";
 import { asRecord, factsOf } from "./record.js";
 
 /** @type {typeof import("./api").readImage} */
-export async function readImage(file, { where = "image" } = {}) {
+export async function readImage(file, options) {
+  const where = whereOf(options, "image");
   const bytes = await bytesOf(file, where);
   if (isPng(bytes)) return decodePng(bytes, { where });
   if (isJpeg(bytes)) {
@@ -32,7 +33,8 @@ export async function readImage(file, { where = "image" } = {}) {
 }
 
 /** @type {typeof import("./api").readCiphertext} */
-export async function readCiphertext(file, model, { where = "ciphertext" } = {}) {
+export async function readCiphertext(file, model, options) {
+  const where = whereOf(options, "ciphertext");
   const [bytes, record] = [await bytesOf(file, where), asRecord(model)];
   if (isPng(bytes) || !isJpeg(bytes)) return decodePng(bytes, { where });
   if (!factsOf(record).takes_jpeg) {

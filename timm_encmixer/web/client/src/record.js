@@ -1,7 +1,7 @@
 /** The public record of an encryption, versions 1 to 5, and the same in a model's config.json. Format: docs/format.md, "Record". */
 
 import TABLE from "./ciphers.json" with { type: "json" };
-import { EncMixerError, shown } from "./errors.js";
+import { EncMixerError, shown, whereOf } from "./errors.js";
 import { parseExact, plainNumbers } from "./json.js";
 
 const [FIRST_VERSION, LAST_VERSION] = [1, 5];
@@ -70,10 +70,10 @@ const RECORD = {
 };
 
 /** @type {typeof import("./api").readRecord} */
-export function readRecord(source, { where } = {}) {
-  const value = typeof source === "string" ? parsed(source, where ?? "record") : source;
-  if (isObject(value) && "architecture" in value) return ofConfig(value, where ?? "config.json");
-  return ofRecord(value, where ?? "record");
+export function readRecord(source, options) {
+  const value = typeof source === "string" ? parsed(source, whereOf(options, "record")) : source;
+  if (isObject(value) && "architecture" in value) return ofConfig(value, whereOf(options, "config.json"));
+  return ofRecord(value, whereOf(options, "record"));
 }
 
 /** @type {WeakSet<object>} */
