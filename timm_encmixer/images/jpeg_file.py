@@ -11,24 +11,23 @@ _ALONE = (0x01, *range(0xD0, 0xD9))  # markers without a length
 _LONGEST_COMMENT = 1 << 12  # that is looked at behind the first scan: no record is as long
 
 
-def comments(content: bytes) -> Iterator[bytes]:
-    """Yield the comments of a JPEG file's first picture, in their order.
+def comments(content: bytes, beginning: bytes) -> Iterator[bytes]:
+    """Yield the comments of a JPEG file's first picture that begin so, in their order.
 
     Behind the first scan's header are compressed pixels, in which no marker can be: what looks like a comment there is one.
     """
-    found, at = _before_pixels(content)
-    yield from found
-    last = content.find(_END, at)  # of this picture; a phone's file may have more of them
-    last = len(content) if last < 0 else last
-    while (at := content.find(b"\xff\xfe", at, last)) >= 0:
-        length = int.from_bytes(content[at + 2 : at + 4], "big")
-        yield content[at + 4 : at + 2 + min(length, _LONGEST_COMMENT)]
-        at += 2
+    found, start = _before_pixels(content)
+    yield from (comment for comment in found if comment.startswith(beginning))
+    at = start
+    while (at := content.find(beginning, at + 1)) >= 0:  # this alone costs time, as nearly always nothing is found
+        length = int.from_bytes(content[at - 2 : at], "big")
+        if content[at - 4 : at - 2] == b"\xff\xfe" and content.find(_END, start, at) < 0:  # else of a phone's second picture
+            yield content[at : at - 2 + min(length, _LONGEST_COMMENT)]
 
 
 def is_cut(content: bytes) -> bool:
     """Whether a JPEG file has no end: Pillow reads the pixels that are there, and browsers make grey of the rest."""
-    return content.find(_END, _before_pixels(content)[1]) < 0
+    return content.rfind(_END) < _before_pixels(content)[1]
 
 
 def _before_pixels(content: bytes) -> tuple[list[bytes], int]:

@@ -49,7 +49,7 @@ class Jpeg(FileFormat):
 
     def record_in_file(self, content: bytes) -> str | None:
         """Return the last comment that holds a record, of all comments: Pillow reads those before the pixels alone."""
-        return _last_record(comments(content))
+        return _last_record(comments(content, _COMMENT.encode()))
 
     def attach(self, image: Image.Image, record: str) -> None:
         """Put the record where every Pillow finds it; `image.save("x.jpg", quality=85, subsampling=0)` writes it."""

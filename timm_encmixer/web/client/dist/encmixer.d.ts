@@ -164,7 +164,7 @@ export declare function readImage(file: Blob | ArrayBuffer | Uint8Array, options
 export declare function encodePng(image: ImageLike, options?: { record?: ModelRecord }): Uint8Array<ArrayBuffer>;
 
 /**
- * Read a PNG without changing its pixels: no colour management, no premultiplied alpha. 16 bits become 8, palettes RGB.
+ * Read a PNG without changing its pixels: no colour management, no premultiplied alpha, not turned. 16 bits become 8, palettes RGB.
  *
  * @throws {EncMixerError} No PNG, a damaged or animated one, or one of more than 89,478,485 pixels.
  */

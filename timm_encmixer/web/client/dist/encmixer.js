@@ -1882,7 +1882,9 @@ function encodePng(image, options) {
   ]);
 }
 async function decodePng(file, options) {
-  const where = whereOf(options, "image");
+  return (await pngPixels(file, whereOf(options, "image"))).image;
+}
+async function pngPixels(file, where) {
   const bytes = await bytesOf(file, where);
   if (!isPng(bytes)) throw new EncMixerError(where, "a PNG", "something else", "check the file");
   const { header, palette, compressed, orientation, record } = await readPng(bytes, where);
@@ -1893,7 +1895,7 @@ async function decodePng(file, options) {
   const data = await inflated(compressed, size, where);
   if (data.length < size) throw damaged(where, "it is truncated");
   const image = unpacked2(header, palette, passes, sizes, data, where);
-  return imageRecord === void 0 ? upright(image, orientation) : { ...image, imageRecord };
+  return { image: imageRecord === void 0 ? image : { ...image, imageRecord }, orientation };
 }
 function unpacked2({ width, height, depth, colour }, palette, passes, sizes, data, where) {
   const samples = SAMPLES[colour];
@@ -2358,7 +2360,10 @@ function begins(data, prefix) {
 async function readImage(file, options) {
   const where = whereOf(options, "image");
   const bytes = await bytesOf(file, where);
-  if (isPng(bytes)) return decodePng(bytes, { where });
+  if (isPng(bytes)) {
+    const { image, orientation } = await pngPixels(bytes, where);
+    return image.imageRecord === void 0 ? upright(image, orientation) : image;
+  }
   if (isJpeg(bytes)) {
     const jpeg = readJpeg(bytes, where);
     if (recordIn(jpeg) !== void 0) {

@@ -7,7 +7,7 @@ import { bytesOf, inflated, joined, viewOf } from "./bytes.js";
 import { adler32, crc32 } from "./checksum.js";
 import { damaged, EncMixerError, whereOf } from "./errors.js";
 import { imageRecordOf, KEYWORD, LOSSLESS, readImageRecord } from "./image_record.js";
-import { asPixels, toChannels, upright } from "./pixels.js";
+import { asPixels, toChannels } from "./pixels.js";
 import { isPng, readPng, SAMPLES, SIGNATURE } from "./png_file.js";
 import { asRecord } from "./record.js";
 
@@ -42,7 +42,17 @@ export function encodePng(image, options) {
 
 /** @type {typeof import("./api").decodePng} */
 export async function decodePng(file, options) {
-  const where = whereOf(options, "image");
+  return (await pngPixels(file, whereOf(options, "image"))).image;
+}
+
+/**
+ * The pixels of a PNG file as they are in it, with its record, and EXIF's orientation, by which only a photo is turned.
+ *
+ * @param {unknown} file
+ * @param {string} where
+ * @returns {Promise<{ image: Pixels, orientation: number }>}
+ */
+export async function pngPixels(file, where) {
   const bytes = await bytesOf(file, where);
   if (!isPng(bytes)) throw new EncMixerError(where, "a PNG", "something else", "check the file");
   const { header, palette, compressed, orientation, record } = await readPng(bytes, where);
@@ -53,7 +63,7 @@ export async function decodePng(file, options) {
   const data = await inflated(compressed, size, where);
   if (data.length < size) throw damaged(where, "it is truncated");
   const image = unpacked(header, palette, passes, sizes, data, where);
-  return imageRecord === undefined ? upright(image, orientation) : { ...image, imageRecord };
+  return { image: imageRecord === undefined ? image : { ...image, imageRecord }, orientation };
 }
 
 /**

@@ -7,7 +7,7 @@ import { EncMixerError, whereOf } from "./errors.js";
 import { LOSSY, readImageRecord } from "./image_record.js";
 import { isJpeg, orientationOf, readJpeg, recordIn, refuseChanged, withoutOrientation } from "./jpeg.js";
 import { upright } from "./pixels.js";
-import { decodePng } from "./png.js";
+import { decodePng, pngPixels } from "./png.js";
 import { isPng } from "./png_file.js";
 import { asRecord, factsOf } from "./record.js";
 
@@ -15,7 +15,10 @@ import { asRecord, factsOf } from "./record.js";
 export async function readImage(file, options) {
   const where = whereOf(options, "image");
   const bytes = await bytesOf(file, where);
-  if (isPng(bytes)) return decodePng(bytes, { where });
+  if (isPng(bytes)) {
+    const { image, orientation } = await pngPixels(bytes, where);
+    return image.imageRecord === undefined ? upright(image, orientation) : image; // what follows refuses a ciphertext
+  }
   if (isJpeg(bytes)) {
     const jpeg = readJpeg(bytes, where);
     if (recordIn(jpeg) !== undefined) {
