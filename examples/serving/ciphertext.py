@@ -1,9 +1,9 @@
 """Open the ciphertext of a request, or say why it is not ciphertext for the model; read the model's config.json, likewise.
 
-All recipes beside this file use it. Needs no extra: numpy and Pillow, no key and no plugin. Where timm_encmixer is installed, it
-is asked, and timm knows its shapes; without it the answers are the same (tests/vectors/files.json). What is compared is public:
-config.json of the encrypted model, and the record that every ciphertext carries (docs/format.md). An image of another size is
-refused before its pixels are decoded.
+All recipes beside this file use it. Needs no extra: numpy and Pillow, no key and no plugin. Where timm_encmixer is installed,
+it is asked, and timm knows its shapes; without it the answers are the same (tests/vectors/files.json). What is compared is
+public: config.json of the encrypted model, and the record that every ciphertext carries (docs/format.md). An image of another
+size is refused before its pixels are decoded.
 """
 
 from __future__ import annotations
