@@ -103,6 +103,8 @@ def test_an_image_that_pillow_has_opened(row):
         except (OSError, ValueError, SyntaxError, ZeroDivisionError):
             return
         check(row, lambda: transform.prepare(loaded), row["answer"])
+        if row["name"] == "JPEG, orientation 6, in XMP" and "xmp" not in loaded.info:
+            return  # Pillow before 11 does not keep it in copies
         if not row["row"].startswith("animated") and ("comment" not in row["name"] or "in a comment" in row["name"]):
             check(row, lambda: transform.prepare(loaded.convert("RGB")), row["answer"])  # a copy says the same
 

@@ -16,6 +16,7 @@ from PIL import Image
 _TAG = 0x0112
 _FORMATS = {1: "B", 3: "H", 4: "I"}  # of a tag's value, by its TIFF type: BYTE, SHORT, LONG
 _IN_XMP = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
+_XMP_SEGMENT = b"http://ns.adobe.com/xap/1.0/\0"  # how a JPEG's segment begins
 _XMP_BYTES = 1 << 20  # of a packet that is looked at
 _CARRIERS = ("exif", RAW_PROFILE := "Raw profile type exif", XMP := "XML:com.adobe.xmp", "xmp")  # Pillow's names
 _TURNS = {
@@ -31,7 +32,7 @@ _TURNS = {
 
 def upright(image: Image.Image) -> Image.Image:
     """Return an image turned as its file says; the image itself where nothing is to be turned."""
-    turn = _TURNS.get(orientation_in(image.info))
+    turn = _TURNS.get(orientation_in({**_in_segments(image), **image.info}))
     return image if turn is None else without_orientation(image.transpose(turn))
 
 
@@ -53,6 +54,13 @@ def orientation_in(info: Mapping[Any, Any]) -> int:
         match = _IN_XMP.search((xmp.encode() if isinstance(xmp, str) else bytes(xmp))[:_XMP_BYTES])
         found = 1 if match is None else int(match[1])
     return found
+
+
+def _in_segments(image: Image.Image) -> dict[str, bytes]:
+    """Return the XMP of a JPEG file, which Pillow before 11 does not put into `info`."""
+    segments = [content for marker, content in getattr(image, "applist", ()) if marker == "APP1"]
+    found = [content.removeprefix(_XMP_SEGMENT) for content in segments if content.startswith(_XMP_SEGMENT)]
+    return {"xmp": found[-1]} if found else {}
 
 
 def _from_profile(text: object) -> bytes:
