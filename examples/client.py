@@ -8,8 +8,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from PIL import Image
-
 import timm_encmixer as te
 
 
@@ -21,11 +19,19 @@ def main() -> None:
     parser.add_argument("--key", required=True, help="key file, from the model's owner")
     arguments = parser.parse_args()
 
-    encrypt = te.create_transform(f"hf-hub:{arguments.repo_id}", key=arguments.key, output="image")
+    try:
+        encrypt(arguments)
+    except (te.EncMixerError, OSError) as error:
+        raise SystemExit(f"client.py: {error}") from None
+
+
+def encrypt(arguments: argparse.Namespace) -> None:
+    """Encrypt the photos of a folder, and print the names of the files."""
+    transform = te.create_transform(f"hf-hub:{arguments.repo_id}", key=arguments.key, output="image")
     arguments.ciphertext.mkdir(parents=True, exist_ok=True)
-    for path in sorted(arguments.photos.iterdir()):
-        with Image.open(path) as photo:
-            encrypt(photo).save(arguments.ciphertext / f"{path.stem}.png")  # never JPEG: it changes ciphertext
+    for path in sorted(path for path in arguments.photos.iterdir() if path.is_file()):
+        photo = te.images.open_plain(path)  # upright, and refused if it is damaged (docs/images.md); Image.open will do too
+        transform(photo).save(arguments.ciphertext / f"{path.stem}.png")  # never JPEG: it changes ciphertext
         print(arguments.ciphertext / f"{path.stem}.png")
 
 

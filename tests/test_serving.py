@@ -14,6 +14,7 @@ import re
 import shlex
 import shutil
 import socket
+import subprocess
 import sys
 import time
 import urllib.error
@@ -267,12 +268,12 @@ def test_each_refuses_what_is_no_ciphertext_for_the_model(recipe, golden, plain,
     refused = {
         "an image of 32 x 32 px, the model's input, got 48 x 40 px": resized(golden),
         "a PNG file that encmixer wrote|cannot identify": b"no image",
-        "an image without a record: a plain image": file_of(photos[0]),
-        "an image without a record: .* saved by other software": file_of(Image.open(io.BytesIO(golden)), "JPEG"),
-        f"whose fingerprint is {KEY.fingerprint}, got": file_of(ciphertext_of(photos[0], tmp_path / "other", OTHER)),
-        rf"whose cipher is {re.escape(CIPHER)}, got 'etc'": file_of(etc),
-        "a PNG file: JPEG destroys ciphertext": file_of(etc, "JPEG", quality=95, subsampling=0),
-        "whose digest is": with_one_other_pixel(golden),
+        "a ciphertext that says what it is, got no record": file_of(photos[0]),
+        "a ciphertext PNG, got JPEG|got no record": file_of(Image.open(io.BytesIO(golden)), "JPEG"),
+        f"under the key {KEY.fingerprint}, got the key": file_of(ciphertext_of(photos[0], tmp_path / "other", OTHER)),
+        rf"a ciphertext of {re.escape(CIPHER)}, blocks of 8 px, got etc": file_of(etc),
+        "a ciphertext PNG, got JPEG": file_of(etc, "JPEG", quality=95, subsampling=0),
+        "the pixels that were written, got others": with_one_other_pixel(golden),
         "a damaged one|truncated": golden[:-300],
     }
     for reason, content in refused.items():
@@ -313,7 +314,7 @@ def test_what_cannot_be_served_is_one_line(plain, folder, tmp_path, load_handler
         (
             "litserve_server.py",
             "unknown",
-            "unknown: expected a shape that timm knows by its name, got nobody_knows; pip install",
+            "unknown: expected a shape that timm knows by its name, got nobody_knows; timm-encmixer is here, and",
         ),
         ("onnx_server.py", "missing.onnx", "missing.onnx: expected an ONNX file, got NoSuchFile; onnx_export.py writes one"),
         ("onnx_server.py", "damaged.onnx", "damaged.onnx: expected an ONNX file, got InvalidProtobuf"),
@@ -340,13 +341,43 @@ def test_jpeg_of_etc_is_taken_where_the_models_record_says_etc(load_handler, etc
     ciphertext = ciphertext_of(photos[0].resize((32, 32)), etc_folder)
     png, jpeg = file_of(ciphertext), file_of(ciphertext, "JPEG", quality=100, subsampling=0)
     expected = plain_logits(plain, photos[0])
-    for content in (png, jpeg):
-        for inputs in (base64.b64encode(content).decode(), Image.open(io.BytesIO(content)).convert("RGB")):
-            status, body = asked(handler, inputs)
-            assert status == 200, body
-            assert close(body["logits"], expected, 0.1)
+    for inputs in (
+        *(base64.b64encode(content).decode() for content in (png, jpeg)),
+        Image.open(io.BytesIO(png)).convert("RGB"),
+    ):
+        status, body = asked(handler, inputs)
+        assert status == 200, body
+        assert close(body["logits"], expected, 0.1)
+    status, body = asked(handler, Image.open(io.BytesIO(jpeg)).convert("RGB"))  # its sampling does not show any more
+    assert (status, "a JPEG file, got an image that was copied or converted" in body["error"]) == (400, True)
     status, body = asked(handler, base64.b64encode(file_of(ciphertext, "JPEG", quality=100, subsampling=2)).decode())
-    assert (status, "subsampled colours" in body["error"]) == (400, True)
+    assert (status, "not subsampled" in body["error"]) == (400, True)
+
+
+def test_the_server_with_stock_timm_reads_what_its_cipher_allows_and_says_when_there_is_nothing(
+    folder, etc_folder, photos, plain, tmp_path
+):
+    """examples/server_stock_timm.py, which needs no more than timm."""
+    script = ROOT / "examples" / "server_stock_timm.py"
+    (tmp_path / "sent").mkdir()
+    (tmp_path / "empty").mkdir()
+    ciphertext_of(photos[0].resize((32, 32)), etc_folder).save(tmp_path / "sent" / "a.JPG", quality=100, subsampling=0)
+
+    def served(model: Path, name: str) -> subprocess.CompletedProcess[str]:
+        return processes.run([str(script), f"local-dir:{model}", name], env=dict(os.environ), cwd=tmp_path)
+
+    (line,) = served(etc_folder, "sent").stdout.splitlines()
+    assert close(json.loads(line)["logits"], plain_logits(plain, photos[0]), 0.1)
+    for model, name, got in (
+        (folder, "sent", "no file that ends in .png"),
+        (etc_folder, "empty", "no file that ends in .png or .jpg or .jpeg"),
+        (etc_folder, "missing", "no such folder"),
+    ):
+        done = served(model, name)
+        expected = (
+            f"server_stock_timm.py: {name}: expected a folder of ciphertext, got {got}; encmixer images encrypt makes it\n"
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (1, "", expected)
 
 
 def test_the_configuration_for_triton_is_that_of_the_onnx_file(onnx_file):
@@ -366,4 +397,6 @@ def test_no_recipe_needs_the_plugin_or_a_key():
         tree = ast.parse(script.read_text())
         names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
         names |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        if script.name == "ciphertext.py":  # asks it where it is there; tests/test_file_table.py runs it without
+            names.remove("timm_encmixer")
         assert not any(name.startswith("timm_encmixer") for name in names), script

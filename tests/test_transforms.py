@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+import copy
+import io
+import pickle
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import timm
 import torch
-from conftest import ANY_SIDE
+from conftest import ANY_SIDE, assert_no_secret
+from PIL import Image, ImageOps
 
 import timm_encmixer as te
 from timm_encmixer.checkpoints.schemes import find_scheme
@@ -142,3 +148,101 @@ def test_a_server_without_the_key_compares_ciphertext_with_its_model(photos, enc
     changed.info = sent.info
     with pytest.raises(te.errors.ImageError, match="expected the pixels that were written"):
         te.images.check_ciphertext(changed, scheme, where="sent", strict=True)
+
+
+def opened(photo: Image.Image, format_: str = "JPEG", **options: object) -> Image.Image:
+    file = io.BytesIO()
+    photo.save(file, format_, **options)
+    return Image.open(file)
+
+
+def test_an_opened_photo_is_encrypted_as_its_file_is(encrypted_folder, key, photo, tmp_path):
+    """A phone's photo that lies, with the README's client and with the command."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photo.save(tmp_path / "phone.jpg", exif=exif)
+    te.encrypt_images(tmp_path / "phone.jpg", tmp_path / "command.png", key, encrypted_folder)
+    client = te.create_transform(encrypted_folder, key=key, output="image")
+    with Image.open(tmp_path / "phone.jpg") as image:
+        client(image).save(tmp_path / "client.png")
+        assert image.getexif()[0x0112] == 6  # it stays as it is
+    assert (tmp_path / "client.png").exists()
+    assert Image.open(tmp_path / "client.png").tobytes() == Image.open(tmp_path / "command.png").tobytes()
+    upright = ImageOps.exif_transpose(Image.open(tmp_path / "phone.jpg"))
+    assert np.array_equal(np.asarray(client(upright)), np.asarray(client(Image.open(tmp_path / "phone.jpg"))))
+
+
+def test_opened_images_are_refused_for_the_reasons_of_their_files(encrypted, key, photo):
+    client = te.create_transform(encrypted, key=key)
+    several = {"save_all": True, "append_images": [photo.rotate(90, expand=True)]}
+    for image, reason in (
+        (opened(photo, "GIF", **several), "a still image, got 2 frames; extract the frame you mean"),
+        (opened(photo, "TIFF", **several), "a still image, got 2 frames"),
+        (cut(opened(photo)), "a whole image, got a damaged one"),
+        (cut(opened(photo, "PNG")), "a whole image, got a damaged one"),
+        (closed(opened(photo)), "a whole image, got a damaged one"),
+        (opened(Image.fromarray(np.arange(64, dtype=np.int32).reshape(8, 8)), "TIFF"), "8 or 16 bits per pixel, got 32-bit"),
+    ):
+        with pytest.raises(ImageError, match=f"^image: expected {reason}"):
+            client(image)
+    frame = opened(photo, "GIF", **several)
+    frame.seek(1)
+    assert client(frame.copy()).shape == (3, 32, 32)  # the frame that was extracted
+
+
+def cut(image: Image.Image) -> Image.Image:
+    """An image whose file ends early."""
+    image.fp.seek(0)
+    return Image.open(io.BytesIO(image.fp.read()[:-200]))
+
+
+def closed(image: Image.Image) -> Image.Image:
+    image.fp.close()
+    return image
+
+
+def round_trips() -> dict[str, Callable[[Image.Image], Image.Image]]:
+    return {
+        "as it is": lambda image: image,
+        "copied": lambda image: image.copy(),
+        "by copy.copy": copy.copy,
+        "by copy.deepcopy": copy.deepcopy,
+        "pickled": lambda image: pickle.loads(pickle.dumps(image)),
+        "a copy pickled": lambda image: pickle.loads(pickle.dumps(image.copy())),
+    }
+
+
+@pytest.mark.parametrize("how", round_trips())
+def test_the_record_is_written_wherever_the_ciphertext_has_been(how, encrypted, key, photo):
+    sent = te.create_transform(encrypted, key=key, output="image")(photo)
+    made = round_trips()[how](sent)
+    file = io.BytesIO()
+    made.save(file, "PNG")
+    written = Image.open(file)
+    assert written.info["encmixer"] == sent.info["encmixer"]
+    assert te.images.check_ciphertext(written, encrypted.encmixer, where="written", strict=True)
+    assert_no_secret(key, pickle.dumps(made))
+
+
+def test_the_record_is_written_by_another_process(encrypted, key, photo, tmp_path):
+    """A worker of a DataLoader makes the ciphertext, this process saves it; and a worker saves what this process made."""
+    loader = torch.utils.data.DataLoader(
+        Photos(te.create_transform(encrypted.encmixer, key=key, output="image"), photo), batch_size=None, num_workers=1
+    )
+    for name, picture in zip("ab", loader, strict=True):
+        picture.save(tmp_path / f"{name}.png")
+        with Image.open(tmp_path / f"{name}.png") as image:
+            assert te.images.check_ciphertext(image, encrypted.encmixer, where=name, strict=True)
+
+
+class Photos(torch.utils.data.Dataset):
+    """One photo, twice, as ciphertext."""
+
+    def __init__(self, transform: Callable[[Image.Image], Image.Image], photo: Image.Image) -> None:
+        self.transform, self.photo = transform, photo
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> Image.Image:
+        return self.transform(self.photo)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import importlib.util
 import io
+import json
 import re
 
 import chromium
 import numpy as np
 import pytest
+from conftest import ROOT
 from PIL import Image, ImageOps, JpegImagePlugin
 from test_client_js import check_equal, check_written, make_cases, photo_like
 
@@ -28,9 +31,10 @@ def browser():
 
 def test_it_passes_the_tests_for_node(browser, tmp_path):
     cases = make_cases(tmp_path, ciphers=9, photos=24, records=60)
-    done = chromium.run_tests(chromium.open_client(browser, tmp_path), "vectors.test.js", "python.test.js")
+    tests = ("vectors.test.js", "python.test.js", "files.test.js")
+    done = chromium.run_tests(chromium.open_client(browser, tmp_path), *tests)
     assert done["failed"] == []
-    assert done["passed"] > 50
+    assert done["passed"] > 180
     check_equal(" ".join(done["said"]))
     for name, content in done["written"].items():
         (tmp_path / name).write_bytes(content)
@@ -75,6 +79,100 @@ def test_photos_are_read_upright_and_without_colour_management(browser):
     assert np.array_equal(found, expected)  # what is behind alpha too
     with pytest.raises(AssertionError, match=r"photo\.webp: expected opaque pixels, in formats other than PNG"):
         pixels(with_alpha, "photo.webp", lossless=True)
+
+
+READ = """async ({ text, name }) => {
+  const { EncMixerError, readImage } = await import("/timm_encmixer/web/client/dist/encmixer.js");
+  const file = new File([Uint8Array.from(atob(text), (character) => character.charCodeAt(0))], name);
+  return readImage(file, { where: name }).then(({ width, height }) => [width, height], (error) => {
+    return error instanceof EncMixerError ? error.message : error.stack;
+  });
+}"""
+
+
+def test_a_canvas_that_returns_noise_is_found_before_a_photo_is_read_with_it(browser):
+    page = chromium.open_client(browser)
+    photo = photo_like((60, 41), np.random.default_rng(3))
+
+    def read(name: str) -> object:
+        file = io.BytesIO()
+        photo.save(file, Image.registered_extensions()[name[name.index(".") :]])
+        return page.evaluate(READ, {"text": base64.b64encode(file.getvalue()).decode(), "name": name})
+
+    assert read("photo.jpg") == [60, 41]
+    for noise in ("data.fill(255)", "data[1234] ^= 1", "data.forEach((level, i) => { data[i] = Math.random() * 256 })"):
+        page.evaluate(NOISY, noise)
+        assert re.match(r"photo\.jpg: expected a canvas that returns the pixels drawn on it, got noise", read("photo.jpg"))
+        assert read("photo.png") == [60, 41]  # without a canvas
+    page.evaluate("delete globalThis.OffscreenCanvas")
+    page.evaluate("() => { HTMLCanvasElement.prototype.getContext = () => null }")
+    assert re.match(r"photo\.jpg: expected a canvas to read the image with, got none; save the photo as PNG", read("photo.jpg"))
+
+
+NOISY = """(change) => {
+  const kind = OffscreenCanvasRenderingContext2D.prototype;
+  kind.known ??= kind.getImageData;
+  const noisy = new Function("data", change);
+  kind.getImageData = function (...args) {
+    const image = this.known(...args);
+    noisy(image.data);
+    return image;
+  };
+}"""
+
+
+def test_a_page_without_an_offscreen_canvas_reads_photos_on_one_of_its_own(browser):
+    page = chromium.open_client(browser)
+    page.evaluate("delete globalThis.OffscreenCanvas")
+    file = io.BytesIO()
+    photo_like((60, 41), np.random.default_rng(3)).save(file, "JPEG")
+    assert page.evaluate(READ, {"text": base64.b64encode(file.getvalue()).decode(), "name": "photo.jpg"}) == [60, 41]
+
+
+def test_the_page_of_the_document_works_as_a_new_user_tries_it(browser, encrypted_folder, key, other_key, tmp_path, photos):
+    """Photo before key, a wrong key first, the right one later; what it posts is what the recipes for servers read."""
+    (html,) = re.findall(r"^```html\n(.*?)^```$", (ROOT / "docs" / "browser.md").read_text(), re.M | re.S)
+    files = {
+        "/": html.encode(),
+        "/encmixer.js": (ROOT / chromium.CLIENT / "dist" / "encmixer.js").read_bytes(),
+        "/config.json": (encrypted_folder / "config.json").read_bytes(),
+    }
+    recipe, received = load_recipe(), []
+
+    def answer(route) -> None:
+        path = route.request.url.removeprefix("http://127.0.0.1:9")
+        if path == "/predict":
+            received.append(recipe.open_ciphertext(route.request.post_data_json["inputs"], json.loads(files["/config.json"])))
+            route.fulfill(body='{"logits": [1, 2]}')
+        else:
+            route.fulfill(body=files[path], content_type="text/javascript" if path.endswith(".js") else "text/html")
+
+    page = browser.new_page()
+    page.route("**/*", answer)
+    page.goto("http://127.0.0.1:9/")
+    photos[0].resize((50, 41)).save(tmp_path / "photo.png")
+    key.save(tmp_path / "owner.key")
+    other_key.save(tmp_path / "other.key")
+    said = page.locator("#answer")
+    page.get_by_label("Photo").set_input_files(tmp_path / "photo.png")
+    assert said.inner_text() == "Choose the key file and a photo."
+    for name, text in (
+        ("photo.png", "photo.png: expected one line of text"),
+        ("other.key", "key: expected the key with fingerprint"),
+        ("owner.key", '{"logits"'),
+    ):
+        page.get_by_label("Key file").set_input_files(tmp_path / name)
+        page.wait_for_function("(text) => document.getElementById('answer').textContent.startsWith(text)", arg=text)
+    (sent,) = received
+    client = te.create_transform(encrypted_folder, key=key, output="image")
+    assert np.array_equal(np.asarray(sent), np.asarray(client(photos[0].resize((50, 41)))))
+
+
+def load_recipe():
+    spec = importlib.util.spec_from_file_location("ciphertext", ROOT / "examples" / "serving" / "ciphertext.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def test_jpeg_ciphertext_is_read_and_decrypted(browser, key, tmp_path):

@@ -82,6 +82,7 @@ def _record_of_first(source: SourceTree) -> ImageRecord | None:
         return None
     try:
         with Image.open(source.root / first) as image:
+            image.load()  # the record may stand behind the pixels
             return ImageRecord.found_in(image, where=first)
     except (OSError, ValueError, SyntaxError):  # Pillow's, of what is no image; whether it is one is not asked here
         return None

@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
+from PIL import Image
 
 from timm_encmixer.ciphers.formats import MODES, pixels_of
 from timm_encmixer.ciphers.image_cipher import ImageCipher
 from timm_encmixer.errors import ImageError, SchemeError
-from timm_encmixer.images.file_format import PNG, ciphertext_formats
+from timm_encmixer.images.file_format import FORMATS, PNG, ciphertext_formats, format_of
 from timm_encmixer.images.formats.base import FileFormat, Pixels
 from timm_encmixer.images.image_record import NO_RECORD, ImageRecord, RecordWriter, check_ciphertext
-from timm_encmixer.images.reading import ImageSource, open_ciphertext, open_plain, read_header
+from timm_encmixer.images.reading import ImageSource, by_pixels, open_ciphertext, open_plain
 from timm_encmixer.images.transform import ClientTransform
 from timm_encmixer.keys import SecretKey
 from timm_encmixer.scheme import Scheme, facts_of
@@ -113,7 +114,7 @@ class OwnRecords:
     key: SecretKey = field(repr=False)
     format: FileFormat = PNG
     only: str = _DECRYPTED
-    _codecs: dict[Scheme, ImageCodec] = field(default_factory=dict, repr=False)
+    _ciphers: dict[Scheme, ImageCipher] = field(default_factory=dict, repr=False)
 
     def __call__(self, images: Sequence[ImageSource], names: Sequence[str]) -> list[Result]:
         """Return a file for each image, or the error of one that cannot be converted.
@@ -123,36 +124,61 @@ class OwnRecords:
         """
         return [self._converted(image, name) for image, name in zip(images, names, strict=True)]
 
-    def _converted(self, image: ImageSource, name: str) -> Result:
+    def _converted(self, source: ImageSource, name: str) -> Result:
         try:
-            scheme = self._scheme_of(image, name)
-            codec = self._codecs.get(scheme)
-            if codec is None:
-                codec = self._codecs[scheme] = make_codec(DECRYPT, ImageCipher(self.key, scheme), strict=True)
+            image = open_ciphertext(source, None, where=name, formats=tuple(FORMATS.values()))
+            record = ImageRecord.found_in(image, where=name)
+            if record is None:
+                remedy = "name the model that it was encrypted for: model= (--model)"
+                raise ImageError(name, "a ciphertext that says what it is", NO_RECORD, remedy)
+            image = _of_model(image, record, name)
+            cipher = self._cipher_of(record, len(image.getbands()), where=name)
+            if format_of(image) not in ciphertext_formats(cipher.scheme):
+                read = format_of(image) or PNG
+                raise ImageError(name, f"a ciphertext {PNG.name}", read.name, read.refused)
+            record.check(image, cipher, where=name)
+            plain = cipher.decrypt_batch(pixels_of(image, cipher.scheme.in_chans)[None])[0]
+            return PNG.encoder(PNG.for_plain)(plain, None)
         except ImageError as error:
-            return error
-        except SchemeError as error:  # a cipher that has no images
-            return ImageError(name, error.expected, error.got, error.remedy)
-        (result,) = codec([image], [name])
-        return result
+            return ImageError(error.where if error.where.startswith(name) else name, error.expected, error.got, error.remedy)
 
-    def _scheme_of(self, image: ImageSource, name: str) -> Scheme:
-        """Return the record of the cipher of a ciphertext, open to any key: whether the key is its own is seen to later.
+    def _cipher_of(self, record: ImageRecord, channels: int, *, where: str) -> ImageCipher:
+        """Return the cipher of a record, open to any key: whether the key is its own is seen to later.
 
         Raises:
-            ImageError: It carries no record, or one that no cipher can have.
+            ImageError: No cipher can have such a record, or its ciphertext has no files.
         """
-        header = read_header(image, where=name)
-        record = ImageRecord.found_in(header, where=name)
-        if record is None:
-            remedy = "name the model that it was encrypted for: model= (--model)"
-            raise ImageError(name, "a ciphertext that says what it is", NO_RECORD, remedy)
         (height, width), side = record.size, record.patch_size
         try:
             grid = (height // side, width // side) if facts_of(record.cipher).scrambles else None
-            return Scheme(cipher=record.cipher, patch_size=side, in_chans=len(header.getbands()), grid=grid)
+            scheme = Scheme(cipher=record.cipher, patch_size=side, in_chans=channels, grid=grid)
+            if not scheme.exact:
+                raise _without_files(scheme)
         except SchemeError as error:
-            raise ImageError(f"{name}: record", error.expected, error.got, error.remedy) from error
+            raise ImageError(f"{where}: record", error.expected, error.got, error.remedy) from error
+        if scheme not in self._ciphers:
+            self._ciphers[scheme] = ImageCipher(self.key, scheme)
+        return self._ciphers[scheme]
+
+
+def _of_model(image: Image.Image, record: ImageRecord, name: str) -> Image.Image:
+    """Return a ciphertext with the channels of its model, which the record does not say.
+
+    The digest tells: a program that makes files smaller may have written three channels as greyscale, or another one as three.
+    """
+    own, other = (1, 3) if image.mode == MODES[1] else (3, 1)
+    first = by_pixels(image, own, where=name)
+    if record.fits(first):
+        return first
+    try:
+        second = by_pixels(image, other, where=name)
+    except ImageError:  # it has colours
+        return first
+    return second if record.fits(second) else first
+
+
+def _without_files(scheme: Scheme) -> SchemeError:
+    return SchemeError("model", "a cipher with PNG ciphertext", scheme.cipher, "its ciphertext is float tensors")
 
 
 def make_codec(
@@ -183,7 +209,7 @@ def make_codec(
     if scheme.in_chans not in MODES:
         raise SchemeError("record: in_chans", "1 or 3 channels for PNG", f"{scheme.in_chans}", "encrypt tensors instead")
     if not scheme.exact:
-        raise SchemeError("model", "a cipher with PNG ciphertext", scheme.cipher, "its ciphertext is float tensors")
+        raise _without_files(scheme)
     if action == DECRYPT:
         taken = ciphertext_formats(scheme)
 

@@ -331,8 +331,8 @@ def _images(folder: Path) -> tuple[list[Path], dict[str, tuple[str, ...]]]:
         else:
             left_out.setdefault(reason, []).append(path.relative_to(folder).as_posix())
     if not found:
-        others = sum(map(len, left_out.values()))
-        raise SourceError(str(folder), "a folder with images", f"{others} other entries", "check the path")
+        counts = ", ".join(f"{len(names)} left out as {reason} ({names[0]})" for reason, names in sorted(left_out.items()))
+        raise SourceError(str(folder), "a folder with images", counts or "an empty one", "check the path")
     return found, {reason: tuple(names) for reason, names in sorted(left_out.items())}
 
 

@@ -77,13 +77,18 @@ class ImageRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         )
 
     @classmethod
-    def found_in(cls, image: Image.Image, *, where: str) -> ImageRecord | None:
-        """Return the record in the text of an image that was read from a file, None where it has none.
+    def found_in(cls, image: Image.Image, *, where: str, text: str | None = None) -> ImageRecord | None:
+        """Return the record of an image that was read from a file, None where it has none.
+
+        Args:
+            image: Loaded: a record may stand behind the pixels.
+            where: Name for messages.
+            text: Of the record, where it is known already.
 
         Raises:
             ImageError: It is malformed, or of another version.
         """
-        text = record_text(image)
+        text = record_text(image) if text is None else text
         if text is None:
             return None
         remedy = "upgrade timm-encmixer, or take another copy"
@@ -99,6 +104,10 @@ class ImageRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     def to_text(self) -> str:
         """Return the JSON text."""
         return msgspec.json.encode(self).decode()
+
+    def fits(self, image: Image.Image) -> bool:
+        """Whether the pixels of an image are those that were written, as far as the record tells."""
+        return self.digest in (msgspec.UNSET, _digest(np.asarray(image)))
 
     def check(self, image: Image.Image, cipher: KeyedCipher | Scheme, *, where: str) -> None:
         """Compare with the image that carries it and with the cipher that is about to decrypt it, or a model's record.
@@ -119,7 +128,7 @@ class ImageRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         if self.size != (image.height, image.width):
             expected = f"{self.size[0]} x {self.size[1]} px, as it was written"
             raise ImageError(where, expected, f"{image.height} x {image.width} px", _ORIGINAL)
-        if self.digest not in (msgspec.UNSET, _digest(np.asarray(image))):
+        if not self.fits(image):
             raise ImageError(where, "the pixels that were written", "others", _ORIGINAL)
 
 
@@ -145,13 +154,13 @@ def check_ciphertext(image: Image.Image, cipher: KeyedCipher | Scheme, *, where:
     return record is not None
 
 
-def refuse_ciphertext(image: Image.Image, *, where: str = "image") -> None:
-    """Refuse a ciphertext in place of a plain image.
+def refuse_ciphertext(image: Image.Image, *, where: str = "image", text: str | None = None) -> None:
+    """Refuse a ciphertext in place of a plain image; arguments as for `ImageRecord.found_in`.
 
     Raises:
         ImageError: It carries a record.
     """
-    record = ImageRecord.found_in(image, where=where)
+    record = ImageRecord.found_in(image, where=where, text=text)
     if record is not None:
         got = f"a ciphertext of {record.cipher} under the key {record.fingerprint}"
         raise ImageError(where, "a plain image", got, "give the plain image; encmixer images decrypt gets it back")
@@ -180,10 +189,11 @@ class RecordWriter:
 
 
 def attach_record(image: Image.Image, cipher: KeyedCipher) -> None:
-    """Give a ciphertext its record, so that `image.save("x.png")` writes it, with Pillow 11.3 and later.
+    """Give a ciphertext its record, so that `image.save("x.png")` writes it, also after a copy and in another process.
 
-    In `image.info` it stands as text too. With an earlier Pillow save it with `pnginfo=png_info(image)`. For ciphers that allow
-    JPEG, `image.save("x.jpg", quality=85, subsampling=0)` writes it with any Pillow.
+    In `image.info` it stands as text too. An image that other code makes of it (`resize`, `convert`, numpy) is another image:
+    save that one with `pnginfo=png_info(image)`, if its pixels are the same. For ciphers that allow JPEG,
+    `image.save("x.jpg", quality=85, subsampling=0)` writes the record.
     """
     pixels = np.asarray(image)
     for one in ciphertext_formats(cipher.scheme):

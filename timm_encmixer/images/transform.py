@@ -10,9 +10,9 @@ from timm_encmixer.checkpoints.schemes import find_scheme
 from timm_encmixer.checkpoints.sources import SourceLike
 from timm_encmixer.ciphers.image_cipher import ImageCipher
 from timm_encmixer.errors import ImageError, KeyMismatchError, SchemeError, SchemeMismatchError, of_full_installation
-from timm_encmixer.images.image_record import attach_record, refuse_ciphertext
+from timm_encmixer.images.image_record import attach_record
 from timm_encmixer.images.preprocessing import resize_and_crop
-from timm_encmixer.images.reading import to_channels
+from timm_encmixer.images.reading import opened_plain, to_channels
 from timm_encmixer.keys import KeyLike, find_key
 from timm_encmixer.scheme import Scheme
 
@@ -37,10 +37,9 @@ def create_transform(
         target: An encrypted model, a Scheme, "hf-hub:owner/name[@revision]" (only config.json is read), or a folder.
         key: The key, its file, or None for the file that TIMM_ENCMIXER_KEY names.
         output: "input": float32 CHW tensor, normalised, for `model(transform(image)[None])`. "image": PIL ciphertext, to
-            save as PNG; it needs no torch. It carries its record (docs/format.md); `save(path)` writes it with Pillow 11.3
-            and later, `save(path, pnginfo=te.images.png_info(image))` with any. Ciphertext of `te.JPEG_CIPHERS` may be saved as
-            JPEG too: `save("x.jpg", quality=85, subsampling=0)`. "uint8": CHW uint8 ciphertext tensor, for
-            loaders.
+            save as PNG; it needs no torch. It carries its record (docs/format.md), which `save(path)` writes, also of a copy
+            and in another process. Ciphertext of `te.JPEG_CIPHERS` may be saved as JPEG too:
+            `save("x.jpg", quality=85, subsampling=0)`. "uint8": CHW uint8 ciphertext tensor, for loaders.
         wrong_key: Take a key on purpose that is not the one which the record names, to see what a wrong key gives.
 
     Raises:
@@ -110,10 +109,11 @@ class ClientTransform:
         return self._tensors
 
     def __call__(self, image: Image.Image) -> Tensor | Image.Image:
-        """Preprocess and encrypt one image.
+        """Preprocess and encrypt one image, as Pillow opened it or in memory; docs/images.md says how it is read.
 
         Raises:
-            ImageError: Pixels that cannot be brought to 8 bits, or (without resizing) a size that does not fit.
+            ImageError: As for `open_plain`; or pixels that cannot be brought to 8 bits, or (without resizing) a size that
+                does not fit.
         """
         if not isinstance(image, Image.Image):
             raise ImageError("image", "a PIL image", type(image).__name__, "use BlockCipher.encrypt for tensors and arrays")
@@ -133,13 +133,12 @@ class ClientTransform:
         return to_tensor(self.prepare(image))
 
     def prepare(self, image: Image.Image) -> Image.Image:
-        """Return the plain image that is about to be encrypted: 8 bits, the model's channels and size.
+        """Return the plain image that is about to be encrypted: upright, 8 bits, the model's channels and size.
 
         Raises:
-            ImageError: As for the call; or the image carries the record of a ciphertext.
+            ImageError: As for the call.
         """
-        refuse_ciphertext(image)
-        converted = to_channels(image, self._images.scheme.in_chans)
+        converted = to_channels(opened_plain(image), self._images.scheme.in_chans)
         return converted if self._plain is None else resize_and_crop(converted, self._plain)
 
     def __repr__(self) -> str:

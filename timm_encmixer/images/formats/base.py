@@ -64,6 +64,10 @@ class FileFormat(ABC):
     def record_in(self, image: Image.Image) -> str | None:
         """Return the text of the record that an image carries, as Pillow has read it from a file of this format."""
 
+    def record_in_file(self, content: bytes) -> str | None:
+        """Return the text of the record in a whole file, where Pillow may not have found it: None for the other places."""
+        return None
+
     @abstractmethod
     def attach(self, image: Image.Image, record: str) -> None:
         """Give an image in memory a record, so that `image.save` writes it to a file of this format."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from PIL import Image
@@ -12,6 +13,7 @@ from timm_encmixer.ciphers.formats import to_pil
 from timm_encmixer.errors import ImageError
 from timm_encmixer.files import FileKind
 from timm_encmixer.images.formats.base import Encoder, FileFormat, Pixels
+from timm_encmixer.images.jpeg_file import comments
 from timm_encmixer.scheme import JPEG_CIPHERS, Scheme
 
 _LONGEST_PX = 65500  # libjpeg's limit
@@ -41,12 +43,13 @@ class Jpeg(FileFormat):
         return encode
 
     def record_in(self, image: Image.Image) -> str | None:
-        """Return the comment that holds the record; Pillow's `info` has the last comment only."""
-        others = (content for marker, content in getattr(image, "applist", ()) if marker == "COM")
-        for comment in (image.info.get("comment"), *others):
-            if isinstance(comment, bytes) and comment.startswith(_COMMENT.encode()):
-                return comment.removeprefix(_COMMENT.encode()).decode("utf-8", "replace")
-        return None
+        """Return the last comment that holds a record; Pillow's `info` has the last comment of all."""
+        others = [content for marker, content in getattr(image, "applist", ()) if marker == "COM"]
+        return _last_record((*others, image.info.get("comment")))
+
+    def record_in_file(self, content: bytes) -> str | None:
+        """Return the last comment that holds a record, of all comments: Pillow reads those before the pixels alone."""
+        return _last_record(comments(content, _COMMENT.encode()))
 
     def attach(self, image: Image.Image, record: str) -> None:
         """Put the record where every Pillow finds it; `image.save("x.jpg", quality=85, subsampling=0)` writes it."""
@@ -67,6 +70,11 @@ class Jpeg(FileFormat):
         if image.info.get("progressive"):
             got = "a progressive one, which was saved again"
             raise ImageError(where, "a baseline JPEG, as encmixer writes it", got, remedy)
+
+
+def _last_record(comments: Iterable[object]) -> str | None:
+    found = [one for one in comments if isinstance(one, bytes) and one.startswith(_COMMENT.encode())]
+    return found[-1].removeprefix(_COMMENT.encode()).decode("utf-8", "replace") if found else None
 
 
 FORMAT = Jpeg(

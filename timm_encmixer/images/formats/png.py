@@ -6,6 +6,7 @@ import io
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image
@@ -40,12 +41,28 @@ class Png(FileFormat):
         return str(text) if isinstance(text, str) else None  # of an iTXt chunk Pillow makes a text of its own type
 
     def attach(self, image: Image.Image, record: str) -> None:
-        """Put the record where Pillow 11.3 and later find it; `png_info` is for earlier ones."""
+        """Put the record where `png_info` finds it, and let `image.save` write it, also after a copy or in another process."""
         image.info[RECORD_NAME] = record
-        image.encoderinfo = {"pnginfo": png_info(image)}
+        image.__class__ = CiphertextImage  # all else of it stays: Pillow's images have no public constructor of their own
 
     def refuse_changed(self, image: Image.Image, *, where: str) -> None:
         """Refuse nothing: the digest in the record finds every change of pixels."""
+
+
+class CiphertextImage(Image.Image):
+    """A ciphertext in memory, whose `save` writes its record into a PNG file."""
+
+    def save(self, fp: Any, format: str | None = None, **params: Any) -> None:
+        """Save the image as Pillow does."""
+        super().save(fp, format, **{"pnginfo": png_info(self), **params})
+
+    def copy(self) -> CiphertextImage:
+        """Return a copy, which keeps the record."""
+        copied = super().copy()
+        copied.__class__ = CiphertextImage
+        return cast("CiphertextImage", copied)
+
+    __copy__ = copy
 
 
 def png_encoder(level: int) -> Callable[[Pixels], bytes]:
@@ -72,7 +89,7 @@ def png_encoder(level: int) -> Callable[[Pixels], bytes]:
 
 
 def png_info(image: Image.Image) -> PngInfo:
-    """Return what `image.save("x.png", pnginfo=...)` needs to keep the record of a ciphertext that `create_transform` made."""
+    """Return what `image.save("x.png", pnginfo=...)` needs to keep the record of a ciphertext that other code copied."""
     info = PngInfo()
     text = image.info.get(RECORD_NAME)
     if isinstance(text, str):

@@ -50,7 +50,7 @@ OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN
 THE SOFTWARE.
 */
 
-// node_modules/@noble/ciphers/utils.js
+// ../../../../main/timm_encmixer/web/client/node_modules/@noble/ciphers/utils.js
 function isBytes(a) {
   return a instanceof Uint8Array || ArrayBuffer.isView(a) && a.constructor.name === "Uint8Array" && "BYTES_PER_ELEMENT" in a && a.BYTES_PER_ELEMENT === 1;
 }
@@ -93,8 +93,8 @@ function clean(...arrays) {
   }
 }
 var isLE = /* @__PURE__ */ (() => new Uint8Array(new Uint32Array([287454020]).buffer)[0] === 68)();
-function byteSwap(word) {
-  return word << 24 & 4278190080 | word << 8 & 16711680 | word >>> 8 & 65280 | word >>> 24 & 255;
+function byteSwap(word2) {
+  return word2 << 24 & 4278190080 | word2 << 8 & 16711680 | word2 >>> 8 & 65280 | word2 >>> 24 & 255;
 }
 function byteSwap32(arr) {
   for (let i = 0; i < arr.length; i++) {
@@ -135,7 +135,7 @@ function copyBytes(bytes) {
   return Uint8Array.from(abytes(bytes));
 }
 
-// node_modules/@noble/ciphers/_arx.js
+// ../../../../main/timm_encmixer/web/client/node_modules/@noble/ciphers/_arx.js
 var encodeStr = (str) => Uint8Array.from(str.split(""), (c) => c.charCodeAt(0));
 var sigma16_32 = /* @__PURE__ */ (() => swap32IfBE(u32(encodeStr("expand 16-byte k"))))();
 var sigma32_32 = /* @__PURE__ */ (() => swap32IfBE(u32(encodeStr("expand 32-byte k"))))();
@@ -265,7 +265,7 @@ function createCipher(core, opts) {
   };
 }
 
-// node_modules/@noble/ciphers/chacha.js
+// ../../../../main/timm_encmixer/web/client/node_modules/@noble/ciphers/chacha.js
 function chachaCore(s, k, n, out, cnt, rounds = 20) {
   let y00 = s[0], y01 = s[1], y02 = s[2], y03 = s[3], y04 = k[0], y05 = k[1], y06 = k[2], y07 = k[3], y08 = k[4], y09 = k[5], y10 = k[6], y11 = k[7], y12 = cnt, y13 = n[0], y14 = n[1], y15 = n[2];
   let x00 = y00, x01 = y01, x02 = y02, x03 = y03, x04 = y04, x05 = y05, x06 = y06, x07 = y07, x08 = y08, x09 = y09, x10 = y10, x11 = y11, x12 = y12, x13 = y13, x14 = y14, x15 = y15;
@@ -359,7 +359,7 @@ var chacha20 = /* @__PURE__ */ createCipher(chachaCore, {
   allowShortKeys: false
 });
 
-// node_modules/@noble/hashes/utils.js
+// ../../../../main/timm_encmixer/web/client/node_modules/@noble/hashes/utils.js
 function isBytes2(a) {
   return a instanceof Uint8Array || ArrayBuffer.isView(a) && a.constructor.name === "Uint8Array" && "BYTES_PER_ELEMENT" in a && a.BYTES_PER_ELEMENT === 1;
 }
@@ -425,8 +425,8 @@ function clean2(...arrays) {
 function createView(arr) {
   return new DataView(arr.buffer, arr.byteOffset, arr.byteLength);
 }
-function rotr(word, shift) {
-  return word << 32 - shift | word >>> shift;
+function rotr(word2, shift) {
+  return word2 << 32 - shift | word2 >>> shift;
 }
 var hasHexBuiltin = /* @__PURE__ */ (() => (
   // @ts-ignore
@@ -494,7 +494,7 @@ var oidNist = (suffix) => ({
   oid: Uint8Array.from([6, 9, 96, 134, 72, 1, 101, 3, 4, 2, suffix])
 });
 
-// node_modules/@noble/hashes/hmac.js
+// ../../../../main/timm_encmixer/web/client/node_modules/@noble/hashes/hmac.js
 var _HMAC = class {
   oHash;
   iHash;
@@ -571,7 +571,7 @@ var hmac = /* @__PURE__ */ (() => {
   return hmac_;
 })();
 
-// node_modules/@noble/hashes/hkdf.js
+// ../../../../main/timm_encmixer/web/client/node_modules/@noble/hashes/hkdf.js
 var HKDF_COUNTER = /* @__PURE__ */ Uint8Array.of(0);
 var EMPTY_BUFFER = /* @__PURE__ */ Uint8Array.of();
 function expand(hash, prk, info, length = 32, _recycled) {
@@ -632,7 +632,7 @@ var hkdf = (hash, ikm, salt, info, length) => {
   return expand(hash, HMAC.digest(), info, length, HMAC);
 };
 
-// node_modules/@noble/hashes/_u64.js
+// ../../../../main/timm_encmixer/web/client/node_modules/@noble/hashes/_u64.js
 var fromNumH = (n) => n / 2 ** 32 | 0;
 var fromNumL = (n) => n >>> 0;
 function setU64FromNum(view, byteOffset, n, isLE2) {
@@ -642,7 +642,7 @@ function setU64FromNum(view, byteOffset, n, isLE2) {
   view.setUint32(byteOffset + 4, isLE2 ? h : l, isLE2);
 }
 
-// node_modules/@noble/hashes/_md.js
+// ../../../../main/timm_encmixer/web/client/node_modules/@noble/hashes/_md.js
 function Chi(a, b, c) {
   return a & b ^ ~a & c;
 }
@@ -755,7 +755,7 @@ var SHA256_IV = /* @__PURE__ */ Uint32Array.from([
   1541459225
 ]);
 
-// node_modules/@noble/hashes/sha2.js
+// ../../../../main/timm_encmixer/web/client/node_modules/@noble/hashes/sha2.js
 var SHA256_K = /* @__PURE__ */ Uint32Array.from([
   1116352408,
   1899447441,
@@ -937,14 +937,90 @@ var EncMixerError = class extends Error {
     this.remedy = oneLine(remedy);
   }
 };
+function whereOf(options, otherwise) {
+  const where = (
+    /** @type {any} */
+    options?.where
+  );
+  return typeof where === "string" ? where : otherwise;
+}
+function damaged(where, reason) {
+  return new EncMixerError(where, "a whole image", `a damaged one (${reason})`, "take another copy");
+}
 function oneLine(text) {
   return text.split(/\s+/).filter(Boolean).join(" ");
 }
 function shown(value) {
   if (value === void 0 || value === null) return "none";
   if (typeof value === "string") return `'${value}'`.slice(0, 100);
-  if (typeof value === "object") return (JSON.stringify(value) ?? "an object").slice(0, 100);
-  return String(value).slice(0, 100);
+  try {
+    const isObject2 = typeof value === "object" && !(value instanceof Number);
+    return ((isObject2 ? JSON.stringify(value) : String(value)) ?? "an object").slice(0, 100);
+  } catch {
+    return "an object";
+  }
+}
+
+// src/bytes.js
+function viewOf(bytes) {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+function joined(parts) {
+  const whole2 = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    whole2.set(part, at);
+    at += part.length;
+  }
+  return whole2;
+}
+function latin1(bytes) {
+  return String.fromCharCode(...bytes);
+}
+function isBytes3(value) {
+  return ["[object Uint8Array]", "[object Uint8ClampedArray]"].includes(Object.prototype.toString.call(value)) && ArrayBuffer.isView(value);
+}
+async function bytesOf(file, where) {
+  if (isBytes3(file)) return new Uint8Array(file.buffer, file.byteOffset, file.byteLength);
+  const kind = Object.prototype.toString.call(file);
+  if (kind === "[object ArrayBuffer]") return new Uint8Array(
+    /** @type {ArrayBuffer} */
+    file
+  );
+  if (kind === "[object Blob]" || kind === "[object File]") {
+    const content = await /** @type {Blob} */
+    file.arrayBuffer().catch(() => void 0);
+    if (content === void 0) throw new EncMixerError(where, "a file to read", "one that cannot be read", "choose the file again");
+    return new Uint8Array(content);
+  }
+  throw new EncMixerError(where, "a File, Blob, ArrayBuffer or Uint8Array", shown(file), "give the image's file");
+}
+async function inflated(compressed, size, where) {
+  if (typeof DecompressionStream !== "function") {
+    const remedy = "use Chrome 80, Firefox 113, Safari 16.4, Node 18 or a later one";
+    throw new EncMixerError(where, "a browser with DecompressionStream, to read PNG", "one without it", remedy);
+  }
+  const result = new Uint8Array(size);
+  let filled = 0;
+  const source = new Blob(
+    /** @type {BlobPart[]} */
+    compressed
+  ).stream().pipeThrough(new DecompressionStream("deflate"));
+  const reader = source.getReader();
+  try {
+    for (let part = await reader.read(); !part.done; part = await reader.read()) {
+      const some = part.value.subarray(0, size - filled);
+      result.set(some, filled);
+      filled += some.length;
+      if (some.length < part.value.length) {
+        await reader.cancel();
+        break;
+      }
+    }
+  } catch {
+    throw damaged(where, "its compressed data cannot be read");
+  }
+  return result.subarray(0, filled);
 }
 
 // src/key.js
@@ -952,7 +1028,7 @@ var KEY_BYTES = 32;
 var CHECKSUM_BYTES = 4;
 var PREFIX = "ENCMIXER-KEY-1:";
 var WHITE = /^[ \t\n\v\f\r]+|[ \t\n\v\f\r]+$/g;
-var bytesOf;
+var bytesOf2;
 var SecretKey = class {
   /** @type {Uint8Array} */
   #bytes;
@@ -963,7 +1039,7 @@ var SecretKey = class {
     Object.freeze(this);
   }
   static {
-    bytesOf = (key) => {
+    bytesOf2 = (key) => {
       if (typeof key !== "object" || key === null || !(#bytes in key)) {
         throw new EncMixerError("key", "a key", key === void 0 || key === null ? "none" : typeof key, "make it with readKey or newKey");
       }
@@ -977,8 +1053,9 @@ var SecretKey = class {
     return this.toString();
   }
 };
-function readKey(file, { where = "key" } = {}) {
-  const text = typeof file === "string" ? file : file instanceof Uint8Array ? latin1(file) : void 0;
+function readKey(file, options) {
+  const where = whereOf(options, "key");
+  const text = typeof file === "string" ? file : isBytes3(file) ? latin12(file) : void 0;
   const expected = `one line of text that starts with ${PREFIX}`;
   const remedy = "give the file that `encmixer key new` wrote, or a backup of it";
   if (text === void 0) throw new EncMixerError(where, expected, typeof file, "give the file's text or bytes");
@@ -1000,25 +1077,26 @@ function readKey(file, { where = "key" } = {}) {
   return new SecretKey(bytes);
 }
 function newKey() {
+  if (typeof crypto !== "object") throw new EncMixerError("key", "a browser with crypto.getRandomValues", "one without it", "use a later one");
   return new SecretKey(crypto.getRandomValues(new Uint8Array(KEY_BYTES)));
 }
 function keyText(key) {
-  const bytes = bytesOf(key);
+  const bytes = bytesOf2(key);
   const text = btoa(String.fromCharCode(...bytes, ...checksum(bytes)));
   return `${PREFIX}${text.replaceAll("+", "-").replaceAll("/", "_")}
 `;
 }
 function fingerprint(key) {
-  bytesOf(key);
+  bytesOf2(key);
   return key.fingerprint;
 }
 function derive(key, purpose, length = KEY_BYTES) {
-  return hkdf(sha256, bytesOf(key), void 0, utf8ToBytes(`timm-encmixer/v1/${purpose}`), length);
+  return hkdf(sha256, bytesOf2(key), void 0, utf8ToBytes(`timm-encmixer/v1/${purpose}`), length);
 }
 function checksum(bytes) {
   return sha256(concatBytes(utf8ToBytes("timm-encmixer/key-file/v1/"), bytes)).slice(0, CHECKSUM_BYTES);
 }
-function latin1(bytes) {
+function latin12(bytes) {
   let text = "";
   for (const byte of bytes.subarray(0, 4097)) text += String.fromCharCode(byte);
   return text;
@@ -1056,6 +1134,32 @@ var ciphers_default = {
   }
 };
 
+// src/json.js
+var MARK = "not written as a whole number";
+var Written = class extends Number {
+  /** @param {string} text */
+  constructor(text) {
+    super(text);
+    this.text = text;
+  }
+  toString() {
+    return this.text;
+  }
+};
+function parseExact(text) {
+  JSON.parse(text);
+  const tokens = /"[^"\\]*(?:\\.[^"\\]*)*"|-?\d[\d.eE+-]*/g;
+  const marked = text.replace(tokens, (token) => token[0] === '"' || /^-?\d+$/.test(token) ? token : `{"${MARK}":"${token}"}`);
+  return JSON.parse(marked, (_, value) => {
+    const isNumber = typeof value === "object" && value !== null && !Array.isArray(value) && typeof value[MARK] === "string";
+    return isNumber ? new Written(value[MARK]) : value;
+  });
+}
+function plainNumbers(value) {
+  if (Array.isArray(value)) return value.map(plainNumbers);
+  return value instanceof Number ? Number(value) : value;
+}
+
 // src/record.js
 var [FIRST_VERSION, LAST_VERSION] = [1, 5];
 var CIPHERS = Object.keys(ciphers_default.ciphers);
@@ -1069,8 +1173,9 @@ value >= low && /** @type {number} */
 value <= high;
 var sides = (length) => (value) => Array.isArray(value) && value.length === length && value.every(whole(1, 65536));
 var name = (value) => typeof value === "string" && value.length >= 1 && [...value].length <= 1024;
-var share = (value) => typeof value === "number" && value >= 0.01 && value <= 2;
-var numbers = (value) => Array.isArray(value) && value.every((one) => typeof one === "number" && Math.abs(one) <= 1e6);
+var share = (value) => within(plainNumbers(value), 0.01, 2);
+var numbers = (value) => Array.isArray(value) && value.every((one) => within(plainNumbers(one), -1e6, 1e6));
+var within = (value, low, high) => typeof value === "number" && value >= low && value <= high;
 var oneOf = (known) => (value) => typeof value === "string" && known.includes(value);
 var SIZE = "channels, height and width, whole numbers from 1 to 65536";
 var PLAIN = {
@@ -1104,10 +1209,17 @@ var RECORD = {
   base_architecture: { expected: "a name of timm's", fits: name, otherwise: null },
   plain: { expected: "the plain model's preprocessing", fits: isObject, otherwise: null }
 };
-function readRecord(source, { where } = {}) {
-  const value = typeof source === "string" ? parsed(source, where ?? "record") : source;
-  if (isObject(value) && "architecture" in value) return ofConfig(value, where ?? "config.json");
-  return ofRecord(value, where ?? "record");
+function readRecord(source, options) {
+  const value = typeof source === "string" ? parsed(source, whereOf(options, "record")) : source;
+  if (isObject(value) && "architecture" in value) return ofConfig(value, whereOf(options, "config.json"));
+  return ofRecord(value, whereOf(options, "record"));
+}
+var KNOWN = /* @__PURE__ */ new WeakSet();
+function asRecord(value) {
+  return isObject(value) && KNOWN.has(value) ? (
+    /** @type {any} */
+    value
+  ) : ofRecord(value, "record");
 }
 function factsOf(record) {
   return (
@@ -1168,6 +1280,7 @@ function ofRecord(value, where) {
   if (record.fingerprint === null) {
     throw new EncMixerError(`${where}: fingerprint`, "the key's fingerprint", "none", REMEDY);
   }
+  KNOWN.add(record);
   return deepFrozen(record);
 }
 function checkGrid(record, { scrambles }, where) {
@@ -1206,10 +1319,10 @@ function ofPlain(value, where) {
 }
 function fields(table, value, where, prefix) {
   if (!isObject(value)) throw new EncMixerError(where, "a JSON object", kindOf(value), REMEDY);
-  const unknown = Object.keys(value).filter((one) => !Object.hasOwn(table, one)).sort()[0];
+  const unknown2 = Object.keys(value).filter((one) => !Object.hasOwn(table, one)).sort()[0];
   const missing = Object.keys(table).filter((one) => table[one].needed && !Object.hasOwn(value, one)).sort()[0];
-  if (unknown !== void 0 || missing !== void 0) {
-    const got = unknown !== void 0 ? shown(unknown) : `no ${missing}`;
+  if (unknown2 !== void 0 || missing !== void 0) {
+    const got = unknown2 !== void 0 ? shown(unknown2) : `no ${missing}`;
     throw new EncMixerError(where, `the fields ${Object.keys(table).sort().join(", ")}`, got, REMEDY);
   }
   const found = {};
@@ -1218,13 +1331,13 @@ function fields(table, value, where, prefix) {
     if (!(given === null && otherwise === null) && !fits(given)) {
       throw new EncMixerError(`${prefix}${field}`, expected, shown(given), REMEDY);
     }
-    found[field] = given;
+    found[field] = plainNumbers(given);
   }
   return found;
 }
 function parsed(text, where) {
   try {
-    return JSON.parse(text);
+    return parseExact(text);
   } catch {
     throw new EncMixerError(where, "JSON", "text that is not valid JSON", REMEDY);
   }
@@ -1262,16 +1375,16 @@ var KeyStream = class {
       this.counter += CHUNK_BLOCKS;
       this.next = 0;
     }
-    const word = this.words.getUint32(this.next, true);
+    const word2 = this.words.getUint32(this.next, true);
     this.next += 4;
-    return word;
+    return word2;
   }
   /** @param {number} bound A uniform number below it: words past the last whole multiple are thrown away. */
   below(bound) {
     const limit = WORDS - WORDS % bound;
     for (; ; ) {
-      const word = this.word();
-      if (word < limit) return word % bound;
+      const word2 = this.word();
+      if (word2 < limit) return word2 % bound;
     }
   }
   /** @param {number} size */
@@ -1414,37 +1527,42 @@ function readImageRecord(text, where, version) {
   const remedy = "upgrade encmixer, or take another copy";
   let value;
   try {
-    value = JSON.parse(text);
+    value = parseExact(text);
   } catch {
     throw new EncMixerError(`${where}: record`, "JSON", "text that is not valid JSON", remedy);
   }
   const isWhole = (one, most) => Number.isInteger(one) && Number(one) >= 1 && Number(one) <= most;
-  const fits = typeof value === "object" && value !== null && Object.keys(value).every((name2) => FIELDS.includes(name2)) && (value.version ?? LOSSLESS) === version && typeof value.cipher === "string" && value.cipher.length <= 64 && isWhole(value.patch_size, 1024) && Array.isArray(value.size) && value.size.length === 2 && value.size.every((side) => isWhole(side, 2 ** 31 - 1)) && /^[0-9a-f]{16}$/.test(value.fingerprint) && (version === LOSSLESS ? /^[0-9a-f]{8}$/.test(value.digest) : !("digest" in value));
+  const isHex = (one, digits) => typeof one === "string" && digits.test(one);
+  const fits = typeof value === "object" && value !== null && !Array.isArray(value) && Object.keys(value).every((name2) => FIELDS.includes(name2)) && (Object.hasOwn(value, "version") ? value.version : LOSSLESS) === version && typeof value.cipher === "string" && value.cipher.length <= 64 && isWhole(value.patch_size, 1024) && Array.isArray(value.size) && value.size.length === 2 && value.size.every((side) => isWhole(side, 2 ** 31 - 1)) && isHex(value.fingerprint, /^[0-9a-f]{16}$/) && (version === LOSSLESS ? isHex(value.digest, /^[0-9a-f]{8}$/) : !Object.hasOwn(value, "digest"));
   if (!fits) throw new EncMixerError(`${where}: record`, "what docs/format.md describes", shown(text), remedy);
   return { version, ...value };
 }
 function checkCiphertext(image, model) {
   const found = image.imageRecord;
-  if (found === void 0) return;
+  if (found === void 0 || found === null) return;
   if (found.fingerprint !== model.fingerprint) {
     const remedy = "decrypt it with that key, or encrypt the plain image again";
-    throw new EncMixerError("image", `a ciphertext under the key ${model.fingerprint}`, `the key ${found.fingerprint}`, remedy);
+    throw new EncMixerError("image", `a ciphertext under the key ${model.fingerprint}`, `the key ${word(found.fingerprint)}`, remedy);
   }
   if (found.cipher !== model.cipher || found.patch_size !== model.patch_size) {
     const expected = `a ciphertext of ${model.cipher}, blocks of ${model.patch_size} px`;
-    const got = `${found.cipher}, blocks of ${found.patch_size} px`;
+    const got = `${word(found.cipher)}, blocks of ${word(found.patch_size)} px`;
     throw new EncMixerError("image", expected, got, "name the model that it was encrypted for");
   }
-  if (found.size[0] !== image.height || found.size[1] !== image.width) {
-    const expected = `${found.size[0]} x ${found.size[1]} px, as it was written`;
+  const [height, width] = Array.isArray(found.size) ? found.size : [0, 0];
+  if (height !== image.height || width !== image.width) {
+    const expected = `${word(height)} x ${word(width)} px, as it was written`;
     throw new EncMixerError("image", expected, `${image.height} x ${image.width} px`, ORIGINAL);
   }
   if (found.version === LOSSLESS && found.digest !== digest(image)) throw new EncMixerError("image", "the pixels that were written", "others", ORIGINAL);
 }
 function refuseCiphertext({ imageRecord }) {
-  if (imageRecord === void 0) return;
-  const got = `a ciphertext of ${imageRecord.cipher} under the key ${imageRecord.fingerprint}`;
+  if (imageRecord === void 0 || imageRecord === null) return;
+  const got = `a ciphertext of ${word(imageRecord.cipher)} under the key ${word(imageRecord.fingerprint)}`;
   throw new EncMixerError("image", "a plain image", got, "give the plain image; decrypt gets it back");
+}
+function word(value) {
+  return typeof value === "string" ? value : shown(value);
 }
 function digest({ data }) {
   return crc32(data).toString(16).padStart(8, "0");
@@ -1461,7 +1579,7 @@ function asPixels(image) {
     /** @type {any} */
     image?.channels ?? 4
   );
-  const bytes = data instanceof Uint8Array || data instanceof Uint8ClampedArray;
+  const bytes = isBytes3(data);
   const sides2 = [width, height].every((side) => Number.isInteger(side) && side > 0);
   if (!bytes || !sides2 || ![1, 2, 3, 4].includes(channels) || data.length !== width * height * channels) {
     const got = bytes ? `${data.length} bytes for ${shown(height)} x ${shown(width)} px, ${shown(channels)} channels` : "something else";
@@ -1492,7 +1610,17 @@ function toChannels(image, channels) {
   }
   return { data: result, width, height, channels };
 }
+function byPixels(image, channels) {
+  if (image.channels === channels) return image;
+  const { data, channels: given } = image;
+  const hasColours = () => data.some((_, i) => i % given === 0 && (data[i] !== data[i + 1] || data[i] !== data[i + 2]));
+  if (channels === 1 && given > 2 && hasColours()) {
+    throw new EncMixerError("image", "1 channel, as the model's record says", "colours", "it is not a ciphertext of this model");
+  }
+  return { ...toChannels(image, channels), imageRecord: image.imageRecord };
+}
 function toImageData(image) {
+  if (typeof ImageData !== "function") throw new EncMixerError("image", "a page, which has ImageData", "none", "use the pixels themselves");
   const { data, width, height, channels } = asPixels(image);
   const result = new Uint8ClampedArray(4 * width * height);
   for (let from = 0, to = 0; to < result.length; from += channels, to += 4) {
@@ -1525,7 +1653,8 @@ function upright(image, orientation) {
 
 // src/cipher.js
 var RESIZE_REMEDY = "resize or crop it first: preprocess does";
-function makeCipher(key, record) {
+function makeCipher(key, model) {
+  const record = asRecord(model);
   if (fingerprint(key) !== record.fingerprint) {
     const [expected, got] = [`the key with fingerprint ${record.fingerprint}`, `one with fingerprint ${key.fingerprint}`];
     throw new EncMixerError("key", expected, got, "ask the model's owner for its key");
@@ -1544,7 +1673,7 @@ function makeCipher(key, record) {
       return applied(forth, withoutAlpha(pixels, record), record);
     },
     decrypt(image) {
-      const pixels = withoutAlpha(asPixels(image), record);
+      const pixels = byPixels(asPixels(image), record.in_chans);
       checkCiphertext(pixels, record);
       return applied(back, pixels, record);
     }
@@ -1594,9 +1723,43 @@ function applied({ source, mask, order }, { data, width, height, channels }, { p
   }
 }
 
-// src/png.js
+// src/orientation.js
+var TAG = 274;
+var LARGEST_XMP = 1 << 20;
+function orientationIn({ exif, xmp }) {
+  const found = exif && tagIn(withoutPrefix(exif), TAG);
+  if (found !== void 0) return found;
+  const text = xmp === void 0 ? "" : new TextDecoder().decode(xmp.subarray(0, LARGEST_XMP));
+  return Number(/tiff:Orientation(?:="|>)([0-9])/.exec(text)?.[1] ?? 1);
+}
+function tagIn(tiff, tag) {
+  const view = viewOf(tiff);
+  const order = tiff.length >= 8 ? view.getUint16(0) : 0;
+  if (order !== 18761 && order !== 19789) return void 0;
+  const little = order === 18761;
+  const begin2 = view.getUint32(4, little);
+  const count = begin2 + 2 <= tiff.length ? view.getUint16(begin2, little) : 0;
+  let found;
+  for (let entry = begin2 + 2; entry < begin2 + 2 + 12 * count && entry + 12 <= tiff.length; entry += 12) {
+    if (view.getUint16(entry, little) !== tag) continue;
+    const [kind, values] = [view.getUint16(entry + 2, little), view.getUint32(entry + 4, little)];
+    const read = { 1: () => tiff[entry + 8], 3: () => view.getUint16(entry + 8, little), 4: () => view.getUint32(entry + 8, little) }[kind];
+    found = values === 1 && read ? read() : 1;
+  }
+  return found;
+}
+function exifOfProfile(text) {
+  const digits = text.split("\n").slice(3).join("").replace(/\s/g, "");
+  if (digits.length % 2 || /[^0-9a-fA-F]/.test(digits)) return new Uint8Array(0);
+  return Uint8Array.from({ length: digits.length / 2 }, (_, i) => parseInt(digits.slice(2 * i, 2 * i + 2), 16));
+}
+function withoutPrefix(exif) {
+  while ([69, 120, 105, 102, 0, 0].every((byte, i) => exif[i] === byte)) exif = exif.subarray(6);
+  return exif;
+}
+
+// src/png_file.js
 var SIGNATURE = [137, 80, 78, 71, 13, 10, 26, 10];
-var MOST_STORED = 65535;
 var SAMPLES = (
   /** @type {{ [colour: number]: number }} */
   { 0: 1, 2: 3, 3: 1, 4: 2, 6: 4 }
@@ -1605,11 +1768,102 @@ var DEPTHS = (
   /** @type {{ [colour: number]: number[] }} */
   { 0: [1, 2, 4, 8, 16], 2: [8, 16], 3: [1, 2, 4, 8], 4: [8, 16], 6: [8, 16] }
 );
-var PASSES = [[0, 0, 8, 8], [4, 0, 8, 8], [0, 4, 4, 8], [2, 0, 4, 4], [0, 2, 2, 4], [1, 0, 2, 2], [0, 1, 1, 2]];
+var [PALETTE, PROFILE, XMP] = [3, "Raw profile type exif", "XML:com.adobe.xmp"];
+var TEXTS = (
+  /** @type {{ [keyword: string]: number }} */
+  { [KEYWORD]: 1 << 16, [PROFILE]: 1 << 20, [XMP]: 1 << 20 }
+);
 function isPng(bytes) {
   return SIGNATURE.every((byte, i) => bytes[i] === byte);
 }
-function encodePng(image, { record } = {}) {
+async function readPng(bytes, where) {
+  let header;
+  let palette;
+  const compressed = [];
+  const texts = {};
+  let exif = (
+    /** @type {Uint8Array | undefined} */
+    void 0
+  );
+  let [frames, isFirst] = [0, false];
+  for (const { type, body } of chunks(bytes, where)) {
+    if (type === "IHDR" !== (header === void 0)) throw damaged(where, header ? "several headers" : "no header");
+    if (type === "IHDR") header = readHeader(body, where);
+    else if (type === "PLTE") palette ??= body;
+    else if (type === "IDAT") compressed.push(body);
+    else if (type === "eXIf") exif = body;
+    else if (type === "acTL" && body.length > 3) frames = viewOf(body).getUint32(0);
+    else if (type === "fcTL" && compressed.length === 0) isFirst = true;
+    else if (["tEXt", "zTXt", "iTXt"].includes(type)) Object.assign(texts, await textOf(type, body, where));
+  }
+  frames += frames && !isFirst ? 1 : 0;
+  if (frames > 1) throw new EncMixerError(where, "a still image", `${frames} frames`, "extract the frame you mean");
+  if (header === void 0) throw damaged(where, "no header");
+  if (header.colour === PALETTE && palette === void 0) throw damaged(where, "no palette");
+  if (compressed.length === 0) throw damaged(where, "no pixels");
+  const xmp = texts[XMP] === void 0 ? void 0 : new TextEncoder().encode(texts[XMP]);
+  const orientation = orientationIn({ exif: exif ?? (texts[PROFILE] === void 0 ? void 0 : exifOfProfile(texts[PROFILE])), xmp });
+  return { header, palette: palette ?? new Uint8Array(0), compressed, orientation, record: texts[KEYWORD] };
+}
+function readHeader(body, where) {
+  if (body.length !== 13) throw damaged(where, "a wrong header");
+  const view = viewOf(body);
+  const [width, height, depth, colour] = [view.getUint32(0), view.getUint32(4), body[8], body[9]];
+  if (!DEPTHS[colour]?.includes(depth) || width === 0 || height === 0 || body[10] || body[11] || body[12] > 1) {
+    throw damaged(where, "a wrong header");
+  }
+  if (width * height > LARGEST_PX) {
+    const expected = `at most ${LARGEST_PX} pixels, against decompression bombs`;
+    throw new EncMixerError(where, expected, `${height} x ${width} px`, "scale it down first");
+  }
+  return { width, height, depth, colour, interlaced: body[12] === 1 };
+}
+function* chunks(bytes, where) {
+  const view = viewOf(bytes);
+  for (let at = SIGNATURE.length; at + 12 <= bytes.length; ) {
+    const end = at + 8 + view.getUint32(at);
+    if (end + 4 > bytes.length) break;
+    const type = latin1(bytes.subarray(at + 4, at + 8));
+    if (crc32(bytes.subarray(at + 4, end)) !== view.getUint32(end)) throw damaged(where, `a wrong checksum in ${shown(type)}`);
+    yield { type, body: bytes.subarray(at + 8, end) };
+    if (type === "IEND") return;
+    at = end + 4;
+  }
+  throw damaged(where, "it is truncated");
+}
+async function textOf(type, body, where) {
+  const end = body.subarray(0, 80).indexOf(0);
+  const keyword = end < 0 ? "" : latin1(body.subarray(0, end));
+  if (!Object.hasOwn(TEXTS, keyword)) return {};
+  const most = TEXTS[keyword];
+  let rest = body.subarray(end + 1);
+  let packed = type === "zTXt";
+  if (type === "iTXt") {
+    packed = rest[0] === 1;
+    const language = rest.subarray(0, most).indexOf(0, 2);
+    const translated = language < 0 ? -1 : rest.subarray(0, most).indexOf(0, language + 1);
+    rest = translated < 0 ? rest.subarray(0, 0) : rest.subarray(translated + 1);
+  } else if (packed) {
+    rest = rest.subarray(1);
+  }
+  const data = packed ? await unpacked(rest, most, where) : rest.subarray(0, most);
+  return { [keyword]: type === "iTXt" ? new TextDecoder("utf-8", { ignoreBOM: true }).decode(data) : fromLatin1(data) };
+}
+async function unpacked(data, most, where) {
+  const text = await inflated([data], most + 1, where).catch(() => new Uint8Array(0));
+  return text.length > most ? new Uint8Array(0) : text;
+}
+function fromLatin1(data) {
+  const parts = [];
+  for (let at = 0; at < data.length; at += 4096) parts.push(latin1(data.subarray(at, at + 4096)));
+  return parts.join("");
+}
+
+// src/png.js
+var MOST_STORED = 65535;
+var PASSES = [[0, 0, 8, 8], [4, 0, 8, 8], [0, 4, 4, 8], [2, 0, 4, 4], [0, 2, 2, 4], [1, 0, 2, 2], [0, 1, 1, 2]];
+function encodePng(image, options) {
+  const record = options?.record;
   const given = asPixels(image);
   const pixels = toChannels(given, given.channels < 3 ? 1 : 3);
   const { width, height, channels } = pixels;
@@ -1618,7 +1872,7 @@ function encodePng(image, { record } = {}) {
   view.setUint32(0, width);
   view.setUint32(4, height);
   header.set([8, channels === 1 ? 0 : 2], 8);
-  const text = record && `${KEYWORD}\0${JSON.stringify(imageRecordOf(pixels, record))}`;
+  const text = record === void 0 ? void 0 : `${KEYWORD}\0${JSON.stringify(imageRecordOf(pixels, asRecord(record)))}`;
   return joined([
     Uint8Array.from(SIGNATURE),
     chunk("IHDR", header),
@@ -1627,45 +1881,23 @@ function encodePng(image, { record } = {}) {
     chunk("IEND", new Uint8Array(0))
   ]);
 }
-async function decodePng(file, { where = "image" } = {}) {
-  const bytes = file instanceof Uint8Array ? file : new Uint8Array(file);
-  if (!isPng(bytes)) throw new EncMixerError(where, "a PNG", "something else", "check the file");
-  let header;
-  let palette = new Uint8Array(0);
-  const compressed = [];
-  let [orientation, text] = [
-    1,
-    /** @type {string | undefined} */
-    void 0
-  ];
-  for (const { type, body } of chunks(bytes, where)) {
-    if (type === "IHDR") header = readHeader(body, where);
-    else if (type === "PLTE") palette = body;
-    else if (type === "IDAT") compressed.push(body);
-    else if (type === "eXIf") orientation = orientationOf(body);
-    else if (type === "acTL" && body.length > 3 && viewOf(body).getUint32(0) > 1) {
-      throw new EncMixerError(where, "a still image", `${viewOf(body).getUint32(0)} frames`, "extract the frame you mean");
-    } else if (type === "tEXt") {
-      const latin = Array.from(body, (byte) => String.fromCharCode(byte)).join("");
-      if (latin.startsWith(`${KEYWORD}\0`)) text = latin.slice(KEYWORD.length + 1);
-    }
-  }
-  if (header === void 0) throw damaged(where, "no header");
-  const imageRecord = text === void 0 ? void 0 : readImageRecord(text, where, LOSSLESS);
-  const passes = header.interlaced ? PASSES : [[0, 0, 1, 1]];
-  const sizes = passes.map(([x, y, across, down]) => passSize(
-    /** @type {Header} */
-    header,
-    x,
-    y,
-    across,
-    down
-  ));
-  const data = await inflated(compressed, sizes.reduce((sum, { rows, rowBytes }) => sum + rows * (1 + rowBytes), 0), where);
-  const image = unpacked(header, palette, passes, sizes, data, where);
-  return imageRecord === void 0 ? upright(image, orientation) : { ...image, imageRecord };
+async function decodePng(file, options) {
+  return (await pngPixels(file, whereOf(options, "image"))).image;
 }
-function unpacked({ width, height, depth, colour }, palette, passes, sizes, data, where) {
+async function pngPixels(file, where) {
+  const bytes = await bytesOf(file, where);
+  if (!isPng(bytes)) throw new EncMixerError(where, "a PNG", "something else", "check the file");
+  const { header, palette, compressed, orientation, record } = await readPng(bytes, where);
+  const imageRecord = record === void 0 ? void 0 : readImageRecord(record, where, LOSSLESS);
+  const passes = header.interlaced ? PASSES : [[0, 0, 1, 1]];
+  const sizes = passes.map(([x, y, across, down]) => passSize(header, x, y, across, down));
+  const size = sizes.reduce((sum, { rows, rowBytes }) => sum + rows * (1 + rowBytes), 0);
+  const data = await inflated(compressed, size, where);
+  if (data.length < size) throw damaged(where, "it is truncated");
+  const image = unpacked2(header, palette, passes, sizes, data, where);
+  return { image: imageRecord === void 0 ? image : { ...image, imageRecord }, orientation };
+}
+function unpacked2({ width, height, depth, colour }, palette, passes, sizes, data, where) {
   const samples = SAMPLES[colour];
   const channels = colour === 3 ? 3 : samples;
   const result = new Uint8Array(width * height * channels);
@@ -1720,68 +1952,6 @@ function passSize({ width, height, depth, colour }, x, y, across, down) {
   const rows = columns === 0 ? 0 : Math.max(0, Math.ceil((height - y) / down));
   return { columns, rows, rowBytes: Math.ceil(columns * SAMPLES[colour] * depth / 8) };
 }
-function readHeader(body, where) {
-  if (body.length !== 13) throw damaged(where, "a wrong header");
-  const view = viewOf(body);
-  const [width, height, depth, colour] = [view.getUint32(0), view.getUint32(4), body[8], body[9]];
-  if (!DEPTHS[colour]?.includes(depth) || width === 0 || height === 0 || body[10] || body[11] || body[12] > 1) {
-    throw damaged(where, "a wrong header");
-  }
-  if (width * height > LARGEST_PX) {
-    const expected = `at most ${LARGEST_PX} pixels, against decompression bombs`;
-    throw new EncMixerError(where, expected, `${height} x ${width} px`, "scale it down first");
-  }
-  return { width, height, depth, colour, interlaced: body[12] === 1 };
-}
-function* chunks(bytes, where) {
-  const view = viewOf(bytes);
-  for (let at = SIGNATURE.length; at + 12 <= bytes.length; ) {
-    const end = at + 8 + view.getUint32(at);
-    if (end + 4 > bytes.length) break;
-    const type = String.fromCharCode(...bytes.subarray(at + 4, at + 8));
-    if (type === "IEND") return;
-    if (crc32(bytes.subarray(at + 4, end)) !== view.getUint32(end)) throw damaged(where, `a wrong checksum in ${shown(type)}`);
-    yield { type, body: bytes.subarray(at + 8, end) };
-    at = end + 4;
-  }
-  throw damaged(where, "it is truncated");
-}
-async function inflated(compressed, size, where) {
-  const result = new Uint8Array(size);
-  let filled = 0;
-  const source = new Blob(
-    /** @type {BlobPart[]} */
-    compressed
-  ).stream().pipeThrough(new DecompressionStream("deflate"));
-  const reader = source.getReader();
-  try {
-    for (let part = await reader.read(); !part.done; part = await reader.read()) {
-      const some = part.value.subarray(0, size - filled);
-      result.set(some, filled);
-      filled += some.length;
-      if (some.length < part.value.length) {
-        await reader.cancel();
-        break;
-      }
-    }
-  } catch {
-    throw damaged(where, "its compressed data cannot be read");
-  }
-  if (filled < size) throw damaged(where, "it is truncated");
-  return result;
-}
-function orientationOf(exif) {
-  const view = viewOf(exif);
-  const order = exif.length >= 8 ? view.getUint16(0) : 0;
-  if (order !== 18761 && order !== 19789) return 1;
-  const little = order === 18761;
-  const begin2 = view.getUint32(4, little);
-  const count = begin2 + 2 <= exif.length ? view.getUint16(begin2, little) : 0;
-  for (let entry = begin2 + 2; entry < begin2 + 2 + 12 * count && entry + 12 <= exif.length; entry += 12) {
-    if (view.getUint16(entry, little) === 274) return view.getUint16(entry + 8, little);
-  }
-  return 1;
-}
 function unfilteredRows({ data, width, height, channels }) {
   const step = width * channels;
   const rows = new Uint8Array(height * (1 + step));
@@ -1807,21 +1977,6 @@ function chunk(type, body) {
   whole2.set(body, 8);
   view.setUint32(body.length + 8, crc32(whole2.subarray(4, body.length + 8)));
   return whole2;
-}
-function joined(parts) {
-  const whole2 = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    whole2.set(part, at);
-    at += part.length;
-  }
-  return whole2;
-}
-function viewOf(bytes) {
-  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-}
-function damaged(where, reason) {
-  return new EncMixerError(where, "a whole image", `a damaged one (${reason})`, "take another copy");
 }
 
 // src/resize.js
@@ -1953,7 +2108,7 @@ function bicubic(signed) {
 // src/preprocess.js
 var LARGEST_PX2 = 2 ** 30;
 function preprocess(image, record) {
-  const { plain, patch_size: patch } = record;
+  const { plain, patch_size: patch } = asRecord(record);
   if (plain === null) throw new EncMixerError("record", "the plain model's preprocessing", "none", "use the model's config.json");
   const [channels, height, width] = plain.input_size;
   if (height % patch || width % patch) {
@@ -2011,42 +2166,55 @@ function clamped(level) {
   return Math.min(255, Math.max(0, level));
 }
 
-// src/read_image.js
-var COMMENT = `${KEYWORD}:`;
-var [COM, EXIF, BASELINE] = [254, 225, 192];
-var NO_FRAMES = [196, 200, 204];
-async function readImage(file, { where = "image" } = {}) {
-  const bytes = await bytesOf2(file);
-  if (isPng(bytes)) return decodePng(bytes, { where });
-  if (segmentsOf(bytes).some((segment) => textOf(segment).startsWith(COMMENT))) {
-    throw new EncMixerError(where, "a plain image", "a ciphertext", "give the plain image; decrypt gets it back");
-  }
-  return decoded([bytes], where);
+// src/animations.js
+var [EXTENSION, PICTURE, END] = [33, 44, 59];
+function isGif(bytes) {
+  return /^GIF8[79]a$/.test(latin1(bytes.subarray(0, 6)));
 }
-async function readCiphertext(file, record, { where = "ciphertext" } = {}) {
-  const bytes = await bytesOf2(file);
-  const takesJpeg = factsOf(record).takes_jpeg;
-  if (isPng(bytes) || !isJpeg(bytes)) return decodePng(bytes, { where });
-  if (!takesJpeg) {
-    const remedy = "JPEG changes ciphertext pixels beyond recovery: keep ciphertext as PNG from end to end";
-    throw new EncMixerError(where, "a ciphertext PNG", "JPEG", remedy);
-  }
-  const segments = segmentsOf(bytes);
-  refuseChanged(segments, where);
-  const comment = segments.map(textOf).find((text) => text.startsWith(COMMENT));
-  const imageRecord = comment === void 0 ? void 0 : readImageRecord(comment.slice(COMMENT.length), where, LOSSY);
-  const image = await decoded(withoutExif(bytes, segments), where);
-  const grey = frameOf(segments)?.data[5] === 1;
-  const channels = grey ? 1 : 3;
-  const data = new Uint8Array(image.width * image.height * channels);
-  for (let from = 0, to = 0; to < data.length; from += 4, to += channels) {
-    for (let channel = 0; channel < channels; channel++) data[to + channel] = image.data[from + channel];
-  }
-  return { data, width: image.width, height: image.height, channels, imageRecord };
+function isWebp(bytes) {
+  return latin1(bytes.subarray(0, 4)) === "RIFF" && latin1(bytes.subarray(8, 12)) === "WEBP";
 }
-async function bytesOf2(file) {
-  return file instanceof Uint8Array ? file : new Uint8Array(file instanceof Blob ? await file.arrayBuffer() : file);
+function framesOfGif(bytes, where) {
+  const colours = (flags) => flags & 128 ? 3 << (flags & 7) + 1 : 0;
+  let frames = 0;
+  for (let at = 13 + colours(bytes[10]); at < bytes.length; ) {
+    const kind = bytes[at];
+    if (kind === END) return frames;
+    if (kind !== EXTENSION && kind !== PICTURE) return frames;
+    if (kind === PICTURE) frames++;
+    at += kind === PICTURE ? 11 + colours(bytes[at + 9]) : 2;
+    while (bytes[at]) at += 1 + bytes[at];
+    at++;
+  }
+  if (frames === 0) throw damaged(where, "it is truncated");
+  return frames;
 }
+function readWebp(bytes, where) {
+  const view = viewOf(bytes);
+  if (bytes.length < 8 + view.getUint32(4, true)) throw damaged(where, "it is truncated");
+  const file = bytes.slice();
+  let [frames, exif, xmp] = [
+    0,
+    /** @type {Uint8Array | undefined} */
+    void 0,
+    /** @type {Uint8Array | undefined} */
+    void 0
+  ];
+  for (let at = 12; at + 8 <= bytes.length; ) {
+    const [kind, size] = [latin1(bytes.subarray(at, at + 4)), view.getUint32(at + 4, true)];
+    const body = bytes.subarray(at + 8, at + 8 + size);
+    if (kind === "ANMF") frames++;
+    if (kind === "EXIF") exif = body;
+    if (kind === "XMP ") xmp = body;
+    if (kind === "EXIF" || kind === "XMP ") file.set([115, 107, 105, 112], at);
+    at += 8 + size + (size & 1);
+  }
+  return { frames, orientation: orientationIn({ exif, xmp }), file };
+}
+
+// src/canvas.js
+var KNOWN_PX = 64;
+var HEVC = /^....ftyp(.{4})*?(hei[cxms]|hev[cx])/s;
 async function decoded(parts, where) {
   if (typeof createImageBitmap !== "function") {
     throw new EncMixerError(where, "a PNG, outside of a browser", "another format", "convert it to PNG first");
@@ -2059,15 +2227,15 @@ async function decoded(parts, where) {
     /** @type {BlobPart[]} */
     parts
   ), options).catch(() => {
-    throw new EncMixerError(where, "an image", "no format that this browser knows, or a damaged file", "check the file");
+    throw unknown(parts[0], where);
   });
   try {
     const { width, height } = bitmap;
     if (width * height > LARGEST_PX) {
       throw new EncMixerError(where, `at most ${LARGEST_PX} pixels`, `${height} x ${width} px`, "scale it down first");
     }
-    const context = new OffscreenCanvas(width, height).getContext("2d", { colorSpace: "srgb", willReadFrequently: true });
-    if (context === null) throw new EncMixerError(where, "a canvas to read the image with", "none", "try another browser");
+    refuseNoise(where);
+    const context = contextOf(width, height, where);
     context.drawImage(bitmap, 0, 0);
     const { data } = context.getImageData(0, 0, width, height, { colorSpace: "srgb" });
     if (hasAlpha(data)) {
@@ -2079,43 +2247,160 @@ async function decoded(parts, where) {
     bitmap.close();
   }
 }
+function refuseNoise(where) {
+  const context = contextOf(KNOWN_PX, KNOWN_PX, where);
+  const drawn = context.createImageData(KNOWN_PX, KNOWN_PX);
+  for (let i = 0; i < drawn.data.length; i++) drawn.data[i] = i % 4 === 3 ? 255 : i * 2654435761 >>> 24;
+  context.putImageData(drawn, 0, 0);
+  const { data } = context.getImageData(0, 0, KNOWN_PX, KNOWN_PX, { colorSpace: "srgb" });
+  if (drawn.data.some((level, i) => level !== data[i])) {
+    const remedy = "save the photo as PNG, which is read without a canvas, or allow this page to read its canvas";
+    throw new EncMixerError(where, "a canvas that returns the pixels drawn on it", "noise, against fingerprinting", remedy);
+  }
+}
+function contextOf(width, height, where) {
+  const canvas = typeof OffscreenCanvas === "function" ? new OffscreenCanvas(width, height) : typeof document === "object" && Object.assign(document.createElement("canvas"), { width, height });
+  const settings = (
+    /** @type {const} */
+    { colorSpace: "srgb", willReadFrequently: true }
+  );
+  const context = (
+    /** @type {any} */
+    (canvas || void 0)?.getContext("2d", settings) ?? null
+  );
+  if (context === null) throw new EncMixerError(where, "a canvas to read the image with", "none", "save the photo as PNG, or try another browser");
+  return context;
+}
+function unknown(bytes, where) {
+  const head = String.fromCharCode(...bytes.subarray(0, 64));
+  if (HEVC.test(head)) return new EncMixerError(where, "an image that this browser reads", "HEIC", "convert it to JPEG or PNG first");
+  return new EncMixerError(where, "an image", "no format that this browser knows, or a damaged file", "check the file");
+}
 function hasAlpha(data) {
   for (let i = 3; i < data.length; i += 4) if (data[i] !== 255) return true;
   return false;
 }
+
+// src/jpeg.js
+var COMMENT = `${KEYWORD}:`;
+var [COM, APP1, APP2, SCAN, END2, FILL] = [254, 225, 226, 218, 217, 255];
+var [BASELINE, EXTENDED] = [192, 193];
+var NO_FRAMES = [196, 200, 204];
+var PICTURES = 45057;
+var LONGEST_COMMENT = 1 << 12;
+var [EXIF, XMP2, MPF] = ["Exif\0\0", "http://ns.adobe.com/xap/1.0/\0", "MPF\0"];
 function isJpeg(bytes) {
   return bytes[0] === 255 && bytes[1] === 216 && bytes[2] === 255;
 }
-function segmentsOf(bytes) {
-  const found = [];
-  for (let at = 2; isJpeg(bytes) && at + 4 <= bytes.length && bytes[at] === 255 && bytes[at + 1] !== 218; ) {
+function readJpeg(bytes, where) {
+  const segments = (
+    /** @type {Segment[]} */
+    []
+  );
+  let at = 2;
+  while (at + 4 <= bytes.length && bytes[at] === 255) {
+    const marker = bytes[at + 1];
+    if (marker === FILL || marker === 1 || marker >= 208 && marker <= 216) {
+      at += marker === FILL ? 1 : 2;
+      continue;
+    }
     const end = at + 2 + (bytes[at + 2] << 8) + bytes[at + 3];
-    found.push({ marker: bytes[at + 1], data: bytes.subarray(at + 4, end), start: at, end });
+    segments.push({ marker, data: bytes.subarray(at + 4, end), start: at, end });
     at = end;
+    if (marker === SCAN) break;
   }
-  return found;
+  const comments = segments.filter(({ marker }) => marker === COM).map(({ data }) => data);
+  for (; ; at++) {
+    at = bytes.indexOf(255, at);
+    if (at < 0 || at + 1 >= bytes.length) throw damaged(where, "it is truncated");
+    if (bytes[at + 1] === END2) break;
+    if (bytes[at + 1] === COM) comments.push(bytes.subarray(at + 4, at + 2 + Math.min((bytes[at + 2] << 8) + bytes[at + 3], LONGEST_COMMENT)));
+  }
+  return { bytes, segments, comments };
 }
-function withoutExif(bytes, segments) {
-  const kept = segments.filter(({ marker }) => marker !== EXIF).map(({ start, end }) => bytes.subarray(start, end));
-  return [bytes.subarray(0, 2), ...kept, bytes.subarray(segments.at(-1)?.end ?? 2)];
+function recordIn({ comments }) {
+  const found = comments.filter((data) => begins(data, COMMENT)).at(-1);
+  return found && new TextDecoder().decode(found.subarray(COMMENT.length));
 }
-function textOf({ marker, data }) {
-  return marker === COM ? new TextDecoder().decode(data) : "";
+function orientationOf({ segments }) {
+  const parts = (
+    /** @param {string} prefix */
+    (prefix) => segments.filter(({ marker, data }) => marker === APP1 && begins(data, prefix)).map(({ data }) => data.subarray(prefix.length))
+  );
+  return orientationIn({ exif: parts(EXIF)[0], xmp: parts(XMP2).at(-1) });
 }
-function frameOf(segments) {
-  return segments.find(({ marker }) => marker >= BASELINE && marker < BASELINE + 16 && !NO_FRAMES.includes(marker));
+function withoutOrientation({ bytes, segments }) {
+  const parts = [bytes.subarray(0, 2), ...segments.filter(({ marker }) => marker !== APP1).map(({ start, end }) => bytes.subarray(start, end))];
+  return [...parts, bytes.subarray(segments.at(-1)?.end ?? 2)];
 }
-function refuseChanged(segments, where) {
+function refuseChanged({ segments }, channels, where) {
   const remedy = "take the file that encmixer wrote, or save it as baseline JPEG with 4:4:4 sampling";
-  const frame = frameOf(segments);
+  const frame = segments.find(({ marker }) => marker >= BASELINE && marker < BASELINE + 16 && !NO_FRAMES.includes(marker));
   if (frame === void 0) throw new EncMixerError(where, "a JPEG", "a damaged one", "take another copy");
   const factors = Array.from({ length: frame.data[5] }, (_, i) => frame.data[7 + 3 * i]);
   if (new Set(factors).size > 1) {
     throw new EncMixerError(where, "a JPEG whose colours are not subsampled (4:4:4)", "subsampled ones", remedy);
   }
-  if (frame.marker !== BASELINE) {
+  if (frame.marker !== BASELINE && frame.marker !== EXTENDED) {
     throw new EncMixerError(where, "a baseline JPEG, as encmixer writes it", "another one, which was saved again", remedy);
   }
+  const pictures = segments.filter(({ marker, data }) => marker === APP2 && begins(data, MPF)).map(({ data }) => tagIn(data.subarray(MPF.length), PICTURES) ?? 1);
+  if (pictures.some((count) => count > 1)) {
+    throw new EncMixerError(where, "a ciphertext PNG or JPEG", "MPO: a JPEG with a second picture", "give the file that encmixer wrote");
+  }
+  if (factors.length !== channels) {
+    throw new EncMixerError(where, `a JPEG of ${channels} channels`, `${factors.length} channels`, "it is not a ciphertext of this model");
+  }
+}
+function begins(data, prefix) {
+  return latin1(data.subarray(0, prefix.length)) === prefix;
+}
+
+// src/read_image.js
+async function readImage(file, options) {
+  const where = whereOf(options, "image");
+  const bytes = await bytesOf(file, where);
+  if (isPng(bytes)) {
+    const { image, orientation } = await pngPixels(bytes, where);
+    return image.imageRecord === void 0 ? upright(image, orientation) : image;
+  }
+  if (isJpeg(bytes)) {
+    const jpeg = readJpeg(bytes, where);
+    if (recordIn(jpeg) !== void 0) {
+      throw new EncMixerError(where, "a plain image", "a ciphertext", "give the plain image; decrypt gets it back");
+    }
+    return upright(await decoded(withoutOrientation(jpeg), where), orientationOf(jpeg));
+  }
+  if (isWebp(bytes)) {
+    const { frames, orientation, file: still } = readWebp(bytes, where);
+    refuseFrames(frames, where);
+    return upright(await decoded([still], where), orientation);
+  }
+  if (isGif(bytes)) refuseFrames(framesOfGif(bytes, where), where);
+  return decoded([bytes], where);
+}
+async function readCiphertext(file, model, options) {
+  const where = whereOf(options, "ciphertext");
+  const [bytes, record] = [await bytesOf(file, where), asRecord(model)];
+  if (isPng(bytes) || !isJpeg(bytes)) return decodePng(bytes, { where });
+  if (!factsOf(record).takes_jpeg) {
+    const remedy = "JPEG changes ciphertext pixels beyond recovery: keep ciphertext as PNG from end to end";
+    throw new EncMixerError(where, "a ciphertext PNG", "JPEG", remedy);
+  }
+  const jpeg = readJpeg(bytes, where);
+  refuseChanged(jpeg, record.in_chans, where);
+  const text = recordIn(jpeg);
+  const imageRecord = text === void 0 ? void 0 : readImageRecord(text, where, LOSSY);
+  const image = await decoded(withoutOrientation(jpeg), where);
+  const channels = record.in_chans;
+  const data = new Uint8Array(image.width * image.height * channels);
+  for (let from = 0, to = 0; to < data.length; from += 4, to += channels) {
+    for (let channel = 0; channel < channels; channel++) data[to + channel] = image.data[from + channel];
+  }
+  return { data, width: image.width, height: image.height, channels, imageRecord };
+}
+function refuseFrames(frames, where) {
+  if (frames > 1) throw new EncMixerError(where, "a still image", `${frames} frames`, "extract the frame you mean");
 }
 export {
   EncMixerError,

@@ -38,7 +38,7 @@ export interface PlainPreprocessing {
 
 /** The public record of an encrypted model (docs/format.md, "Record"); frozen. Fields without a value are null. */
 export interface ModelRecord {
-  readonly version: 1 | 2 | 3 | 4;
+  readonly version: 1 | 2 | 3 | 4 | 5;
   readonly cipher: string;
   /** Side of a block, in pixels. */
   readonly patch_size: number;
@@ -67,7 +67,7 @@ export interface ImageRecord {
   readonly digest?: string;
 }
 
-/** 8-bit pixels, row by row, channels last. */
+/** 8-bit pixels, row by row, channels last. The array may be of another frame of the page. */
 export interface Pixels {
   readonly data: Uint8Array | Uint8ClampedArray;
   readonly width: number;
@@ -96,9 +96,10 @@ export interface ImageCipher {
    */
   encrypt(image: ImageLike): Pixels;
   /**
-   * Return the plain image, bit for bit. A ciphertext with `imageRecord` must be of this key and cipher, and whole.
+   * Return the plain image, bit for bit. A ciphertext with `imageRecord` must be of this key and cipher, and whole. It is taken by its
+   * pixels: grey ones may be greyscale where the model has three channels.
    *
-   * @throws {EncMixerError} It is not, or its size or channels do not fit.
+   * @throws {EncMixerError} It is not, or its size or colours do not fit.
    */
   decrypt(image: ImageLike): Pixels;
 }
@@ -121,9 +122,10 @@ export declare function keyText(key: SecretKey): string;
 export declare function fingerprint(key: SecretKey): string;
 
 /**
- * Read a record, versions 1 to 4.
+ * Read a record, versions 1 to 5.
  *
- * @param source A record, or the config.json of an encrypted model; as an object or as JSON text.
+ * @param source A record, or the config.json of an encrypted model; as JSON text or as an object. Only text tells 4.0 from 4: it is
+ *   refused where a whole number belongs, as in Python.
  * @throws {EncMixerError} No record, a malformed one, one of an unknown version, or a config.json whose copies of it differ.
  */
 export declare function readRecord(source: object | string, options?: Where): ModelRecord;
@@ -144,12 +146,13 @@ export declare function makeCipher(key: SecretKey, record: ModelRecord): ImageCi
 export declare function preprocess(image: ImageLike, record: ModelRecord): Pixels;
 
 /**
- * Read a plain image file, upright: EXIF's orientation is applied, by the browser or, of PNG, by this module.
+ * Read a plain image file, upright: EXIF's orientation is applied, or XMP's where EXIF has none.
  *
  * PNG is decoded here, so it also works outside of a browser. The browser decodes all other formats, without colour management.
+ * docs/images.md has the table of what is read, and how.
  *
- * @throws {EncMixerError} No image, a damaged or animated PNG, a JPEG ciphertext, transparent pixels in another format than PNG, or
- *   more than 89,478,485 pixels.
+ * @throws {EncMixerError} No image, a damaged or animated one, a JPEG ciphertext, transparent pixels in another format than PNG, more
+ *   than 89,478,485 pixels, or a browser whose canvas returns noise.
  */
 export declare function readImage(file: Blob | ArrayBuffer | Uint8Array, options?: Where): Promise<Pixels>;
 
@@ -161,7 +164,7 @@ export declare function readImage(file: Blob | ArrayBuffer | Uint8Array, options
 export declare function encodePng(image: ImageLike, options?: { record?: ModelRecord }): Uint8Array<ArrayBuffer>;
 
 /**
- * Read a PNG without changing its pixels: no colour management, no premultiplied alpha. 16 bits become 8, palettes RGB.
+ * Read a PNG without changing its pixels: no colour management, no premultiplied alpha, not turned. 16 bits become 8, palettes RGB.
  *
  * @throws {EncMixerError} No PNG, a damaged or animated one, or one of more than 89,478,485 pixels.
  */
@@ -171,7 +174,8 @@ export declare function decodePng(file: ArrayBuffer | Uint8Array, options?: Wher
  * Read a ciphertext file for `decrypt`: PNG, or JPEG where the record's cipher allows it, which the browser decodes.
  *
  * @param record Of the model that it was encrypted for.
- * @throws {EncMixerError} No such file, a damaged one, or a JPEG that other software has written with subsampled colours or progressive.
+ * @throws {EncMixerError} No such file, a damaged or animated one, or a JPEG of other channels than the model's, or one that other
+ *   software has written with subsampled colours or progressive.
  */
 export declare function readCiphertext(file: Blob | ArrayBuffer | Uint8Array, record: ModelRecord, options?: Where): Promise<Pixels>;
 

@@ -4,13 +4,14 @@ import { deriveMap, inverse } from "./derivation.js";
 import { EncMixerError } from "./errors.js";
 import { checkCiphertext, refuseCiphertext } from "./image_record.js";
 import { fingerprint } from "./key.js";
-import { asPixels, toChannels } from "./pixels.js";
-import { factsOf } from "./record.js";
+import { asPixels, byPixels, toChannels } from "./pixels.js";
+import { asRecord, factsOf } from "./record.js";
 
 const RESIZE_REMEDY = "resize or crop it first: preprocess does";
 
 /** @type {typeof import("./api").makeCipher} */
-export function makeCipher(key, record) {
+export function makeCipher(key, model) {
+  const record = asRecord(model);
   if (fingerprint(key) !== record.fingerprint) {
     const [expected, got] = [`the key with fingerprint ${record.fingerprint}`, `one with fingerprint ${key.fingerprint}`];
     throw new EncMixerError("key", expected, got, "ask the model's owner for its key");
@@ -29,7 +30,7 @@ export function makeCipher(key, record) {
       return applied(forth, withoutAlpha(pixels, record), record);
     },
     decrypt(/** @type {import("./api").ImageLike} */ image) {
-      const pixels = withoutAlpha(asPixels(image), record);
+      const pixels = byPixels(asPixels(image), record.in_chans);
       checkCiphertext(pixels, record);
       return applied(back, pixels, record);
     },

@@ -17,6 +17,22 @@ export class EncMixerError extends Error {
   }
 }
 
+/**
+ * Return the name for messages that a caller has given, or another one.
+ *
+ * @param {unknown} options
+ * @param {string} otherwise
+ */
+export function whereOf(options, otherwise) {
+  const where = /** @type {any} */ (options)?.where;
+  return typeof where === "string" ? where : otherwise;
+}
+
+/** @param {string} where @param {string} reason */
+export function damaged(where, reason) {
+  return new EncMixerError(where, "a whole image", `a damaged one (${reason})`, "take another copy");
+}
+
 /** @param {string} text */
 function oneLine(text) {
   return text.split(/\s+/).filter(Boolean).join(" ");
@@ -31,6 +47,10 @@ function oneLine(text) {
 export function shown(value) {
   if (value === undefined || value === null) return "none";
   if (typeof value === "string") return `'${value}'`.slice(0, 100);
-  if (typeof value === "object") return (JSON.stringify(value) ?? "an object").slice(0, 100);
-  return String(value).slice(0, 100);
+  try {
+    const isObject = typeof value === "object" && !(value instanceof Number);
+    return ((isObject ? JSON.stringify(value) : String(value)) ?? "an object").slice(0, 100);
+  } catch {
+    return "an object"; // that JSON cannot hold
+  }
 }

@@ -2,6 +2,7 @@
 
 import { crc32 } from "./checksum.js";
 import { EncMixerError, shown } from "./errors.js";
+import { parseExact } from "./json.js";
 
 export const KEYWORD = "encmixer"; // of the text chunk of a PNG; a JPEG's comment begins with it and a colon
 const FIELDS = ["version", "cipher", "patch_size", "size", "fingerprint", "digest"];
@@ -38,24 +39,26 @@ export function readImageRecord(text, where, version) {
   /** @type {any} */
   let value;
   try {
-    value = JSON.parse(text);
+    value = parseExact(text);
   } catch {
     throw new EncMixerError(`${where}: record`, "JSON", "text that is not valid JSON", remedy);
   }
   const isWhole = (/** @type {unknown} */ one, /** @type {number} */ most) => Number.isInteger(one) && Number(one) >= 1 && Number(one) <= most;
+  const isHex = (/** @type {unknown} */ one, /** @type {RegExp} */ digits) => typeof one === "string" && digits.test(one);
   const fits =
     typeof value === "object" &&
     value !== null &&
+    !Array.isArray(value) &&
     Object.keys(value).every((name) => FIELDS.includes(name)) &&
-    (value.version ?? LOSSLESS) === version &&
+    (Object.hasOwn(value, "version") ? value.version : LOSSLESS) === version &&
     typeof value.cipher === "string" &&
     value.cipher.length <= 64 &&
     isWhole(value.patch_size, 1024) &&
     Array.isArray(value.size) &&
     value.size.length === 2 &&
     value.size.every((/** @type {unknown} */ side) => isWhole(side, 2 ** 31 - 1)) &&
-    /^[0-9a-f]{16}$/.test(value.fingerprint) &&
-    (version === LOSSLESS ? /^[0-9a-f]{8}$/.test(value.digest) : !("digest" in value));
+    isHex(value.fingerprint, /^[0-9a-f]{16}$/) &&
+    (version === LOSSLESS ? isHex(value.digest, /^[0-9a-f]{8}$/) : !Object.hasOwn(value, "digest"));
   if (!fits) throw new EncMixerError(`${where}: record`, "what docs/format.md describes", shown(text), remedy);
   return { version, ...value };
 }
@@ -68,18 +71,19 @@ export function readImageRecord(text, where, version) {
  */
 export function checkCiphertext(image, model) {
   const found = image.imageRecord;
-  if (found === undefined) return;
+  if (found === undefined || found === null) return;
   if (found.fingerprint !== model.fingerprint) {
     const remedy = "decrypt it with that key, or encrypt the plain image again";
-    throw new EncMixerError("image", `a ciphertext under the key ${model.fingerprint}`, `the key ${found.fingerprint}`, remedy);
+    throw new EncMixerError("image", `a ciphertext under the key ${model.fingerprint}`, `the key ${word(found.fingerprint)}`, remedy);
   }
   if (found.cipher !== model.cipher || found.patch_size !== model.patch_size) {
     const expected = `a ciphertext of ${model.cipher}, blocks of ${model.patch_size} px`;
-    const got = `${found.cipher}, blocks of ${found.patch_size} px`;
+    const got = `${word(found.cipher)}, blocks of ${word(found.patch_size)} px`;
     throw new EncMixerError("image", expected, got, "name the model that it was encrypted for");
   }
-  if (found.size[0] !== image.height || found.size[1] !== image.width) {
-    const expected = `${found.size[0]} x ${found.size[1]} px, as it was written`;
+  const [height, width] = Array.isArray(found.size) ? found.size : [0, 0];
+  if (height !== image.height || width !== image.width) {
+    const expected = `${word(height)} x ${word(width)} px, as it was written`;
     throw new EncMixerError("image", expected, `${image.height} x ${image.width} px`, ORIGINAL);
   }
   if (found.version === LOSSLESS && found.digest !== digest(image)) throw new EncMixerError("image", "the pixels that were written", "others", ORIGINAL);
@@ -91,9 +95,14 @@ export function checkCiphertext(image, model) {
  * @param {{ imageRecord?: ImageRecord }} image
  */
 export function refuseCiphertext({ imageRecord }) {
-  if (imageRecord === undefined) return;
-  const got = `a ciphertext of ${imageRecord.cipher} under the key ${imageRecord.fingerprint}`;
+  if (imageRecord === undefined || imageRecord === null) return;
+  const got = `a ciphertext of ${word(imageRecord.cipher)} under the key ${word(imageRecord.fingerprint)}`;
   throw new EncMixerError("image", "a plain image", got, "give the plain image; decrypt gets it back");
+}
+
+/** @param {unknown} value A field of a record that a caller may have made. */
+function word(value) {
+  return typeof value === "string" ? value : shown(value);
 }
 
 /** @param {Pixels} pixels */

@@ -4,7 +4,8 @@ import { hkdf } from "@noble/hashes/hkdf.js";
 import { sha256 } from "@noble/hashes/sha2.js";
 import { bytesToHex, concatBytes, utf8ToBytes } from "@noble/hashes/utils.js";
 
-import { EncMixerError } from "./errors.js";
+import { isBytes } from "./bytes.js";
+import { EncMixerError, whereOf } from "./errors.js";
 
 const KEY_BYTES = 32;
 const CHECKSUM_BYTES = 4;
@@ -45,8 +46,9 @@ class SecretKey {
 }
 
 /** @type {typeof import("./api").readKey} */
-export function readKey(file, { where = "key" } = {}) {
-  const text = typeof file === "string" ? file : file instanceof Uint8Array ? latin1(file) : undefined;
+export function readKey(file, options) {
+  const where = whereOf(options, "key");
+  const text = typeof file === "string" ? file : isBytes(file) ? latin1(file) : undefined;
   const expected = `one line of text that starts with ${PREFIX}`;
   const remedy = "give the file that `encmixer key new` wrote, or a backup of it";
   if (text === undefined) throw new EncMixerError(where, expected, typeof file, "give the file's text or bytes");
@@ -70,6 +72,7 @@ export function readKey(file, { where = "key" } = {}) {
 
 /** @type {typeof import("./api").newKey} */
 export function newKey() {
+  if (typeof crypto !== "object") throw new EncMixerError("key", "a browser with crypto.getRandomValues", "one without it", "use a later one");
   return new SecretKey(crypto.getRandomValues(new Uint8Array(KEY_BYTES)));
 }
 
@@ -103,7 +106,7 @@ function checksum(bytes) {
   return sha256(concatBytes(utf8ToBytes("timm-encmixer/key-file/v1/"), bytes)).slice(0, CHECKSUM_BYTES);
 }
 
-/** @param {Uint8Array} bytes */
+/** @param {Uint8Array | Uint8ClampedArray} bytes */
 function latin1(bytes) {
   let text = "";
   for (const byte of bytes.subarray(0, 4097)) text += String.fromCharCode(byte); // no key file is as long

@@ -1,5 +1,6 @@
 /** 8-bit images in memory: what is taken, and how it is brought to the model's channels, as docs/images.md has it. */
 
+import { isBytes } from "./bytes.js";
 import { EncMixerError, shown } from "./errors.js";
 
 export const LARGEST_PX = 89478485; // Pillow's limit against decompression bombs
@@ -18,7 +19,7 @@ export const LARGEST_PX = 89478485; // Pillow's limit against decompression bomb
 export function asPixels(image) {
   const { data, width, height } = /** @type {any} */ (image ?? {});
   const channels = /** @type {any} */ (image)?.channels ?? 4; // ImageData has no such field
-  const bytes = data instanceof Uint8Array || data instanceof Uint8ClampedArray;
+  const bytes = isBytes(data);
   const sides = [width, height].every((side) => Number.isInteger(side) && side > 0);
   if (!bytes || !sides || ![1, 2, 3, 4].includes(channels) || data.length !== width * height * channels) {
     const got = bytes ? `${data.length} bytes for ${shown(height)} x ${shown(width)} px, ${shown(channels)} channels` : "something else";
@@ -54,8 +55,27 @@ export function toChannels(image, channels) {
   return { data: result, width, height, channels };
 }
 
+/**
+ * Return a ciphertext in its model's channels, where that changes no pixel: programs that make files smaller write greyscale for
+ * grey colours, for example.
+ *
+ * @param {Pixels} image
+ * @param {number} channels
+ * @returns {Pixels}
+ */
+export function byPixels(image, channels) {
+  if (image.channels === channels) return image;
+  const { data, channels: given } = image;
+  const hasColours = () => data.some((_, i) => i % given === 0 && (data[i] !== data[i + 1] || data[i] !== data[i + 2]));
+  if (channels === 1 && given > 2 && hasColours()) {
+    throw new EncMixerError("image", "1 channel, as the model's record says", "colours", "it is not a ciphertext of this model");
+  }
+  return { ...toChannels(image, channels), imageRecord: image.imageRecord };
+}
+
 /** @type {typeof import("./api").toImageData} */
 export function toImageData(image) {
+  if (typeof ImageData !== "function") throw new EncMixerError("image", "a page, which has ImageData", "none", "use the pixels themselves");
   const { data, width, height, channels } = asPixels(image);
   const result = new Uint8ClampedArray(4 * width * height);
   for (let from = 0, to = 0; to < result.length; from += channels, to += 4) {

@@ -3,6 +3,7 @@
 import { EncMixerError } from "./errors.js";
 import { refuseCiphertext } from "./image_record.js";
 import { asPixels, toChannels } from "./pixels.js";
+import { asRecord } from "./record.js";
 import { resize } from "./resize.js";
 
 const LARGEST_PX = 2 ** 30; // of an image between resizing and crop
@@ -14,7 +15,7 @@ const LARGEST_PX = 2 ** 30; // of an image between resizing and crop
 
 /** @type {typeof import("./api").preprocess} */
 export function preprocess(image, record) {
-  const { plain, patch_size: patch } = record;
+  const { plain, patch_size: patch } = asRecord(record);
   if (plain === null) throw new EncMixerError("record", "the plain model's preprocessing", "none", "use the model's config.json");
   const [channels, height, width] = plain.input_size;
   if (height % patch || width % patch) {

@@ -1,7 +1,8 @@
 /** The public record of an encryption, versions 1 to 5, and the same in a model's config.json. Format: docs/format.md, "Record". */
 
 import TABLE from "./ciphers.json" with { type: "json" };
-import { EncMixerError, shown } from "./errors.js";
+import { EncMixerError, shown, whereOf } from "./errors.js";
+import { parseExact, plainNumbers } from "./json.js";
 
 const [FIRST_VERSION, LAST_VERSION] = [1, 5];
 const CIPHERS = Object.keys(TABLE.ciphers);
@@ -25,9 +26,11 @@ const sides = (length) => (/** @type {unknown} */ value) => Array.isArray(value)
 /** @param {unknown} value */
 const name = (value) => typeof value === "string" && value.length >= 1 && [...value].length <= 1024;
 /** @param {unknown} value */
-const share = (value) => typeof value === "number" && value >= 0.01 && value <= 2;
+const share = (value) => within(plainNumbers(value), 0.01, 2);
 /** @param {unknown} value */
-const numbers = (value) => Array.isArray(value) && value.every((one) => typeof one === "number" && Math.abs(one) <= 1e6);
+const numbers = (value) => Array.isArray(value) && value.every((one) => within(plainNumbers(one), -1e6, 1e6));
+/** @param {unknown} value @param {number} low @param {number} high */
+const within = (value, low, high) => typeof value === "number" && value >= low && value <= high;
 /** @param {string[]} known */
 const oneOf = (known) => (/** @type {unknown} */ value) => typeof value === "string" && known.includes(value);
 
@@ -67,10 +70,23 @@ const RECORD = {
 };
 
 /** @type {typeof import("./api").readRecord} */
-export function readRecord(source, { where } = {}) {
-  const value = typeof source === "string" ? parsed(source, where ?? "record") : source;
-  if (isObject(value) && "architecture" in value) return ofConfig(value, where ?? "config.json");
-  return ofRecord(value, where ?? "record");
+export function readRecord(source, options) {
+  const value = typeof source === "string" ? parsed(source, whereOf(options, "record")) : source;
+  if (isObject(value) && "architecture" in value) return ofConfig(value, whereOf(options, "config.json"));
+  return ofRecord(value, whereOf(options, "record"));
+}
+
+/** @type {WeakSet<object>} */
+const KNOWN = new WeakSet(); // that were read here
+
+/**
+ * Check what a caller gives as a record; one that `readRecord` returned is taken as it is.
+ *
+ * @param {unknown} value
+ * @returns {ModelRecord}
+ */
+export function asRecord(value) {
+  return isObject(value) && KNOWN.has(value) ? /** @type {any} */ (value) : ofRecord(value, "record");
 }
 
 /**
@@ -146,6 +162,7 @@ function ofRecord(value, where) {
   if (record.fingerprint === null) {
     throw new EncMixerError(`${where}: fingerprint`, "the key's fingerprint", "none", REMEDY); // or a wrong key would go unnoticed
   }
+  KNOWN.add(record);
   return deepFrozen(record);
 }
 
@@ -212,7 +229,7 @@ function fields(table, value, where, prefix) {
     if (!(given === null && otherwise === null) && !fits(given)) {
       throw new EncMixerError(`${prefix}${field}`, expected, shown(given), REMEDY);
     }
-    found[field] = given;
+    found[field] = plainNumbers(given);
   }
   return found;
 }
@@ -223,7 +240,7 @@ function fields(table, value, where, prefix) {
  */
 function parsed(text, where) {
   try {
-    return JSON.parse(text);
+    return parseExact(text);
   } catch {
     throw new EncMixerError(where, "JSON", "text that is not valid JSON", REMEDY);
   }

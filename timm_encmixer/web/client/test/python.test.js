@@ -49,8 +49,8 @@ test("PNG files of every kind are read as Python reads them", { skip }, async ()
   for (const { name, shape } of cases.reading) {
     const found = await readImage(bytes(`${name}.png`));
     assert.deepEqual([found.height, found.width], shape.slice(0, 2), name);
-    const record = { plain: { input_size: [shape[2], ...shape.slice(0, 2)], crop_pct: 1, crop_mode: "squash", mean: [], interpolation: "box" } };
-    assert.deepEqual(preprocess(found, { ...record, patch_size: 1 }).data, bytes(`${name}.expected`), name);
+    const withoutAlpha = found.data.filter((_, i) => i % found.channels < shape[2]);
+    assert.deepEqual(withoutAlpha, bytes(`${name}.expected`), name);
   }
 });
 

@@ -143,16 +143,85 @@ test("PNG: damaged, foreign and too large files", async () => {
   await refusesSoon(() => decodePng(encodePng(image).fill(255, 16, 20)), /wrong checksum/);
   await refusesSoon(() => readImage(Uint8Array.of(1, 2, 3)), /a PNG, outside of a browser/);
   await refusesSoon(() => readCiphertext(Uint8Array.of(1, 2, 3), record), /^ciphertext: expected a PNG/);
+  const jpeg = (...segments) => Uint8Array.of(0xff, 0xd8, ...segments.flat(), 0xff, 0xda, 0, 2, 1, 1, 0xff, 0xd9);
   await refusesSoon(() => readCiphertext(Uint8Array.of(0xff, 0xd8, 0xff), record), /a ciphertext PNG, got JPEG; JPEG changes/);
   const etc = readRecord({ ...fields, version: 4, cipher: "etc", patch_size: 8 });
-  await refusesSoon(() => readCiphertext(Uint8Array.of(0xff, 0xd8, 0xff), etc), /a JPEG, got a damaged one/);
-  const frame = (marker, factors) => Uint8Array.of(0xff, 0xd8, 0xff, marker, 0, 17, 8, 0, 8, 0, 8, 3, 1, factors, 0, 2, 0x11, 1, 3, 0x11, 1);
+  await refusesSoon(() => readCiphertext(Uint8Array.of(0xff, 0xd8, 0xff), etc), /a whole image, got a damaged one/);
+  await refusesSoon(() => readCiphertext(jpeg(), etc), /a JPEG, got a damaged one/);
+  const frame = (marker, factors) => jpeg([0xff, marker, 0, 17, 8, 0, 8, 0, 8, 3, 1, factors, 0, 2, 0x11, 1, 3, 0x11, 1]);
   await refusesSoon(() => readCiphertext(frame(0xc0, 0x22), etc), /not subsampled \(4:4:4\), got subsampled ones/);
   await refusesSoon(() => readCiphertext(frame(0xc2, 0x11), etc), /a baseline JPEG, as encmixer writes it/);
   await refusesSoon(() => readCiphertext(frame(0xc0, 0x11), etc), /a PNG, outside of a browser/);
   assert.deepEqual((await readCiphertext(encodePng(image, { record }), record)).imageRecord.version, 1);
   const comment = new TextEncoder().encode('encmixer:{"version":2}');
-  await refusesSoon(() => readImage(Uint8Array.of(0xff, 0xd8, 0xff, 0xfe, 0, comment.length + 2, ...comment, 0xff, 0xd9)), /got a ciphertext/);
+  await refusesSoon(() => readImage(jpeg([0xff, 0xfe, 0, comment.length + 2, ...comment])), /got a ciphertext/);
+});
+
+test("whatever a caller gives, the error is this module's", async () => {
+  const circular = {};
+  circular.self = circular;
+  const odd = [undefined, null, 0, NaN, "", "text", true, [], {}, [1], 1n, { a: 1n }, Symbol("s"), () => 1, circular, new Date(), Object.create(null)];
+  odd.push({ fingerprint: { toString: "x" } }, { width: Symbol("s"), height: 1, data: new Uint8Array(1) }, { data: image.data, width: 8n, height: 8, channels: 3 });
+  const cipher = makeCipher(key, record);
+  const { keyText, toImageData } = encmixer;
+  const calls = [readKey, keyText, fingerprint, readRecord, makeCipher, preprocess, readImage, encodePng, decodePng, readCiphertext, toImageData];
+  calls.push(cipher.encrypt, cipher.decrypt, (one) => makeCipher(key, one), (one) => preprocess(image, one), (one) => encodePng(image, { record: one ?? null }));
+  calls.push((one) => readCiphertext(new Uint8Array(9), one), (one) => readRecord({ ...fields, fingerprint: one }), (one) => readRecord({ ...fields, plain: one ?? 1 }));
+  calls.push((one) => cipher.decrypt({ ...image, imageRecord: one ?? { fingerprint: key.fingerprint, cipher: record.cipher, patch_size: 4 } }));
+  for (const [number, call] of calls.entries()) {
+    for (const value of odd) {
+      const error = await (async () => call(value))().then(() => null, (thrown) => thrown);
+      assert(error instanceof EncMixerError, `${number}: ${call.name || call} of ${inspect(value)}: ${error?.stack}`);
+    }
+  }
+  for (const options of [null, 3, { where: null }, { where: Symbol("s") }]) await refusesSoon(() => decodePng(new Uint8Array(9), options), /^image: expected a PNG/);
+});
+
+test("bytes of another realm are bytes", async () => {
+  const { runInNewContext } = await import("node:vm");
+  const foreign = (bytes) => runInNewContext("(bytes) => Uint8Array.from(bytes)")(Array.from(bytes));
+  assert(!(foreign(image.data) instanceof Uint8Array));
+  const cipher = makeCipher(key, record);
+  assert.deepEqual(cipher.encrypt({ ...image, data: foreign(image.data) }).data, cipher.encrypt(image).data);
+  assert.deepEqual((await decodePng(foreign(encodePng(image)))).data, image.data);
+  assert.deepEqual((await decodePng(runInNewContext("(bytes) => Uint8Array.from(bytes).buffer")(Array.from(encodePng(image))))).data, image.data);
+  assert.equal(readKey(foreign(new TextEncoder().encode(keyText(key)))).fingerprint, key.fingerprint);
+});
+
+test("what an old browser does not have is said", async () => {
+  const without = async (name, call, pattern) => {
+    const descriptor = Object.getOwnPropertyDescriptor(globalThis, name);
+    Object.defineProperty(globalThis, name, { value: undefined, configurable: true, writable: true });
+    try {
+      await refusesSoon(async () => call(), pattern);
+    } finally {
+      if (descriptor === undefined) delete globalThis[name];
+      else Object.defineProperty(globalThis, name, descriptor);
+    }
+  };
+  await without("DecompressionStream", () => decodePng(encodePng(image)), /a browser with DecompressionStream, to read PNG, got one without it; use Chrome/);
+  await without("crypto", () => newKey(), /a browser with crypto.getRandomValues, got one without it/);
+  globalThis.createImageBitmap = async () => ({ width: 8, height: 8, close() {} }); // which Node has not, and no canvas either
+  try {
+    await refusesSoon(() => readImage(Uint8Array.of(0x42, 0x4d, 0)), /a canvas to read the image with, got none; save the photo as PNG/);
+  } finally {
+    delete globalThis.createImageBitmap;
+  }
+});
+
+test("a long text costs no more than its bytes", async () => {
+  const text = new Uint8Array(50_000_000).fill(65);
+  text.set(new TextEncoder().encode("Comment\0"));
+  const png = encodePng(image);
+  const body = new Uint8Array(text.length + 4);
+  body.set(new TextEncoder().encode("tEXt"));
+  body.set(text, 4);
+  const number = (value) => Uint8Array.of(value >>> 24, value >>> 16, value >>> 8, value);
+  const { crc32 } = await import("../src/checksum.js");
+  const file = await new Blob([png.subarray(0, 33), number(text.length), body, number(crc32(body)), png.subarray(33)]).arrayBuffer();
+  const before = process.memoryUsage().rss;
+  assert.deepEqual((await decodePng(file)).data, image.data);
+  assert(process.memoryUsage().rss - before < 2 * text.length);
 });
 
 test("nothing is sent or stored", async () => {
