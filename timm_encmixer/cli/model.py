@@ -18,6 +18,7 @@ from timm_encmixer.cli.early import (
     refuse_other_key,
     refuse_plain,
     refuse_same_key,
+    refuse_unsupported,
 )
 from timm_encmixer.cli.model_hub import report_commit
 from timm_encmixer.cli.options import (
@@ -85,13 +86,11 @@ def model_encrypt(src: str, dst: Path, key: SecretKey, as_json: bool, **options:
     \b
     Example: encmixer model encrypt encmixer_256_8_ks5_p4.cifar10 encrypted --key owner.key
     """
+    refuse_unsupported(src, options["cipher"])
     source = look_up(src)
     refuse_encrypted(source, remedy="decrypt or rotate it instead")
     from timm_encmixer.checkpoints.encryption import encrypt_checkpoint
-    from timm_encmixer.models.families import check_name
 
-    if source.timm_name is not None:
-        check_name(source.timm_name, options["cipher"])  # before its weights are fetched
     scheme = encrypt_checkpoint(source, dst, key, **options)
     logger.warning(source.provenance.warning)
     if scheme.takes_jpeg:
