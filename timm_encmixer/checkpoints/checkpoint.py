@@ -29,7 +29,7 @@ from timm_encmixer.models.pretrained_cfg import encrypted_cfg, plain_cfg
 from timm_encmixer.models.provenance import Provenance
 from timm_encmixer.models.record import check_stem, scheme_of, sketch_of
 from timm_encmixer.models.stem_sketch import SKETCH_NAME, StemSketch, sketch_in, with_sketch
-from timm_encmixer.models.wrappers import check_itself, unwrapped
+from timm_encmixer.models.wrappers import MERGE, adapter_in, check_itself, unwrapped
 from timm_encmixer.scheme import PATCH_PX, Scheme
 
 OWNED_NAMES = frozenset((WEIGHTS_NAME, CONFIG_NAME))
@@ -242,6 +242,9 @@ def save_to_open(model: nn.Module, folder: Path) -> Checkpoint:
 def _save(model: nn.Module, scheme: Scheme | None, dst: Path, state_dict: Mapping[str, Tensor] | None, *, force: bool) -> None:
     model = unwrapped(model)
     check_itself(model)
+    adapter = adapter_in(model)
+    if adapter is not None:
+        raise CheckpointError("model", "the layers that timm builds", f"adapters of PEFT ({adapter})", MERGE)
     if not (getattr(model, "pretrained_cfg", None) or {}).get("architecture"):
         raise CheckpointError(
             "model",

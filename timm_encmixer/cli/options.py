@@ -15,7 +15,7 @@ from timm_encmixer.images.format_names import DEFAULT_FORMAT, FORMAT_NAMES, form
 from timm_encmixer.keys import KEY_VARIABLE
 from timm_encmixer.scheme import CIPHERS, DEFAULT_CIPHER, PARTS
 
-CHECK_FAILED, BAD_INPUT, NOBODY_READS = 1, 2, 141  # 128 + SIGPIPE, as shells have it
+CHECK_FAILED, BAD_INPUT, CANNOT_TELL, NOBODY_READS = 1, 2, 3, 141  # 128 + SIGPIPE, as shells have it
 _CIPHER_HELP = "\n".join(
     [
         "\b",
