@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -125,6 +126,25 @@ def test_parquet_folders(tmp_path):
     assert len(open_labelled_images(str(tmp_path / "t"), split="train")) == 5
     with pytest.raises(DataError):
         open_labelled_images(str(tmp_path / "t"), split="none")
+
+
+def test_reading_a_table_leaves_no_copy_of_its_images_and_no_lines(tmp_path, monkeypatch, capfd):
+    datasets = pytest.importorskip("datasets")
+    images, labels, _ = bundled_images()
+    features = datasets.Features({"picture": datasets.Image(), "number": datasets.ClassLabel(10)})
+    table = datasets.Dataset.from_dict({"picture": images[:6], "number": labels[:6]}, features=features)
+    table.to_parquet(tmp_path / "t" / "test.parquet")
+    (tmp_path / "t" / "train.parquet").write_bytes(b"PAR1 damaged, and of another split")
+    capfd.readouterr()
+    for name in ("cache", "tmp"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    data = open_labelled_images(str(tmp_path / "t"))
+    assert [label for _, label in data] == list(labels[:6])
+    assert np.array_equal(np.asarray(data[5][0]), np.asarray(images[5]))
+    assert [path for name in ("cache", "tmp") for path in (tmp_path / name).rglob("*") if path.is_file()] == []
+    assert capfd.readouterr().err == ""
 
 
 def test_a_missing_extra_names_its_remedy(monkeypatch):

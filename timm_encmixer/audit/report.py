@@ -12,7 +12,7 @@ from typing import Any
 from timm_encmixer.audit.attack import HOLDS, Result
 from timm_encmixer.audit.attacks.registry import ATTACKS
 from timm_encmixer.audit.curves import draw_curve
-from timm_encmixer.audit.page import MORE_MAY_BREAK_IT, Picture, figure, render
+from timm_encmixer.audit.page import MORE_MAY_BREAK_IT, Picture, figure, render, summary
 from timm_encmixer.audit.visual_similarity import Likeness
 from timm_encmixer.errors import AuditError
 from timm_encmixer.evaluation.columns import text_table
@@ -43,6 +43,8 @@ class Report:
     controls: dict[str, Likeness]
     results: dict[str, Result]
     decrypted_psnr_db: float | None = None
+    block_fits: bool | None = None
+    block_words: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of audit.json."""
@@ -131,7 +133,11 @@ def report_table(report: Report) -> str:
             figure(result.accuracy),
         )
         rows.append((name, result.verdict, *shown, f"{result.seconds:.1f}", result.effort))
+    if report.block_words:
+        lines.append(f"asked of the cipher: {report.block_words}")
     notes = [MORE_MAY_BREAK_IT] if any(result.verdict == HOLDS for result in report.results.values()) else []
+    if report.block_fits is False:
+        notes.append(summary(report.to_dict()))
     return "\n".join([*lines, *text_table(rows, left=2), *notes])
 
 
