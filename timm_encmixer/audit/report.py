@@ -116,6 +116,18 @@ def _make_parents(folder: Path) -> None:
         raise file_error(folder, "a folder to write", error) from error
 
 
+def refuse_nothing_run(report: Report) -> None:
+    """Refuse a report of which no attack was run: it says nothing.
+
+    Raises:
+        AuditError: So it is.
+    """
+    reasons = {name: result.reason for name, result in report.results.items()}
+    if None not in reasons.values():
+        got = "; ".join(f"{name}: {reason}" for name, reason in reasons.items()) or "none"
+        raise AuditError("--only", "one attack that can be run", got[:500], "choose others, or give what they need")
+
+
 def report_table(report: Report) -> str:
     """Return a report as lines of text."""
     plain = "unlabelled images" if report.plain_accuracy is None else f"plain accuracy {figure(report.plain_accuracy)}"

@@ -57,10 +57,6 @@ def run_attacks(
         block_words: The same in words.
     """
     results, effort = {}, Effort(budget, seed)
-    obstacles = {attack.name: attack.obstacle(target) for attack in chosen}
-    if None not in obstacles.values():
-        got = "; ".join(f"{name}: {reason}" for name, reason in obstacles.items()) or "none"
-        raise AuditError("attacks", "one attack that can be run", got[:500], "choose others, or give what they need")
     work = sum(attack.work * len(attack.values(target, effort)) for attack in chosen if attack.obstacle(target) is None)
     with threads_for(target.plain.input_size):
         truth = target.truth()

@@ -162,11 +162,12 @@ def audit_command(
         if cipher_from is None
         else _on_cipher(cipher_from, model, block=block, keyed=keyed, decrypt_from=decrypt_from)
     )
-    from timm_encmixer.audit.report import above, refuse_target, report_table
+    from timm_encmixer.audit.report import above, refuse_nothing_run, refuse_target, report_table
 
     refuse_target(out, overwrite=force)
     with contextlib.redirect_stdout(sys.stderr):  # a user's cipher may print
         result = attack(**common)
+    refuse_nothing_run(result)
     result.save(out, overwrite=force)
     report(
         {"out": str(out), **result.to_dict()}, as_json, lambda: f"{report_table(result)}\nThe report is {out / 'audit.html'}"
