@@ -29,6 +29,7 @@ from timm.data import create_dataset, create_transform, resolve_model_data_confi
 from torch.utils.data import DataLoader
 
 import timm_encmixer as te
+from timm_encmixer.datasets import describe_dataset
 from timm_encmixer.distributed import check_launch, exit_on_error
 
 
@@ -38,7 +39,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--split", default="train")
     parser.add_argument("--input-key", default="image", help="column of the images")
     parser.add_argument("--target-key", default="label", help="column of the labels")
-    parser.add_argument("--model", required=True, help="encrypted model: local-dir:FOLDER or hf-hub:owner/name")
+    parser.add_argument("--model", required=True, help="encrypted model: a folder or hf-hub:owner/name")
     parser.add_argument("--out", type=Path, required=True, help="folder for the trained model, which is encrypted too")
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--batch-size", type=int, default=32, help="per process")
@@ -48,10 +49,28 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _check_data(args: argparse.Namespace, record: te.Scheme) -> None:
+    """Refuse images that the model does not read, for it would train on them: plain ones, or under another key or cipher."""
+    if not args.data.is_dir():
+        raise te.EncMixerError("--data", "a folder that encmixer dataset encrypt wrote", f"{args.data}", "check the path")
+    made_with = describe_dataset(str(args.data)).get("encmixer")
+    if made_with is None:
+        remedy = "encrypt it first: encmixer dataset encrypt"
+        raise te.EncMixerError("--data", "an encrypted data set with its manifest", f"{args.data} without a record", remedy)
+    theirs = te.Scheme.from_dict(made_with)
+    same = ("cipher", "patch_size", "in_chans", "fingerprint")
+    if any(getattr(theirs, name) != getattr(record, name) for name in same):
+        expected = f"ciphertext of {record.cipher} under the key {record.fingerprint}, as the model reads"
+        got = f"{theirs.cipher} under {theirs.fingerprint}"
+        raise te.EncMixerError("--data", expected, got, "take the model that the data set was encrypted for")
+
+
 def train(args: argparse.Namespace, accelerator: Accelerator) -> None:
     check_launch()
     set_seed(args.seed)
-    model = timm.create_model(args.model, pretrained=True)
+    record = te.find_scheme(args.model)
+    _check_data(args, record)
+    model = timm.create_model(args.model if ":" in args.model else f"local-dir:{args.model}", pretrained=True)
     # mean = std = 1/2, and no resizing: the config of an encrypted model asks for ciphertext as it is
     transform = create_transform(**resolve_model_data_config(model))
     data = create_dataset(

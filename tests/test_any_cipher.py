@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import textwrap
 
 import numpy as np
@@ -13,6 +14,8 @@ import timm_encmixer as te
 from timm_encmixer.audit import ATTACKS, Attack, RecoveredImages, RecoveredKey, run_cipher
 from timm_encmixer.audit.attack import BROKEN, HOLDS, NOT_RUN, PARTLY
 from timm_encmixer.audit.effort import Curve
+from timm_encmixer.audit.page import summary
+from timm_encmixer.audit.report import report_table
 from timm_encmixer.bundled import bundled_images
 from timm_encmixer.errors import AuditError, DataError
 from timm_encmixer.images.labelled import UNLABELLED, MemoryImages
@@ -271,7 +274,7 @@ def test_arguments_that_no_audit_can_have(options, message):
 
 
 def test_ciphertexts_of_changing_shapes_and_an_exit():
-    sizes = iter((8, 4))
+    sizes = iter((8, 8, 4))
 
     def changing(images):
         return images[:, :: 32 // next(sizes)]
@@ -351,7 +354,6 @@ def test_from_the_command_line(encmixer, tmp_path):
         (("--cipher-from", "absent:encrypt", "--block", "4"), "No module named 'absent'"),
         (("--cipher-from", "mine", "--block", "4"), "expected MODULE:NAME"),
         (("--cipher-from", "mine:number", "--block", "4"), "mine:number, a int"),
-        (("--cipher-from", "mine:number"), "--cipher-from needs --block"),
         (("--cipher-from", "leaving:encrypt", "--block", "4"), "SystemExit"),
         (("--block", "4"), "--block is for a cipher without a model"),
         (("--cipher-from", "mine:number", "--block", "4", "--cipher", "shuffle"), "--cipher is for models"),
@@ -365,3 +367,108 @@ def test_mistakes_on_the_command_line(encmixer, tmp_path, arguments, message):
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "encmixer-audit").exists()
+
+
+# ---- ciphers of the whole image
+
+WHOLE = ["image_known_pairs", "image_chosen_pairs", "chosen_plaintext"]
+
+
+def cat_map(images):
+    """Arnold's: a permutation of the whole image."""
+    side = images.shape[1]
+    row, column = np.mgrid[:side, :side]
+    for _ in range(3):
+        moved = np.empty_like(images)
+        moved[:, (row + column) % side, (row + 2 * column) % side] = images[:, row, column]
+        images = moved
+    return images
+
+
+def keystream(shape):
+    """The logistic map's."""
+    state, found = 0.3, []
+    for _ in range(int(np.prod(shape))):
+        state = 3.99 * state * (1 - state)
+        found.append(int(state * 1e6) % 256)
+    return np.array(found, np.uint8).reshape(shape)
+
+
+def under_keystream(images):
+    return images ^ keystream(images.shape[1:])
+
+
+def added(images):
+    return images + keystream(images.shape[1:])  # modulo 256
+
+
+def matrix_of_the_image(images):
+    flat = images.reshape(len(images), -1) / 255 - 0.5
+    mixing = np.linalg.qr(np.random.default_rng(3).normal(size=(flat.shape[1],) * 2))[0]
+    return (flat @ mixing.T).reshape(images.shape).astype(np.float32)
+
+
+def chained(images):
+    """Each byte depends on all before it, by a substitution: no map that the audit looks for."""
+    flat = images.reshape(len(images), -1)
+    table, before, made = np.random.default_rng(2).permutation(256).astype(np.uint8), 0, np.empty_like(flat)
+    for place in range(flat.shape[1]):
+        before = made[:, place] = table[flat[:, place] ^ before]
+    return made.reshape(images.shape)
+
+
+@pytest.mark.parametrize("encrypt", [cat_map, under_keystream, added, lambda images: under_keystream(cat_map(images))])
+def test_permutations_and_keystreams_of_the_whole_image_are_read(encrypt):
+    for attacks in (WHOLE[:1], WHOLE[1:2]):
+        report = attacked(encrypt, attacks, block=4)
+        assert report.block_fits is False
+        assert report.results[attacks[0]].verdict == BROKEN
+        assert report.results[attacks[0]].psnr_db > 40
+
+
+def test_a_matrix_of_the_whole_image_is_read():
+    small = {"size": (8, 8), "block": 4}
+    report = attacked(matrix_of_the_image, WHOLE, **small)
+    assert report.results["image_chosen_pairs"].psnr_db > 40
+    assert report.block_fits is False
+
+
+def test_nothing_is_concluded_from_a_block_side_that_the_cipher_contradicts():
+    report = attacked(chained, WHOLE, size=(16, 16), block=4)
+    assert BROKEN not in {result.verdict for result in report.results.values()}
+    said = summary(report.to_dict())
+    assert re.match(r"Nothing can be concluded from blocks of 4 px: one changed block of 4 px changes \d+ blocks", said)
+    assert said in report_table(report)
+    fitting = attacked(shuffled(bytes(32)), ["thumbnail"])
+    assert fitting.block_fits is True
+    assert "concluded" not in summary(fitting.to_dict())
+
+
+@pytest.mark.parametrize(
+    ("encrypt", "side", "fits"),
+    [
+        (shuffled(bytes(32)), 4, True),
+        (lambda images: 255 - images, 4, True),  # of single pixels: any side fits
+        (lambda images: images[:, ::-1].copy(), 4, False),
+        (cat_map, 4, False),
+        (under_keystream, 4, False),
+        (lambda images: np.random.default_rng().integers(0, 256, images.shape, dtype=np.uint8), 4, None),
+    ],
+)
+def test_without_a_block_side_the_cipher_is_asked(encrypt, side, fits):
+    report = attacked(encrypt, ["thumbnail"], block=None)
+    assert (report.patch_size, report.block_fits) == (side, fits)
+    assert report.to_dict()["block_words"]
+
+
+@pytest.mark.parametrize("side", [2, 8, 16])
+def test_other_sides_than_the_usual_one_are_found(side):
+    def encrypt(images):
+        n, height, width, channels = images.shape
+        cut = images.reshape(n, height // side, side, width // side, side, channels).transpose(0, 1, 3, 2, 4, 5)
+        flat = cut.reshape(-1, side * side * channels)
+        order = np.random.default_rng(1).permutation(flat.shape[1])
+        return flat[:, order].reshape(cut.shape).transpose(0, 1, 3, 2, 4, 5).reshape(images.shape)
+
+    found = 4 if side == 2 else side  # 4 px are whole blocks of 2 px
+    assert attacked(encrypt, ["thumbnail"], block=None).patch_size == found

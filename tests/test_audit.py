@@ -440,10 +440,23 @@ def test_attacks_are_their_parameters():
 
 @pytest.mark.nightly
 def test_an_audit_takes_attacks_with_parameters(targets):
-    attacks = ["random_key", ATTACKS["random_key"](points=(2,)), "chosen_plaintext"]
+    attacks = [ATTACKS["random_key"](points=(2,)), "chosen_plaintext", "chosen_plaintext"]
     report = te.audit.run(attacks=attacks, progress=False)
     assert list(report.results) == ["random_key", "chosen_plaintext"]
     assert [point["x"] for point in report.results["random_key"].curve] == [2]
+
+
+def test_two_attacks_of_one_name_are_refused(targets):
+    attacks = ["random_key", ATTACKS["random_key"](points=(2,))]
+    with pytest.raises(AuditError, match="attacks: expected attacks of different names, got random_key twice"):
+        te.audit.run(attacks=attacks, progress=False)
+
+
+def test_an_audit_of_which_nothing_can_be_run_is_an_error(encmixer, tmp_path):
+    done = encmixer("audit", "--only", "jigsaw", "--only", "ciphertext_only_etc", "--out", "report")
+    assert done.returncode == 2
+    assert "one attack that can be run, got jigsaw: there is no material" in done.stderr
+    assert not (tmp_path / "report").exists()
 
 
 class Nothing(Attack):

@@ -45,6 +45,8 @@ def test_both_pages_begin_with_it(page):
         "test_images": 1,
         "plain_accuracy": None,
         "decrypted_psnr_db": None,
+        "block_fits": None,
+        "block_words": "",
         "controls": {"blurred": {"psnr_db": 18.0, "ssim": 0.5}},
         "public": "none",
         "budget": "quick",

@@ -190,9 +190,15 @@ def test_the_example_trains_on_an_encrypted_data_set(encrypted_folder, key_file,
         photo.save(path)
     encrypted = ["dataset", "encrypt", "labelled", "ciphertext", "--key", key_file, "--model", encrypted_folder]
     script = ROOT / "examples" / "train_on_dataset.py"
-    trained = ["--data", "ciphertext", "--model", f"local-dir:{encrypted_folder}", "--out", "trained"]
+    trained = ["--data", "ciphertext", "--model", encrypted_folder, "--out", "trained"]
     for words in (["-m", "timm_encmixer", *encrypted], [script, *trained]):
         result = processes.run([str(word) for word in words], env={**os.environ, "HF_HUB_OFFLINE": "1"}, cwd=tmp_path)
         assert result.returncode == 0, result.stderr
     assert "epoch 1: mean loss" in result.stdout
     assert (tmp_path / "trained" / "model.safetensors").exists()
+    for data, message in (("labelled", "an encrypted data set with its manifest"), ("none", "a folder that encmixer dataset")):
+        words = [script, "--data", data, "--model", encrypted_folder, "--out", "other"]
+        result = processes.run([str(word) for word in words], env={**os.environ, "HF_HUB_OFFLINE": "1"}, cwd=tmp_path)
+        assert result.returncode == 2
+        assert message in result.stderr
+        assert "Traceback" not in result.stderr

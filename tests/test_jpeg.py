@@ -197,7 +197,7 @@ def test_the_command_line(encmixer, vit, album, key, key_file, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "etc has 31 bits of key for a block of 16 px: alone it keeps out nobody who tries" in done.stderr
     assert "etc has 31 bits of key" in encmixer("model", "info", "etc").stdout
-    how = ("--key", key_file, "--model", "etc", "--format", "jpeg", "--quality", "70")
+    how = ("--key", key_file, "--model", "etc", "--format", "jpg", "--quality", "70")
     for words in (("images", "encrypt", "album", "sent", *how), ("dataset", "encrypt", "album", "data", *how)):
         done = encmixer(*words)
         assert done.returncode == 0, done.stderr

@@ -80,6 +80,25 @@ def frames_of(error):
     return "\n".join(shown)
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda key: te.SecretKey(bytearray(key.reveal())),
+        lambda key: te.SecretKey(key.reveal()[:-1]),
+        lambda key: te.SecretKey(key.reveal().hex()),
+        lambda key: te.SecretKey(memoryview(key.reveal())),
+        lambda key: te.BlockCipher(key, te.Scheme(patch_size=4, fingerprint="0" * 16)),
+        lambda key: te.ImageCipher(key, te.Scheme(patch_size=4, fingerprint="0" * 16)),
+        lambda key: te.create_transform(te.Scheme(patch_size=4), key),
+    ],
+)
+def test_what_was_refused_while_it_was_made_can_be_shown(make, key):
+    """A report with variables shows the object too, which has no key or no parts yet."""
+    with pytest.raises(te.EncMixerError) as caught:
+        make(key)
+    assert_no_secret(key, frames_of(caught.value))
+
+
 FAULTS = [
     "existing",
     "no folder",

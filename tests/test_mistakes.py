@@ -18,7 +18,7 @@ from click.shell_completion import ShellComplete
 from PIL import Image
 
 import timm_encmixer as te
-from timm_encmixer.bundled import BUNDLED_FOLDER
+from timm_encmixer.bundled import BUNDLED_FOLDER, BUNDLED_MODEL
 from timm_encmixer.cli import early
 from timm_encmixer.cli.app import cli, main
 from timm_encmixer.cli.logs import say
@@ -122,6 +122,10 @@ MISTAKES = {
     "path": in_words("got no such path; check the path", "model", "verify", "a/b/c", "model", *KEY, "--images", "photos"),
     "sealed": in_words("sealed model: a file or hf-hub:ID, got no such path", "model", "open", "m.age", "new", "-p"),
     "target's folder": in_words("make it first: mkdir -p no", "model", "encrypt", "model", "no/new", *KEY),
+    "model that cannot": in_words("resnet50: expected a model that can", "model", "encrypt", "resnet50", "new", *KEY),
+    "blocks that do not fit": in_words(
+        "multiples of 8 px, got blocks of 4", "model", "encrypt", BUNDLED_MODEL, "new", *KEY, "--cipher", "etc"
+    ),
     "pattern": in_words("did you mean vit_tiny_patch16_224", "models", "vit_tinny_patch16_224"),
     "part of a name": in_words("'\\*vit\\*' finds the names that contain it", "models", "vit"),
     "arch": in_words("--arch: expected a timm model name, got 'vit_tinny_patch16_224'; did you mean vit_tiny", *ARCH),
@@ -179,6 +183,9 @@ MISTAKES = {
     "workers": in_words(
         "for 4 of them run: accelerate launch --multi_gpu --num_processes 4 .* -m timm_encmixer dataset encrypt",
         *("dataset", "encrypt", "photos", "new", *KEY, *MODEL, "--workers", "4"),
+    ),
+    "worker": in_words(
+        "for 4 of them run: accelerate launch", "dataset", "encrypt", "photos", "new", *KEY, *MODEL, "--worker", "4"
     ),
     "results": in_words("eval.jsn: expected what encmixer eval --json printed", "model", "push", "model", "me/m", *RESULTS),
     "identity": in_words("identiy: expected an identity file", "model", "open", "sealed.age", "new", "-i", "identiy"),

@@ -280,3 +280,171 @@ def test_other_things_than_models_get_one_line(call, key):
     with pytest.raises(EncMixerError) as caught:
         call(key, small())
     assert "\n" not in str(caught.value)
+
+
+# ---- PEFT, and other modules that answer for the model inside of them
+
+
+def vit(dtype=torch.float64):
+    torch.manual_seed(0)
+    model = timm.create_model("vit_tiny_patch16_224", depth=2, embed_dim=24, num_heads=2, img_size=64, num_classes=5)
+    return model.to(dtype).eval()
+
+
+def with_lora(model, *targets, **more):
+    peft = pytest.importorskip("peft")
+    torch.manual_seed(1)
+    return peft.get_peft_model(model, peft.LoraConfig(target_modules=list(targets), r=2, **more))
+
+
+def trained(model, inputs, labels):
+    """Some steps of what takes no more than the adapters."""
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.5)
+    for _ in range(3):
+        nn.functional.cross_entropy(model(inputs), labels).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return model
+
+
+@pytest.mark.parametrize("cipher", ["shuffle+negpos", "shuffle+negpos+scramble"])
+@pytest.mark.parametrize("order", ["encrypted first", "adapters first"])
+def test_lora_on_an_encrypted_model_is_lora_on_the_plain_one(order, cipher, key, tmp_path):
+    images, labels = torch.rand(8, 3, 64, 64, dtype=torch.float64), torch.arange(8) % 5
+    plain = with_lora(vit(), "qkv", modules_to_save=["head"])
+    if order == "adapters first":
+        encrypted = te.encrypt_model(copy.deepcopy(plain), key, cipher=cipher)
+    else:
+        encrypted = with_lora(te.encrypt_model(vit(), key, cipher=cipher), "qkv", modules_to_save=["head"])
+    scheme = te.scheme_of(encrypted)
+    assert scheme == encrypted.get_base_model().encmixer
+    ciphertext = te.BlockCipher(key, encrypted).encrypt(images)
+    seen = trained(plain, 2 * images - 1, labels), trained(encrypted, 2 * ciphertext - 1, labels)
+    assert torch.allclose(*(model(pixels) for model, pixels in zip(seen, (2 * images - 1, 2 * ciphertext - 1), strict=True)))
+    before = with_lora(vit(), "qkv", modules_to_save=["head"])(2 * images - 1)
+    assert (plain(2 * images - 1) - before).abs().max() > 1e-3  # training has changed something
+    decrypted_first = te.decrypt_model(encrypted, key)
+    assert te.scheme_of(decrypted_first) is None
+    assert torch.allclose(decrypted_first(2 * images - 1), plain(2 * images - 1))
+    merged = encrypted.merge_and_unload()
+    assert te.scheme_of(merged) == scheme
+    te.save_model(merged, tmp_path / "m")
+    assert te.scheme_of(load_model(tmp_path / "m")) == scheme
+    decrypted = te.decrypt_model(merged, key)
+    for (name, tensor), expected in zip(
+        decrypted.state_dict().items(), plain.merge_and_unload().state_dict().values(), strict=True
+    ):
+        assert torch.allclose(tensor, expected, atol=1e-9), name
+
+
+def test_a_peft_model_keeps_its_adapters_and_the_source_its_weights(key, other_key):
+    plain = with_lora(vit(), "qkv")
+    stem = plain.base_model.model.patch_embed.proj.weight.clone()
+    encrypted = te.encrypt_model(plain, key)
+    assert type(encrypted) is type(plain)
+    assert torch.equal(plain.base_model.model.patch_embed.proj.weight, stem)
+    assert te.scheme_of(plain) is None
+    assert not torch.equal(encrypted.base_model.model.patch_embed.proj.weight, stem)
+    changed = {name for name, tensor in encrypted.state_dict().items() if tensor is not plain.state_dict()[name]}
+    for name, tensor in plain.state_dict().items():
+        if "patch_embed.proj" not in name:
+            assert torch.equal(encrypted.state_dict()[name], tensor), changed
+    rotated = te.rotate_model(encrypted, key, other_key)
+    assert te.scheme_of(rotated).fingerprint == other_key.fingerprint
+    with pytest.raises(EncMixerError, match="an encrypted one"):
+        te.encrypt_model(encrypted, key)
+    tuner = te.encrypt_model(with_lora(vit(), "qkv").base_model, key)  # PEFT's inner wrapper
+    assert te.scheme_of(tuner) is not None
+
+
+@pytest.mark.parametrize("how", ["LoRA", "modules_to_save", "injected"])
+def test_an_adapter_on_the_stem_is_refused_until_it_is_merged(how, key, other_key):
+    def adapted(model):
+        if how == "injected":
+            peft = pytest.importorskip("peft")
+            peft.inject_adapter_in_model(peft.LoraConfig(target_modules=["patch_embed.proj"], r=2), model)
+            return model
+        return (
+            with_lora(model, "patch_embed.proj") if how == "LoRA" else with_lora(model, "qkv", modules_to_save=["patch_embed"])
+        )
+
+    with pytest.raises(StemError, match=r"an adapter .* of PEFT.; merge first"):
+        te.encrypt_model(adapted(vit()), key)
+    nameless = vit()
+    nameless.pretrained_cfg = nameless.default_cfg = {**nameless.pretrained_cfg, "first_conv": None}
+    with pytest.raises(StemError, match=r"an adapter .* of PEFT.; merge first"):
+        te.encrypt_model(adapted(nameless), key)
+    for verb in (lambda model: te.decrypt_model(model, key), lambda model: te.rotate_model(model, key, other_key)):
+        with pytest.raises(StemError, match=r"an adapter .* of PEFT.; merge first"):
+            verb(adapted(te.encrypt_model(vit(), key)))
+
+
+def test_models_with_adapters_are_not_saved(key, tmp_path):
+    model = te.encrypt_model(with_lora(vit(), "qkv"), key)
+    for save in (lambda: te.save_model(model, tmp_path / "m"), lambda: te.push_to_hub(model, "me/m")):
+        with pytest.raises(CheckpointError, match=r"got adapters of PEFT .*; merge first"):
+            save()
+    assert not (tmp_path / "m").exists()
+
+
+class Forwarding(nn.Module):
+    """Answers for the model inside of it, as wrappers of loggers and profilers do."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def __getattr__(self, name):
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("net"), name)
+
+    def forward(self, image):
+        return self.net(image)
+
+
+class ForwardingWithHead(Forwarding):
+    def __init__(self, net):
+        super().__init__(net)
+        self.scale = nn.Parameter(torch.ones(1))
+
+
+def test_modules_that_answer_for_the_model_inside_are_no_model(key, other_key, tmp_path):
+    encrypted = te.encrypt_model(small(), key)
+    for verb in (
+        lambda: te.encrypt_model(Forwarding(small()), key),
+        lambda: te.decrypt_model(Forwarding(encrypted), key),
+        lambda: te.rotate_model(Forwarding(encrypted), key, other_key),
+        lambda: te.encrypt_model(ForwardingWithHead(small()), key),
+        lambda: te.decrypt_model(ForwardingWithHead(encrypted), key),
+    ):
+        with pytest.raises(EncMixerError, match=r"give the inner model: model.net$"):
+            verb()
+    assert te.scheme_of(Forwarding(encrypted)) == encrypted.encmixer
+    te.save_model(Forwarding(encrypted), tmp_path / "m")
+    assert te.scheme_of(load_model(tmp_path / "m")) == encrypted.encmixer
+    nameless = small()
+    nameless.pretrained_cfg = {}
+    with pytest.raises(SourceError, match=r"give the inner model: model.net$"):
+        te.encrypt_model(Forwarding(nameless), key, **GREY)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.trace", "ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("how", ["fx", "jit", "export"])
+def test_traced_copies_are_named(how, key, tmp_path):
+    model, image = te.encrypt_model(small(), key).eval(), torch.rand(1, 3, 32, 32)
+    trace = {
+        "fx": torch.fx.symbolic_trace,
+        "jit": lambda model: torch.jit.trace(model, image),
+        "export": lambda model: torch.export.export(model, (image,)).module(),
+    }[how]
+    for verb, source in (
+        (te.scheme_of, model),
+        (lambda traced: te.encrypt_model(traced, key, **GREY), small()),
+        (lambda traced: te.decrypt_model(traced, key), model),
+        (lambda traced: te.save_model(traced, tmp_path / "m"), model),
+        (lambda traced: te.push_to_hub(traced, "me/m"), model),
+    ):
+        with pytest.raises(SourceError, match=r"a traced copy without its record .*; give the model that was traced"):
+            verb(trace(source))

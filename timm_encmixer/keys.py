@@ -57,6 +57,7 @@ class SecretKey:
         """
         if not isinstance(key_bytes, bytes) or len(key_bytes) != KEY_BYTES:
             got = f"{len(key_bytes)} bytes" if isinstance(key_bytes, bytes) else type(key_bytes).__name__
+            del key_bytes  # it may be a key in another form, and reports of errors show the variables of frames
             raise KeyFormatError("SecretKey", f"{KEY_BYTES} bytes", got, "use SecretKey.generate() or SecretKey.load(path)")
         object.__setattr__(self, "_key_bytes", key_bytes)
 
@@ -181,6 +182,8 @@ class SecretKey:
         raise AttributeError("SecretKey is immutable")
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_key_bytes"):  # refused: reports of the error show it all the same
+            return "<SecretKey without a key>"
         return f"<SecretKey {self.fingerprint}>"
 
     def __eq__(self, other: object) -> bool:

@@ -66,9 +66,9 @@ def test_untrusted_repositories(hub, owner, encrypted, tmp_path):
     repositories = {
         "another-architecture": (changed(architecture="resnet18"), None, "record's architecture convmixer_256"),
         "no-architecture": (changed(architecture="../../evil"), None, "architecture"),
-        "deep": (changed(model_args={"depth": 10**9}), None, "numbers up to 1000000"),
-        "wide": (changed(model_args={"dim": 999_999}), None, "shape"),
-        "long": (changed(model_args={"depth": 900_000}), None, "more than 10000 tensors"),
+        "deep": (changed(model_args={"depth": 10**9}), None, "numbers up to 65536"),
+        "wide": (changed(model_args={"dim": 60_000}), None, "shape"),
+        "long": (changed(model_args={"depth": 60_000}), None, "more than 5000 tensors"),
         "classes": (changed(num_classes=10**12), None, r"<= 1000000 - at `\$\.num_classes`"),
         "pickle-by-argument": (changed(model_args={"checkpoint_path": "/tmp/evil.bin"}), None, "got checkpoint_path"),
         "another-loader": (changed(model_args={"pretrained_cfg": {"url": "http://evil"}}), None, "got pretrained_cfg"),

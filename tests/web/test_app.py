@@ -415,6 +415,25 @@ def test_several_users_and_programs_are_served_at_once_and_nothing_is_written(br
     assert not [form for form in secret_forms(app.key) if form in log]
 
 
+def test_the_program_that_the_page_shows_runs(browser, app, tmp_path):
+    """With the demo's key, which it fetches, and the cipher that was chosen."""
+    page = open_page(browser, app)
+    (tmp_path / "program.py").write_text(page.text_content("#program"))
+    bundled_photo("cat").save(tmp_path / "photo.jpg", quality=95)
+    env = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"}
+    done = processes.run([str(tmp_path / "program.py")], env=env, cwd=tmp_path)
+    assert re.search(r"'classes': \[.'class': 'cat'", done.stdout.replace('"', "'")), done.stdout[-500:] + done.stderr
+
+
+def test_the_focus_stays_where_enter_was_pressed(browser, app):
+    page = open_page(browser, app)
+    for button in ("send", "attack"):
+        page.focus(f"#{button}")
+        page.keyboard.press("Enter")
+        page.wait_for_selector(f"#{button}:not(.busy):enabled")
+        page.wait_for_function(f"document.activeElement.id === '{button}'")
+
+
 @pytest.mark.nightly
 def test_faults_are_one_message_each(browser, app):
     page = open_page(browser, app)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import base64
 import functools
 import io
@@ -12,6 +13,7 @@ import re
 import struct
 import sys
 import threading
+import types
 import zlib
 
 import numpy as np
@@ -25,6 +27,10 @@ from PIL import Image
 import timm_encmixer as te
 from timm_encmixer.bundled import bundled_images, bundled_photo
 from timm_encmixer.errors import AddressError, ImageError, MissingExtraError, SchemeError, SourceError
+from timm_encmixer.web.answers import MOST_UNFETCHED, Answers
+from timm_encmixer.web.arguments import ArgumentError, Call
+from timm_encmixer.web.guard import MOST_BYTES, Guard
+from timm_encmixer.web.hosts import Hosts
 from timm_encmixer.web.listener import listen
 from timm_encmixer.web.owner import DEMO_CIPHERS, class_names, publish
 from timm_encmixer.web.samples import album, samples
@@ -83,7 +89,7 @@ def test_where_the_key_is_private_nothing_public_is_offered_to_encrypt(encrypted
 
     from timm_encmixer.web import make_app
 
-    client = TestClient(make_app(encrypted_folder))
+    client = TestClient(make_app(encrypted_folder, allow_hosts=["testserver"]))
     about = client.get("/about.json").json()
     assert (about["has_key"], about["samples"], about["album_px"]) == (False, [], None)
     for path in ("album.png", "samples/cat.png", "demo.key", "gradio_api/call/without_key/x", "gradio_api/call/plain/x"):
@@ -229,22 +235,44 @@ def test_an_address_that_cannot_be_had_is_one_error():
         listen(port=70_000)
 
 
-def test_the_guard_lets_through_what_the_page_needs_and_nothing_else():
+def classify(ciphertext: str, cipher: str, any_key: bool = False) -> None: ...
+
+
+def attack(collected: list[str]) -> None: ...
+
+
+class Queue:
+    """As much of Gradio's as is looked at."""
+
+    def __init__(self, **sessions):
+        self.pending_event_ids_session = {session: set(calls) for session, calls in sessions.items()}
+        self.pending_messages_per_session = {session: asyncio.Queue() for session in sessions}
+        self.cleaned = []
+
+    async def clean_events(self, session_hash):
+        self.cleaned.append(session_hash)
+
+    def answer(self, session, text):
+        message = types.SimpleNamespace(output={"data": [{"image": text}]})
+        self.pending_messages_per_session.setdefault(session, asyncio.Queue()).put_nowait(message)
+
+
+def guarded(answer, queue=None, allowed=("testserver",)):
     from starlette.testclient import TestClient
 
-    from timm_encmixer.web.guard import MOST_BYTES, Guard
+    calls = {4: Call("classify", classify), 7: Call("attack", attack)}
+    answers = Answers(queue or Queue(x=["0a1b"], y=[]))
+    return TestClient(Guard(answer, own=["/", "/demo.key"], calls=calls, answers=answers, hosts=Hosts(allowed)))
 
-    async def answer(scope, receive, send):
-        body = (await receive())["body"]
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"x-frame-options", b"DENY")]})
-        await send({"type": "http.response.body", "body": body})
 
-    def classify(ciphertext: str, cipher: str, any_key: bool = False) -> None: ...
+async def echo(scope, receive, send):
+    body = (await receive())["body"]
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"x-frame-options", b"DENY")]})
+    await send({"type": "http.response.body", "body": body})
 
-    def attack(collected: list[str]) -> None: ...
 
-    calls = {"classify": classify, "attack": attack}
-    client = TestClient(Guard(answer, own=["/", "/demo.key"], calls=calls, waits=["0a1b", "x"].__contains__))
+def test_the_guard_lets_through_what_the_page_needs_and_nothing_else():
+    client = guarded(echo)
     for path in (
         "",
         "demo.key",
@@ -260,6 +288,7 @@ def test_the_guard_lets_through_what_the_page_needs_and_nothing_else():
         "file=/etc/passwd",
         "proxy=http://127.0.0.1",
         "call/other/0a1b",
+        "call/v2/classify/0a1b",
         "stream/0a1b",
         "vibe-edit",
         "deep_link",
@@ -267,33 +296,38 @@ def test_the_guard_lets_through_what_the_page_needs_and_nothing_else():
         assert client.get(f"/gradio_api/{path}").status_code == 404, path
     for path in ("/assets/index.js", "/theme.css", "/demo.keys", "/%2e%2e/demo.key", "/monitoring", "/docs"):
         assert client.get(path).status_code == 404, path
+    for path in ("run/classify", "api/classify", "call/v2/classify", "run/attack", "api/attack", "call/classify/0a1b"):
+        assert client.post(f"/gradio_api/{path}", json={"data": ["SENT", "negpos"]}).status_code == 404, path
+    assert client.put("/gradio_api/call/classify", json={}).status_code == 404
+    assert client.get("/gradio_api/call/classify").status_code == 404
 
-    call, by_name, join = (f"/gradio_api/{path}" for path in ("call/classify", "call/v2/classify", "queue/join"))
-    whole = {"ciphertext": "SENT", "cipher": "negpos", "any_key": False}
-    for arguments in (list(whole.values()), list(whole.values())[:2]):  # what may be left out is filled in
-        assert client.post(call, json={"data": arguments, "event_data": {}}).json() == {"data": [*whole.values()]}
-    assert client.post(by_name, json={"ciphertext": "SENT", "cipher": "negpos"}).json() == whole
-    joined = {"fn_index": 1, "session_hash": "x", "data": [["SENT"]]}
-    assert client.post(join, json=joined).json() == joined
+    call, join = "/gradio_api/call/classify", "/gradio_api/queue/join"
+    whole = ["SENT", "negpos", False]
+    for arguments in (whole, whole[:2]):  # what may be left out is filled in; what names another call does not go on
+        sent = {"data": arguments, "event_data": {}, "fn_index": 7, "session_hash": "x", "trigger_id": 3}
+        assert client.post(call, json=sent).json() == {"data": whole}
+    joined = {"fn_index": 7, "session_hash": "x", "data": [["SENT"]]}
+    assert client.post(join, json={**joined, "event_data": {"path": "SENT"}}).json() == joined
     names = r"^classify: expected the arguments ciphertext \(a text\), cipher \(a text\), any_key \(true or false\), got "
     file = {"path": "SENT"}
     for path, sent, message in (
         (call, {}, names + "no list of them"),
-        (call, {"data": file}, names + "1 by other names"),
+        (call, {"data": file}, names + "no list of them"),
         (call, {"data": "SENT"}, names + "no list of them"),
         (call, {"data": ["SENT"]}, names + "1;"),
         (call, {"data": ["SENT", "negpos", False, 3]}, names + "4;"),
         (call, {"data": ["SENT", "negpos", 1]}, names + "another value for any_key"),
         (call, {"data": [file, "negpos"]}, names + "another value for ciphertext"),
         (call, {"data": ["SENT", ["negpos"]]}, names + "another value for cipher"),
-        (by_name, {"ciphertext": file}, names + "1 by other names"),
         (
             join,
-            {"data": [[file]], "fn_index": 1},
+            {"data": [[file]], "fn_index": 7, "session_hash": "x"},
             r"^attack: expected the arguments collected \(a list of texts\), got another",
         ),
-        (join, {"data": [[]], "fn_index": 2}, "^fn_index: expected a number from 0 to 1"),
-        (join, {"data": [[]], "fn_index": 1, "session_hash": file}, "^session_hash: expected a text"),
+        (join, {"data": [[]], "fn_index": 1, "session_hash": "x"}, "^fn_index: expected one of 4, 7"),
+        (join, {"data": [[]], "fn_index": True, "session_hash": "x"}, "^fn_index: expected one of 4, 7"),
+        (join, {"data": [[]], "session_hash": "x"}, "^fn_index: expected one of 4, 7"),
+        (join, {"data": [[]], "fn_index": 7, "session_hash": file}, "^session_hash: expected a text"),
         ("/gradio_api/cancel", {"session_hash": file}, "^request: expected texts and numbers"),
     ):
         answered = client.post(path, json=sent)
@@ -302,37 +336,134 @@ def test_the_guard_lets_through_what_the_page_needs_and_nothing_else():
         assert "SENT" not in answered.text
     for body in (b"[]", b"not JSON", b"[" * 99_999):
         assert client.post(call, content=body).status_code == 422
-    for path in ("call/classify/nope", "call/v2/classify/nope", "queue/data?session_hash=nope", "queue/data"):
+    for path in ("call/classify/nope", "queue/data?session_hash=nope", "queue/data?session_hash=y", "queue/data"):
         refused = client.get(f"/gradio_api/{path}")
         assert (refused.status_code, refused.json()["error"][:6]) == (404, "event:"), path
     assert client.post(call, content=iter([bytes(2**20)] * (MOST_BYTES // 2**20 + 1))).status_code == 413
 
 
-def test_an_error_with_a_request_in_its_text_is_neither_told_nor_logged(caplog):
+def test_a_call_checks_its_arguments_itself_whoever_calls():
+    ran = []
+
+    def take(text: str, names: list[str], flag: bool = False) -> str:
+        ran.append(text)
+        return text
+
+    call = Call("take", take)
+    assert call("a", ["b"]) == "a"
+    for given in ((), ("a",), ("a", "b"), ({"path": "x"}, []), ("a", [{}]), ("a", [], 1), ("a", [], False, None)):
+        with pytest.raises(ArgumentError, match=r"^take: expected the arguments"):
+            call(*given)
+    assert ran == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("host", "known"),
+    [
+        ("127.0.0.1:7860", True),
+        ("[::1]:7860", True),
+        ("192.168.0.7", True),
+        ("localhost:7860", True),
+        ("page.localhost", True),
+        ("GPU7.example.org:80", True),
+        ("evil.example", False),
+        ("evil.example:7860", False),
+        ("127.0.0.1.evil.example", False),
+        ("localhost.evil.example", False),
+        ("gpu7.example.org.evil.example", False),
+        ("", False),
+    ],
+)
+def test_only_known_hosts_are_answered(host, known):
+    client = guarded(echo, allowed=["gpu7.example.org"])
+    for path in ("/", "/demo.key", "/gradio_api/info"):
+        answer = client.get(path, headers={"host": host})
+        assert (answer.status_code == 200) is known
+    if not known:
+        assert answer.status_code == 421
+        assert "--allow-host NAME" in answer.json()["error"]
+        assert client.post("/gradio_api/call/classify", json={"data": ["a", "b"]}, headers={"host": host}).status_code == 421
+    assert guarded(echo, allowed=["*"]).get("/", headers={"host": host}).status_code == 200
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:gradio", "ignore::DeprecationWarning:starlette")
+@pytest.mark.parametrize("how", ["mounted", "root_path"])
+def test_below_a_path_the_page_and_its_calls_work(how):
+    from fastapi import FastAPI
+    from starlette.applications import Starlette
+    from starlette.routing import Mount
     from starlette.testclient import TestClient
 
-    from timm_encmixer.web.guard import Guard
+    from timm_encmixer.web.app import _add_route, _guarded
 
+    def double(text: str) -> str:
+        return text * 2
+
+    page = FastAPI()
+    _add_route(page, "/", b"page", "text/html")
+    _guarded(page, ["/"], {"double": double}, Hosts(["testserver"]))
+    outer = Starlette(routes=[Mount("/below/here", page)])
+    client = TestClient(outer if how == "mounted" else page, root_path="" if how == "mounted" else "/below/here")
+    prefix = "/below/here" if how == "mounted" else ""  # which a proxy has taken away
+    with client:
+        assert client.get(f"{prefix}/").text == "page"
+        if how == "mounted":
+            assert client.get(prefix, follow_redirects=False).headers["location"].endswith("/below/here/")
+        assert client.get(f"{prefix}/config").json()["dependencies"]
+        event = client.post(f"{prefix}/gradio_api/call/double", json={"data": ["ab"]}).json()["event_id"]
+        assert '["abab"]' in client.get(f"{prefix}/gradio_api/call/double/{event}").text
+        assert client.get(f"{prefix}/gradio_api/upload").status_code == 404
+
+
+def test_an_error_with_a_request_in_its_text_is_neither_told_nor_logged(caplog):
     async def fail(scope, receive, send):
         raise ValueError((await receive())["body"])
 
-    def classify(ciphertext: str) -> None: ...
-
-    client = TestClient(Guard(fail, own=[], calls={"classify": classify}, waits=[].__contains__))
+    client = guarded(fail)
     with caplog.at_level(logging.DEBUG):
-        answer = client.post("/gradio_api/call/classify", json={"data": ["SENT"]})
+        answer = client.post("/gradio_api/call/classify", json={"data": ["SENT", "negpos"]})
     assert (answer.status_code, "SENT" in answer.text) == (500, False)
     assert re.search("a request failed: ValueError at .*test_app_server.py:[0-9]+", caplog.text)
     assert "SENT" not in caplog.text
 
 
+def test_answers_that_nobody_fetches_are_bounded_in_number_bytes_and_time():
+    async def story():
+        queue = Queue(**{name: ["1"] for name in "abc"})
+        answers = Answers(queue, most_bytes=10_000, seconds=3600)
+        for name in "abc":
+            queue.answer(name, "x" * 4_000)
+            await answers.sweep(name)
+        assert list(queue.pending_messages_per_session) == ["b", "c"]  # the oldest has gone
+        assert "a" not in queue.pending_event_ids_session
+        assert queue.cleaned == ["a"]
+        with answers.listening("b"):
+            queue.answer("c", "x" * 4_000)
+            await answers.sweep()
+        assert list(queue.pending_messages_per_session) == ["b"]  # somebody listens to it
+        waiting = Answers(Queue(old=["1"], heard=["2"]), seconds=0.05)
+        with waiting.listening("heard"):
+            await waiting.sweep()
+            await asyncio.sleep(0.5)  # it wakes by itself
+            assert list(waiting._queue.pending_messages_per_session) == ["heard"]
+        await asyncio.sleep(0.5)
+        assert not waiting._queue.pending_messages_per_session
+
+    asyncio.run(story())
+    queue = Queue(x=map(str, range(MOST_UNFETCHED)), y=["z"])
+    client = guarded(echo, queue)
+    joined = {"fn_index": 7, "data": [[]]}
+    refused = client.post("/gradio_api/queue/join", json={**joined, "session_hash": "x"})
+    assert (refused.status_code, "fetch them" in refused.text) == (429, True)
+    assert client.post("/gradio_api/queue/join", json={**joined, "session_hash": "y"}).status_code == 200
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:gradio")
 def test_more_calls_than_wait_are_refused_and_what_fails_says_no_secrets(caplog, capfd):
     from fastapi import FastAPI
-    from gradio import mount_gradio_app
     from starlette.testclient import TestClient
 
-    from timm_encmixer.web.app import _WAITING, _blocks
+    from timm_encmixer.web.app import _WAITING, _guarded
 
     go_on = threading.Event()
 
@@ -340,8 +471,11 @@ def test_more_calls_than_wait_are_refused_and_what_fails_says_no_secrets(caplog,
         assert go_on.wait(60)
         raise ZeroDivisionError(text)
 
+    def quick(text: str) -> str:
+        return text
+
     app = FastAPI()
-    mount_gradio_app(app, _blocks({"attack": attack}), path="/", ssr_mode=False)
+    _guarded(app, [], {"attack": attack, "quick": quick}, Hosts(["testserver"]))
     with TestClient(app) as client:
         calls = [client.post("/gradio_api/call/attack", json={"data": ["secret"]}) for _ in range(_WAITING + 5)]
         assert {call.status_code for call in calls[:_WAITING]} == {200}
@@ -350,8 +484,28 @@ def test_more_calls_than_wait_are_refused_and_what_fails_says_no_secrets(caplog,
         answer = client.get(f"/gradio_api/call/attack/{calls[0].json()['event_id']}").text
         assert "event: error" in answer
         assert "server: the call failed" in answer
-        assert "secret" not in answer + caplog.text + "".join(capfd.readouterr())
+        said = [answer]
+        for path in ("call/quick", "queue/join", "run/quick", "api/quick", "call/v2/quick"):  # Gradio ran the call of fn_index
+            for number in (0, 1, 2):
+                sent = {"data": ["secret"], "fn_index": number, "session_hash": "s"}
+                said.append(client.post(f"/gradio_api/{path}", json=sent).text)
+        assert "secret" not in "".join(said) + caplog.text + "".join(capfd.readouterr())
     assert "a call failed: ZeroDivisionError at" in caplog.text
+
+
+def test_what_gradio_prints_of_a_failure_is_its_place(caplog, capfd):
+    import gradio
+    import gradio.queueing
+
+    from timm_encmixer.web.quiet import keep_quiet
+
+    keep_quiet(gradio)
+    try:
+        raise KeyError("secret")
+    except KeyError:
+        gradio.queueing.traceback.print_exc()
+    assert re.search("a call failed: KeyError at .*test_app_server.py", caplog.text)
+    assert "secret" not in caplog.text + "".join(capfd.readouterr())
 
 
 def test_the_space_is_complete():

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
 from timm_encmixer.audit.attack import Attack
-from timm_encmixer.audit.cipher_target import CipherTarget, decrypted_psnr_db, own_key
+from timm_encmixer.audit.cipher_target import CipherTarget, converted, decrypted_psnr_db, own_key
+from timm_encmixer.audit.methods.dependence import ALONE, WITH_OTHERS, dependence, find_side
 from timm_encmixer.audit.preparation import ImageSource, divide, opened, opened_public, public_material
 from timm_encmixer.audit.report import Report
 from timm_encmixer.audit.runner import check_classes, chosen_attacks, run_attacks
@@ -24,11 +25,13 @@ from timm_encmixer.models.pretrained_cfg import preprocessing_of
 from timm_encmixer.models.record import scheme_of
 from timm_encmixer.scheme import PATCH_PX, Preprocessing
 
+_USUAL_SIDE = 4  # px: the package has public statistics of such blocks
+
 
 def run_cipher(
     encrypt: Callable[[Any], Any],
     *,
-    block: int,
+    block: int | None = None,
     images: ImageSource | NDArray[np.uint8] | None = None,
     public_images: ImageSource | NDArray[np.uint8] | None = None,
     decrypt: Callable[[Any], Any] | None = None,
@@ -53,7 +56,8 @@ def run_cipher(
         encrypt: Takes uint8 images (N, H, W, C); returns uint8 images, or floats (N, h, w, c). If `keyed`, it takes a key of 32
             bytes and returns such a function.
         block: Side in px of the blocks that attackers take the cipher to work on, 2 to 32; the images' sides are multiples of
-            it. Ciphers of single pixels, or of the whole image, are attacked with any.
+            it. Ciphers of single pixels are attacked with any. None asks the cipher: the first side whose blocks depend on one
+            plain block alone, 4 px before others, and 4 px where there is none. The report says in any case whether it fits.
         images: As for `run`, or uint8 images (N, H, W, C) in an array.
         public_images: As for `run`, or such an array.
         decrypt: The inverse of `encrypt`: takes ciphertexts and returns images. The report says how exact it is.
@@ -87,18 +91,22 @@ def run_cipher(
     source = _from_array(images) if isinstance(images, np.ndarray) else opened(images, split=split, label_column=label_column)
     public = _from_array(public_images) if isinstance(public_images, np.ndarray) else public_images
     plain = _preprocessing(model, source, size, channels=images.shape[-1] if isinstance(images, np.ndarray) else 3)
-    if type(block) is not int or block not in PATCH_PX or any(side % block for side in plain.input_size[1:]):
-        expected = (
-            f"a side from {PATCH_PX[0]} to {PATCH_PX[-1]} px that divides {plain.input_size[1]} x {plain.input_size[2]} px"
-        )
-        raise AuditError("block", expected, repr(block)[:100], "a cipher of single pixels is attacked with any such block")
+    _check_block(block, plain)
     key = own_key(seed, 0)
     function, inverse = (_made(encrypt, key), decrypt and _made(decrypt, key)) if keyed else (encrypt, decrypt)
-    statistics, photos = public_material(opened_public(public, public_split), plain, block, seed=seed, progress=progress)
     divided = divide(source, plain, budget=budget, seed=seed, progress=progress)
+    function_name = name or str(getattr(encrypt, "__name__", type(encrypt).__name__))
+
+    def asked(chosen_images: Tensor) -> Tensor:
+        return converted(function, chosen_images, function_name)
+
+    if block is None:
+        block = _found_side(asked, divided.images[0], seed)
+    found = dependence(asked, divided.images[0], block, seed=seed)
+    statistics, photos = public_material(opened_public(public, public_split), plain, block, seed=seed, progress=progress)
     target = CipherTarget(
         function=function,
-        function_name=name or str(getattr(encrypt, "__name__", type(encrypt).__name__)),
+        function_name=function_name,
         block=block,
         preprocessing=plain,
         factory=encrypt if keyed else None,
@@ -115,8 +123,44 @@ def run_cipher(
         check_classes(source, target)
     exact = None if inverse is None else decrypted_psnr_db(function, inverse, target.test_images)
     return run_attacks(
-        chosen, target, label="", public=public, budget=budget, seed=seed, progress=progress, decrypted_psnr_db=exact
+        chosen,
+        target,
+        label="",
+        public=public,
+        budget=budget,
+        seed=seed,
+        progress=progress,
+        decrypted_psnr_db=exact,
+        block_fits={ALONE: True, WITH_OTHERS: False}.get(found.kind),
+        block_words=found.words,
     )
+
+
+def _check_block(block: int | None, plain: Preprocessing) -> None:
+    """Refuse a side that does not divide the images, and images that no side divides."""
+    sides = _sides(*plain.input_size[1:])
+    if block is not None and (type(block) is not int or block not in sides):
+        expected = (
+            f"a side from {PATCH_PX[0]} to {PATCH_PX[-1]} px that divides {plain.input_size[1]} x {plain.input_size[2]} px"
+        )
+        raise AuditError("block", expected, repr(block)[:100], "leave it out, and the audit asks the cipher")
+    if not sides:
+        got = f"{plain.input_size[1]} x {plain.input_size[2]} px"
+        raise AuditError(
+            "images", f"sides that a block from {PATCH_PX[0]} to {PATCH_PX[-1]} px divides", got, "give another size"
+        )
+
+
+def _sides(height: int, width: int) -> list[int]:
+    """Return the sides of blocks that divide an image, the usual one first."""
+    sides = [side for side in PATCH_PX if not (height % side or width % side)]
+    return sorted(sides, key=lambda side: (side != _USUAL_SIDE, side))
+
+
+def _found_side(asked: Callable[[Tensor], Tensor], image: Tensor, seed: int) -> int:
+    """Return the side of blocks that fits what a cipher does; where none does, the first that divides the image."""
+    sides = _sides(image.shape[1], image.shape[2])
+    return find_side(asked, image, sides, seed=seed) or sides[0]
 
 
 def _made(factory: Callable[[Any], Any], key: bytes) -> Callable[[Any], Any]:

@@ -82,7 +82,10 @@ def summary(report: Mapping[str, Any]) -> str:
         clauses.append(f"{only}{_listed(stopped)} got nothing with this budget")
     if skipped:
         clauses.append(f"{len(skipped)} could not be run")
-    return f"{'; '.join(clauses)}."
+    said = f"{'; '.join(clauses)}."
+    if report.get("block_fits") is False and not broken:
+        return f"Nothing can be concluded from blocks of {report['patch_size']} px: {report['block_words']}. {said}"
+    return said
 
 
 def _listed(names: list[str]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from timm_encmixer.audit.attack import HOLDS, Result
 from timm_encmixer.audit.attacks.registry import ATTACKS
 from timm_encmixer.audit.curves import draw_curve
-from timm_encmixer.audit.page import MORE_MAY_BREAK_IT, Picture, figure, render
+from timm_encmixer.audit.page import MORE_MAY_BREAK_IT, Picture, figure, render, summary
 from timm_encmixer.audit.visual_similarity import Likeness
 from timm_encmixer.errors import AuditError
 from timm_encmixer.evaluation.columns import text_table
@@ -43,6 +43,8 @@ class Report:
     controls: dict[str, Likeness]
     results: dict[str, Result]
     decrypted_psnr_db: float | None = None
+    block_fits: bool | None = None
+    block_words: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of audit.json."""
@@ -114,6 +116,18 @@ def _make_parents(folder: Path) -> None:
         raise file_error(folder, "a folder to write", error) from error
 
 
+def refuse_nothing_run(report: Report) -> None:
+    """Refuse a report of which no attack was run: it says nothing.
+
+    Raises:
+        AuditError: So it is.
+    """
+    reasons = {name: result.reason for name, result in report.results.items()}
+    if None not in reasons.values():
+        got = "; ".join(f"{name}: {reason}" for name, reason in reasons.items()) or "none"
+        raise AuditError("--only", "one attack that can be run", got[:500], "choose others, or give what they need")
+
+
 def report_table(report: Report) -> str:
     """Return a report as lines of text."""
     plain = "unlabelled images" if report.plain_accuracy is None else f"plain accuracy {figure(report.plain_accuracy)}"
@@ -131,7 +145,11 @@ def report_table(report: Report) -> str:
             figure(result.accuracy),
         )
         rows.append((name, result.verdict, *shown, f"{result.seconds:.1f}", result.effort))
+    if report.block_words:
+        lines.append(f"asked of the cipher: {report.block_words}")
     notes = [MORE_MAY_BREAK_IT] if any(result.verdict == HOLDS for result in report.results.values()) else []
+    if report.block_fits is False:
+        notes.append(summary(report.to_dict()))
     return "\n".join([*lines, *text_table(rows, left=2), *notes])
 
 

@@ -39,6 +39,8 @@ def run_attacks(
     seed: int,
     progress: bool,
     decrypted_psnr_db: float | None = None,
+    block_fits: bool | None = None,
+    block_words: str = "",
 ) -> Report:
     """Run attacks and report what each attacker gets.
 
@@ -51,6 +53,8 @@ def run_attacks(
         seed: For everything that is left to chance.
         progress: Show a progress bar on a terminal.
         decrypted_psnr_db: What the report says of the cipher's own decryption.
+        block_fits: Whether ciphertext depends on plain blocks of the target's side alone; None where nobody can tell.
+        block_words: The same in words.
     """
     results, effort = {}, Effort(budget, seed)
     work = sum(attack.work * len(attack.values(target, effort)) for attack in chosen if attack.obstacle(target) is None)
@@ -76,6 +80,8 @@ def run_attacks(
         plain_accuracy=truth.plain_accuracy,
         guessing=truth.guessing,
         decrypted_psnr_db=decrypted_psnr_db,
+        block_fits=block_fits,
+        block_words=block_words,
         controls=dict(truth.controls),
         results=results,
     )
@@ -106,7 +112,7 @@ def _tell(bar: Any, work: float, share: float) -> None:
 
 
 def chosen_attacks(attacks: Iterable[str | Attack] | None, budget: str, seed: int) -> list[Attack]:
-    """Return attacks by their names, each name once. Of two attacks of one name the later one is taken.
+    """Return attacks by their names, a name that is given twice once.
 
     Args:
         attacks: Names in `ATTACKS`, or attacks with parameters of one's own; None takes all of `ATTACKS`.
@@ -114,13 +120,14 @@ def chosen_attacks(attacks: Iterable[str | Attack] | None, budget: str, seed: in
         seed: A whole number from 0.
 
     Raises:
-        AuditError: Unknown attack or budget, or a seed that is not a whole number from 0.
+        AuditError: Unknown attack or budget, two attacks of one name, or a seed that is not a whole number from 0.
     """
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise AuditError("seed", "a whole number from 0", repr(seed)[:100], "give such a number")
     if budget not in BUDGETS:
         raise AuditError("budget", f"one of {', '.join(BUDGETS)}", repr(budget), "choose one of these")
-    wanted = list(ATTACKS) if attacks is None else list(attacks)
+    given = list(ATTACKS) if attacks is None else list(attacks)
+    wanted = [one for index, one in enumerate(given) if not (isinstance(one, str) and one in given[:index])]
     check_names([name for name in wanted if isinstance(name, str)], "attacks")
     made = [ATTACKS[attack]() if isinstance(attack, str) else attack for attack in wanted]
     for attack in made:
@@ -131,7 +138,12 @@ def chosen_attacks(attacks: Iterable[str | Attack] | None, budget: str, seed: in
             expected = "a name of lower-case letters, digits and _, and material among the names in `MATERIAL`"
             got = f"name {getattr(attack, 'name', None)!r}, material {attack.material!r}"[:200]
             raise AuditError(type(attack).__name__, expected, got, "see timm_encmixer/audit/material.py")
-    return list({attack.name: attack for attack in made}.values())
+    names = [attack.name for attack in made]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        remedy = "run one, or give the other a name of its own: a report has one result for each name"
+        raise AuditError("attacks", "attacks of different names", f"{twice} twice", remedy)
+    return made
 
 
 def check_classes(images: LabelledImages, target: Target) -> None:

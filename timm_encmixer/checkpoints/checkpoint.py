@@ -23,16 +23,17 @@ from timm_encmixer.checkpoints.record import RECORD_NAME
 from timm_encmixer.checkpoints.tensor_file import SAFETENSORS, TensorFile
 from timm_encmixer.errors import CheckpointError, NotEncryptedError, SourceError, StemError
 from timm_encmixer.files import PathLike, as_path, refuse_existing, replacing_file, replacing_folder
-from timm_encmixer.models.bare import bare_model
+from timm_encmixer.models.bare import bare_model, bytes_beside
 from timm_encmixer.models.patch_stem import built_size, check_finite
 from timm_encmixer.models.pretrained_cfg import encrypted_cfg, plain_cfg
 from timm_encmixer.models.provenance import Provenance
 from timm_encmixer.models.record import check_stem, scheme_of, sketch_of
 from timm_encmixer.models.stem_sketch import SKETCH_NAME, StemSketch, sketch_in, with_sketch
-from timm_encmixer.models.wrappers import check_itself, unwrapped
+from timm_encmixer.models.wrappers import MERGE, adapter_in, check_itself, unwrapped
 from timm_encmixer.scheme import PATCH_PX, Scheme
 
 OWNED_NAMES = frozenset((WEIGHTS_NAME, CONFIG_NAME))
+_FREE_BYTES, _SHARE_BESIDE = 64 * 2**20, 4  # of buffers that no file has; all of timm have less than a quarter of their weights
 _AS_BUILT = "timm loads what timm.create_model builds: pass changes to it as arguments; make pruned or normed weights permanent"
 
 
@@ -159,9 +160,16 @@ def check_weights(weights: TensorFile, config: Mapping[str, Any], *, where: str)
 
     Raises:
         SourceError: The config describes no model.
-        CheckpointError: A tensor is missing, has another shape, or is not the architecture's.
+        CheckpointError: A tensor is missing, has another shape, or is not the architecture's. Or the model would take much more
+            memory than its weights.
     """
-    check_tensors(weights, bare_model(config["architecture"], config, where=where))
+    model = bare_model(config["architecture"], config, where=where)
+    check_tensors(weights, model)
+    beside, given = bytes_beside(model), weights.path.stat().st_size
+    most = _FREE_BYTES + _SHARE_BESIDE * given
+    if beside > most:
+        expected, got = f"a model with at most {most} bytes beside its weights of {given} bytes", f"{beside} bytes"
+        raise CheckpointError(f"{where}: model_args", expected, got, "do not use this config")
 
 
 COMPUTABLE = ("F16", "BF16", "F32", "F64")  # types of tensors, as safetensors names them
@@ -234,6 +242,9 @@ def save_to_open(model: nn.Module, folder: Path) -> Checkpoint:
 def _save(model: nn.Module, scheme: Scheme | None, dst: Path, state_dict: Mapping[str, Tensor] | None, *, force: bool) -> None:
     model = unwrapped(model)
     check_itself(model)
+    adapter = adapter_in(model)
+    if adapter is not None:
+        raise CheckpointError("model", "the layers that timm builds", f"adapters of PEFT ({adapter})", MERGE)
     if not (getattr(model, "pretrained_cfg", None) or {}).get("architecture"):
         raise CheckpointError(
             "model",

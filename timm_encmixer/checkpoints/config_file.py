@@ -11,6 +11,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from timm_encmixer.errors import CheckpointError
 from timm_encmixer.files import open_regular
+from timm_encmixer.models.model_args import check_arguments
 from timm_encmixer.schema import read_as
 from timm_encmixer.scheme.preprocessing import CropMode, Interpolation, Numbers, Share, Size
 
@@ -59,7 +60,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
     Raises:
         FileAccessError: It is missing or unreadable.
-        CheckpointError: It is not a JSON object with an architecture.
+        CheckpointError: It is not a JSON object with an architecture. Or its `model_args` are none of an architecture's own.
     """
     path = folder / CONFIG_NAME
     remedy = "take the folder that timm.models.save_for_hf or encmixer wrote"
@@ -75,6 +76,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         fields = {name: config.pop(name) for name in ("architecture", "num_classes", "num_features") if name in config}
         config = {**fields, "pretrained_cfg": config}
     read_as(_Config, config, where=str(path), error=CheckpointError, remedy=remedy, expected="a config of timm's")
+    check_arguments(config.get("model_args", {}), where=f"{path}: model_args", error=CheckpointError)
     return config
 
 

@@ -25,7 +25,9 @@ from timm_encmixer.files import (
     PathLike,
     as_path,
     file_error,
+    members_of,
     open_regular,
+    open_tar,
     refuse_existing,
     replacing_file,
     replacing_folder,
@@ -239,8 +241,8 @@ def _unpack(src: Path, tar: Path, dst: Path, force: bool) -> None:
     remedy = "ask the person who sealed it for a model folder or a .safetensors file"
     with replacing_folder(dst, overwrite=force, owned=OWNED_NAMES) as folder:
         try:
-            with tarfile.open(tar, "r:") as archive:
-                for member in archive:
+            with open_tar(tar) as archive:
+                for member in members_of(archive):
                     content = archive.extractfile(member) if member.name in OWNED_NAMES and member.isreg() else None
                     if content is None:
                         raise IntegrityError(str(src), " and ".join(sorted(OWNED_NAMES)), repr(member.name), remedy)

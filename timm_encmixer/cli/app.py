@@ -90,7 +90,8 @@ take_log_options(cli)
 def main() -> None:
     """Run the command line.
 
-    Exit codes: 0 done, 1 a check did not hold, 2 bad input with one line on stderr, 130 interrupted, 141 nobody reads.
+    Exit codes: 0 done, 1 a check did not hold, 2 bad input with one line on stderr, 3 a check could not tell, 130 interrupted,
+    141 nobody reads.
     """
     catch_signals()
     start_logging()

@@ -106,7 +106,12 @@ _OF_MODELS = ("key", "base", "cipher")  # options that say nothing where a ciphe
     metavar="MODULE:NAME",
     help="Attack this Python function of uint8 images (N, H, W, C) instead of a model; --model then reads what is recovered.",
 )
-@click.option("--block", type=click.IntRange(2, 32), metavar="PX", help="With --cipher-from: side of the cipher's blocks.")
+@click.option(
+    "--block",
+    type=click.IntRange(2, 32),
+    metavar="PX",
+    help="With --cipher-from: side of the cipher's blocks; default: asked of it.",
+)
 @click.option("--keyed", is_flag=True, help="With --cipher-from: the function takes a key (32 bytes) and returns the cipher.")
 @click.option("--decrypt-from", metavar="MODULE:NAME", help="With --cipher-from: its inverse, to say how exact it is.")
 @force_option
@@ -142,7 +147,7 @@ def audit_command(
     \b
     Example: encmixer audit --out report
     Example: encmixer audit --model encrypted --key owner.key --images photos --out report --fail-on weights_only=0.5
-    Example: encmixer audit --cipher-from my_cipher:encrypt --block 4 --out report
+    Example: encmixer audit --cipher-from my_cipher:encrypt --out report
     """
     from timm_encmixer.images.data_source import find_data
 
@@ -150,18 +155,19 @@ def audit_command(
     require_extra()
     for data in filter(None, (images, public_images)):
         find_data(data)
-    _refuse_mixtures(context, cipher_from, block)
+    _refuse_mixtures(context, cipher_from)
     common: dict[str, Any] = {"images": images, "public_images": public_images, "attacks": only or None, **options}
     attack = (
         _on_model(model, key=key, base=base, cipher=cipher)
         if cipher_from is None
         else _on_cipher(cipher_from, model, block=block, keyed=keyed, decrypt_from=decrypt_from)
     )
-    from timm_encmixer.audit.report import above, refuse_target, report_table
+    from timm_encmixer.audit.report import above, refuse_nothing_run, refuse_target, report_table
 
     refuse_target(out, overwrite=force)
     with contextlib.redirect_stdout(sys.stderr):  # a user's cipher may print
         result = attack(**common)
+    refuse_nothing_run(result)
     result.save(out, overwrite=force)
     report(
         {"out": str(out), **result.to_dict()}, as_json, lambda: f"{report_table(result)}\nThe report is {out / 'audit.html'}"
@@ -189,7 +195,6 @@ def _on_cipher(
     cipher_from: str, model: str | None, *, block: int | None, keyed: bool, decrypt_from: str | None
 ) -> Callable[..., Report]:
     """Import what an audit of a cipher without a model needs, and return what runs it."""
-    assert block is not None  # `_refuse_mixtures` has seen to it
     plain = None if model is None else look_up(model)
     encrypt = _function(cipher_from, "--cipher-from")
     decrypt = None if decrypt_from is None else _function(decrypt_from, "--decrypt-from")
@@ -200,7 +205,7 @@ def _on_cipher(
     )
 
 
-def _refuse_mixtures(context: click.Context, cipher_from: str | None, block: int | None) -> None:
+def _refuse_mixtures(context: click.Context, cipher_from: str | None) -> None:
     """Refuse options of a model beside those of a cipher without one."""
     given = [name for name in (*_OF_MODELS, "block", "keyed", "decrypt_from") if _is_given(context, name)]
     if cipher_from is None:
@@ -212,8 +217,6 @@ def _refuse_mixtures(context: click.Context, cipher_from: str | None, block: int
         wrong, remedy = [name for name in given if name in _OF_MODELS], "is for models: leave it out, or --cipher-from"
     if wrong:
         raise click.UsageError(f"--{wrong[0].replace('_', '-')} {remedy}")
-    if cipher_from is not None and block is None:
-        raise click.UsageError("--cipher-from needs --block: the side in px of the blocks that attackers take it to work on")
 
 
 def _is_given(context: click.Context, name: str) -> bool:

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from timm_encmixer.checkpoints.sources import SourceLike
 
 
+_PROCESSES = ("--workers", "--worker", "--num-workers", "--num-proc", "--processes", "--jobs")  # as others call them
+
+
 def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that encrypt and decrypt have in common."""
     options = [
@@ -48,7 +51,7 @@ def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
             help="What to do with an image that cannot be used; quarantine keeps it, plain, in DST.quarantine.",
         ),
         click.option("--png-level", type=click.IntRange(0, 9), help="PNG compression; default: 0 to encrypt, 1 to decrypt."),
-        click.option("--workers", type=int, expose_value=False, hidden=True, callback=many_processes),
+        click.option(*_PROCESSES, "workers", type=int, expose_value=False, hidden=True, callback=many_processes),
         token_option,
         json_option,
     ]

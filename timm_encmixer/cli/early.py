@@ -176,6 +176,18 @@ def look_up(name: str, *, token: str | None = None, sealed: bool = False) -> Sou
     return source
 
 
+def refuse_unsupported(name: str, cipher: str) -> None:
+    """Refuse the name of an architecture that cannot be encrypted, before the Hub is asked for its weights.
+
+    Raises:
+        StemError: It cannot, or not by this cipher.
+    """
+    from timm_encmixer.models.listing import check_name
+
+    if not os.path.lexists(name):  # a folder goes before an architecture of its name
+        check_name(name, cipher)
+
+
 def refuse_encrypted(source: Source, *, remedy: str) -> None:
     """Refuse an encrypted model where a plain one is needed.
 

@@ -18,9 +18,11 @@ from timm_encmixer.cli.early import (
     refuse_other_key,
     refuse_plain,
     refuse_same_key,
+    refuse_unsupported,
 )
 from timm_encmixer.cli.model_hub import report_commit
 from timm_encmixer.cli.options import (
+    CANNOT_TELL,
     CHECK_FAILED,
     arch_option,
     cipher_option,
@@ -85,13 +87,11 @@ def model_encrypt(src: str, dst: Path, key: SecretKey, as_json: bool, **options:
     \b
     Example: encmixer model encrypt encmixer_256_8_ks5_p4.cifar10 encrypted --key owner.key
     """
+    refuse_unsupported(src, options["cipher"])
     source = look_up(src)
     refuse_encrypted(source, remedy="decrypt or rotate it instead")
     from timm_encmixer.checkpoints.encryption import encrypt_checkpoint
-    from timm_encmixer.models.families import check_name
 
-    if source.timm_name is not None:
-        check_name(source.timm_name, options["cipher"])  # before its weights are fetched
     scheme = encrypt_checkpoint(source, dst, key, **options)
     logger.warning(source.provenance.warning)
     if scheme.takes_jpeg:
@@ -233,7 +233,8 @@ def model_verify(
 ) -> None:
     """Compare the logits of an encrypted model with the plain one's.
 
-    ENCRYPTED reads encrypted images and PLAIN reads plain ones. The exit code is 1 if the logits differ.
+    ENCRYPTED reads encrypted images and PLAIN reads plain ones. The exit code is 1 if the logits differ. It is 3 if nothing can
+    be told: PLAIN answers all images alike, or ENCRYPTED's stem is not the one that was encrypted.
 
     \b
     Example: encmixer model verify plain encrypted --key owner.key --images photos
@@ -243,13 +244,13 @@ def model_verify(
     refuse_plain(sources[1], remedy=_PLAIN_FIRST)
     refuse_other_key(sources[1], key)
     from timm_encmixer.checkpoints.loading import load_model
-    from timm_encmixer.evaluation.exactness import verification_table, verify
+    from timm_encmixer.evaluation.exactness import DIFFERS, EXACT, verification_table, verify
     from timm_encmixer.images.encryption import open_folder
 
     models = [load_model(source, arch=arch, device=device) for source in sources]
     result = verify(models[0], models[1], key, open_folder(images, limit=limit), precision=precision)
     report(result.to_dict(), as_json, lambda: verification_table(result))
-    sys.exit(0 if result.holds else CHECK_FAILED)
+    sys.exit({EXACT: 0, DIFFERS: CHECK_FAILED}.get(result.verdict, CANNOT_TELL))
 
 
 @model.command("info")

@@ -11,11 +11,11 @@ import click
 
 from timm_encmixer.cli.early import architecture, few_cores, free_target_in_folder, key_file, key_file_if_alone, key_file_if_any
 from timm_encmixer.cli.words import PATH, PATH_TEXT, SOURCE, TIMM_NAME, Choice
-from timm_encmixer.images.format_names import DEFAULT_FORMAT, FORMAT_NAMES
+from timm_encmixer.images.format_names import DEFAULT_FORMAT, FORMAT_NAMES, format_name
 from timm_encmixer.keys import KEY_VARIABLE
 from timm_encmixer.scheme import CIPHERS, DEFAULT_CIPHER, PARTS
 
-CHECK_FAILED, BAD_INPUT, NOBODY_READS = 1, 2, 141  # 128 + SIGPIPE, as shells have it
+CHECK_FAILED, BAD_INPUT, CANNOT_TELL, NOBODY_READS = 1, 2, 3, 141  # 128 + SIGPIPE, as shells have it
 _CIPHER_HELP = "\n".join(
     [
         "\b",
@@ -70,7 +70,7 @@ workers_option = click.option(
 no_resize_option = click.option("--no-resize", is_flag=True, help="Keep sizes that are multiples of the block.")
 format_option = click.option(
     "--format",
-    type=Choice(FORMAT_NAMES),
+    type=Choice(FORMAT_NAMES, meaning=format_name),
     default=DEFAULT_FORMAT,
     show_default=True,
     help="Of the ciphertext; jpeg for --cipher etc.",

@@ -15,7 +15,13 @@ from timm_encmixer.web.listener import HOST, PORT, listen
 @model_option("Plain or encrypted model: timm name, hf-hub:ID or folder; default: the bundled one.")
 @click.option("--host", metavar="ADDRESS", default=HOST, show_default=True, help="Where to listen; 0.0.0.0 for all.")
 @click.option("--port", type=click.IntRange(0, 65535), default=PORT, show_default=True, help="0 takes any that is free.")
-def app_command(model: str | None, host: str, port: int) -> None:
+@click.option(
+    "--allow-host",
+    multiple=True,
+    metavar="NAME",
+    help="Answer to this name too; repeatable. Addresses and localhost need none.",
+)
+def app_command(model: str | None, host: str, port: int, allow_host: tuple[str, ...]) -> None:
     """Serve a page that encrypts in the browser, and shows it all.
 
     It has three roles: your side, the server with the model, and an attacker who collects what is sent. A plain model is
@@ -34,7 +40,7 @@ def app_command(model: str | None, host: str, port: int) -> None:
         from timm_encmixer.web import make_app, serve
         from timm_encmixer.web.samples import pixel_note
 
-        app = make_app(source)
+        app = make_app(source, allow_hosts=allow_host)
         name, number, *_ = listener.getsockname()
         if (note := pixel_note()) is not None:
             click.echo(note, err=True)

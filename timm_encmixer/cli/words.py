@@ -83,12 +83,21 @@ class Text(click.ParamType):  # type: ignore[type-arg]  # generic in newer versi
 
 
 class Choice(click.Choice):  # type: ignore[type-arg]
-    """A choice whose error says what is most like the word that was given."""
+    """A choice whose error says what is most like the word that was given.
+
+    Args:
+        choices: The words.
+        meaning: Returns the choice that another word means; any other word as it is.
+    """
+
+    def __init__(self, choices: Sequence[str], *, meaning: Callable[[str], str] = str) -> None:
+        super().__init__(choices)
+        self._meaning = meaning
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the choice."""
         try:
-            return super().convert(value, param, ctx)
+            return super().convert(self._meaning(value), param, ctx)
         except click.BadParameter as error:
             remedy = did_you_mean(str(value), self.choices)
             if not remedy:

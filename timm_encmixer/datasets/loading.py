@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+
+from timm_encmixer.images.tables import quiet
 
 SAMPLE = 1000  # files of one suffix in a folder that stand for all of them
 _IMAGES = "imagefolder"
@@ -144,22 +145,6 @@ def rows_of(folder: Path, *, tables: bool) -> Iterator[tuple[str, int, tuple[str
 def first_line(error: Exception) -> str:
     """Return an error of the library in a few words."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep the library from drawing bars and logging what we report ourselves."""
-    import datasets
-
-    bars, level = datasets.are_progress_bars_disabled(), datasets.logging.get_verbosity()
-    datasets.disable_progress_bars()
-    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
-    try:
-        yield
-    finally:
-        datasets.logging.set_verbosity(level)
-        if not bars:
-            datasets.enable_progress_bars()
 
 
 def _relative(name: str, folder: Path) -> str:

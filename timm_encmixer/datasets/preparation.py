@@ -25,6 +25,7 @@ from timm_encmixer.datasets.side_files import SideFiles, drop_sizes
 from timm_encmixer.errors import DataError
 from timm_encmixer.hub.card_section import CARD_NAME
 from timm_encmixer.images.reading import image_suffixes
+from timm_encmixer.images.tables import quiet
 
 
 def prepare(side_files: SideFiles, listing: BinaryIO, *, chosen: bool) -> list[dict[str, Any]]:
@@ -143,7 +144,7 @@ def _matching(config: dict[str, Any], folder: Path) -> dict[str, Any] | None:
         except Exception:  # no file; or no pattern, which the comparison reports
             return None
 
-    with loading.quiet():
+    with quiet():
         return with_patterns(config, found)
 
 

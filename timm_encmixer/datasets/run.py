@@ -128,6 +128,9 @@ class _Run:
             raise _explained(error, shard, self.source, self.ledger.root) from error
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
+        if work.hidden:
+            like = "as datasets and webdataset leave them out"
+            warn_caller(f"{shard.name}: left out {len(work.hidden)} hidden members, {like}, such as {work.hidden[0]}")
         self.progress.add(shard.size - counted, 0)
 
     def _place_file(self, shard: Shard, files: Sequence[SourceFile], scratch: Path, work: ShardWork) -> None:

@@ -22,13 +22,13 @@ class Sample:
 
     Args:
         name: Where it is in its shard, for people: "row 12", a key, a file's name.
-        cells: Its encoded images; None where it has none.
+        cells: Its encoded images; None where it has none, an error where it names one that is not in it.
         labels: What each cell is called in it: its column or its suffix.
         places: What each cell is called in messages: where a person finds it.
     """
 
     name: str
-    cells: Sequence[Cell | None]
+    cells: Sequence[Cell | ImageError | None]
     labels: Sequence[str]
     places: Sequence[str]
 
@@ -46,6 +46,7 @@ class ShardWork:
 
     Attributes:
         plain: Columns or fields that hold images and are not converted, found while converting.
+        hidden: Names of members of a tar that are left out.
     """
 
     shard: str
@@ -57,6 +58,7 @@ class ShardWork:
     images: int = 0
     bad: list[Bad] = field(default_factory=list)
     plain: set[str] = field(default_factory=set)
+    hidden: list[str] = field(default_factory=list)
 
     def convert(self, samples: Sequence[Sample]) -> list[list[Cell | None] | None]:
         """Return each sample's converted cells, None for a bad sample that is left out.
@@ -68,17 +70,18 @@ class ShardWork:
         for start in range(0, len(samples), BATCH_IMAGES):
             batch = samples[start : start + BATCH_IMAGES]
             converted += self._batch(batch)
-            cells = [cell for sample in batch for cell in sample.cells if cell is not None]
+            cells = [cell for sample in batch for cell in sample.cells if isinstance(cell, Cell)]
             self.advance(sum(map(len, cells)), len(cells))
         return converted
 
     def _batch(self, samples: Sequence[Sample]) -> list[list[Cell | None] | None]:
-        places = [(s, c) for s, sample in enumerate(samples) for c, cell in enumerate(sample.cells) if cell is not None]
-        cells = [samples[s].cells[c] or b"" for s, c in places]
+        found = [(s, c, cell) for s, sample in enumerate(samples) for c, cell in enumerate(sample.cells) if cell is not None]
+        cells = [cell for _, _, cell in found if isinstance(cell, Cell)]
         with without_bomb_warnings():
-            results = self.codec(cells, [samples[s].places[c] for s, c in places])
-        converted: list[list[Cell | None] | None] = [list(sample.cells) for sample in samples]
-        for (s, c), result in zip(places, results, strict=True):
+            files = iter(self.codec(cells, [samples[s].places[c] for s, c, cell in found if isinstance(cell, Cell)]))
+        converted: list[list[Cell | None] | None] = [[None] * len(sample.cells) for sample in samples]
+        for s, c, cell in found:
+            result = cell if isinstance(cell, ImageError) else next(files)
             row = converted[s]
             if isinstance(result, ImageError):
                 if row is not None:  # one report per sample
@@ -100,7 +103,7 @@ class ShardWork:
             for label, cell in zip(sample.labels, sample.cells, strict=True):
                 target = self.quarantine / self.shard / f"{_file_name(sample.name)}.{_file_name(label)}"
                 target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(cell or b"")
+                target.write_bytes(cell if isinstance(cell, Cell) else b"")
 
 
 class StoppedError(ProcessError):

@@ -9,8 +9,8 @@ from typing import Any
 
 from timm_encmixer.datasets.manifest import target_name
 from timm_encmixer.datasets.plain_images import is_image
-from timm_encmixer.datasets.samples import Sample, ShardWork
-from timm_encmixer.errors import DataError
+from timm_encmixer.datasets.samples import Cell, Sample, ShardWork
+from timm_encmixer.errors import DataError, ImageError
 from timm_encmixer.images.codec import BATCH_IMAGES
 
 _GROUP_ROWS, _GROUP_BYTES = 1000, 1 << 25  # a row group is written at whichever comes first
@@ -147,13 +147,18 @@ def _binary_columns(schema: Any) -> list[str]:
 
 
 def _sample(row: int, values: Sequence[Any], images: Sequence[str], shard: str) -> Sample:
-    return Sample(f"row {row}", [_cell(value) for value in values], images, [f"{shard}: row {row}: {name}" for name in images])
+    places = [f"{shard}: row {row}: {name}" for name in images]
+    return Sample(f"row {row}", [_cell(value, place) for value, place in zip(values, places, strict=True)], images, places)
 
 
-def _cell(value: Any) -> bytes | None:
-    """Return a cell's bytes; None for a missing image, empty (which is no image) for one that is only named."""
+def _cell(value: Any, place: str) -> Cell | ImageError | None:
+    """Return a cell's bytes; None for a missing image, an error for one that is only named."""
     if isinstance(value, dict):
-        return None if value["bytes"] is None and value["path"] is None else value["bytes"] or b""
+        if value["bytes"] is None and value["path"] is not None:
+            got = f"a path alone, {value['path'][:100]}"
+            remedy = "embed the images: save_to_disk of datasets does, to_parquet does not"
+            return ImageError(place, "the image itself", got, remedy)
+        return value["bytes"]  # type: ignore[no-any-return]
     return value  # type: ignore[no-any-return]
 
 

@@ -13,7 +13,9 @@ from timm_encmixer.datasets.plain_images import is_image
 from timm_encmixer.datasets.samples import Sample, ShardWork
 from timm_encmixer.datasets.sources import printable
 from timm_encmixer.errors import DataError
+from timm_encmixer.files import members_of, open_tar
 from timm_encmixer.images.codec import BATCH_IMAGES
+from timm_encmixer.images.folders import is_hidden
 from timm_encmixer.images.reading import image_suffixes
 
 _COMPRESSED = frozenset((".gz", ".bz2", ".xz", ".zst", ".lz4", ".zip", ".tar"))
@@ -25,6 +27,7 @@ def convert_tar(src: Path, dst: Path, work: ShardWork, columns: Sequence[str]) -
     """Write a tar with the same members in the same order, names included, and converted images.
 
     Names stay, as they are the columns' names: what `000.jpg` holds may then be a PNG, which decoders tell by its first bytes.
+    Hidden members are left out, as `datasets` and `webdataset` leave them out.
 
     Args:
         src: Uncompressed tar.
@@ -39,8 +42,8 @@ def convert_tar(src: Path, dst: Path, work: ShardWork, columns: Sequence[str]) -
     """
     found = False
     chosen_fields = {name.lower() for name in columns}
-    with tarfile.open(src, "r:") as source, tarfile.open(dst, "w", format=tarfile.PAX_FORMAT) as target:
-        for samples in _batched(_samples(source, work.shard)):
+    with open_tar(src) as source, tarfile.open(dst, "w", format=tarfile.PAX_FORMAT) as target:
+        for samples in _batched(_samples(source, work)):
             places = [
                 [i for i, (info, _) in enumerate(sample) if _is_image(info, chosen_fields, work.shard)] for sample in samples
             ]
@@ -64,16 +67,19 @@ def key_and_field(name: str) -> tuple[str, str]:
     return f"{folder}/{key}" if folder else key, field
 
 
-def _samples(source: tarfile.TarFile, shard: str) -> Iterator[list[Member]]:
+def _samples(source: tarfile.TarFile, work: ShardWork) -> Iterator[list[Member]]:
+    """Yield the samples of a tar, without its hidden members: macOS puts `._x.jpg`, which is no image, beside `x.jpg`."""
     sample: list[Member] = []
-    for info in source:
-        _refuse_outside(info, shard)
+    for info in members_of(source):
+        _refuse_outside(info, work.shard)
+        if info.isfile() and is_hidden(PurePosixPath(info.name).name):
+            work.hidden.append(printable(info.name))
+            continue
         file = source.extractfile(info) if info.isfile() else None
         if sample and key_and_field(info.name)[0] != key_and_field(sample[0][0].name)[0]:
             yield sample
             sample = []
         sample.append((info, file.read() if file is not None else b""))
-        source.members = []  # type: ignore[attr-defined]  # tarfile would remember every member it has seen
     if sample:
         yield sample
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -26,11 +27,15 @@ from timm_encmixer.images.encryption import open_folder
 from timm_encmixer.images.tensors import cipher_input, normalised_plain
 from timm_encmixer.images.transform import ClientTransform
 from timm_encmixer.keys import KeyLike
-from timm_encmixer.models.record import scheme_of
+from timm_encmixer.models.record import check_stem, scheme_of
 from timm_encmixer.models.wrappers import unwrapped
+from timm_encmixer.scheme import Preprocessing
 
 TOLERANCE = 2.0  # times the plain model's own rounding error
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+POWER = {"fp32": 100.0, "bf16": 5.0, "fp16": 20.0}  # times that error: by so much the logits of images must differ at least
+EXACT, DIFFERS, CANNOT_TELL = "exact", "differs", "cannot tell"
+_DRAWN = 8  # images
 
 
 @dataclass
@@ -45,6 +50,8 @@ class Verification:
         spread: Standard deviation of the plain logits over images; a constant output would prove nothing.
         precision: One of `PRECISIONS`.
         rows: Per image: name, plain and encrypted first class with their logits, and the largest difference.
+        drawn: How many of the images were drawn at random, because the given ones could not have told a wrong model.
+        stem_is_near: False where the encrypted stem is far from the one that was encrypted, by the sketch that it carries.
     """
 
     images: int
@@ -54,16 +61,34 @@ class Verification:
     spread: float
     precision: str = "fp32"
     rows: list[dict[str, Any]] = field(default_factory=list)
+    drawn: int = 0
+    stem_is_near: bool = True
+
+    @property
+    def has_power(self) -> bool:
+        """Whether the plain logits differ enough from image to image for a wrong model to be told from the right one."""
+        return self.spread >= POWER[self.precision] * self.noise_floor and self.spread > 0
+
+    @property
+    def verdict(self) -> str:
+        """EXACT, DIFFERS or CANNOT_TELL.
+
+        "Differs" is beyond `TOLERANCE` times the noise floor, or, in fp32, a changed top-1 (bf16 changes the plain one's too).
+        Nothing can be told where the images have no power, or the stem's sketch speaks against what the logits say.
+        """
+        same = self.changed_top1 == 0 or self.precision != "fp32"
+        if not (same and self.max_logit_difference <= TOLERANCE * self.noise_floor):
+            return DIFFERS
+        return EXACT if self.has_power and self.stem_is_near else CANNOT_TELL
 
     @property
     def holds(self) -> bool:
-        """At most `TOLERANCE` times the noise floor and, in fp32, no changed top-1 (bf16 changes the plain model's too)."""
-        same = self.changed_top1 == 0 or self.precision != "fp32"
-        return same and self.max_logit_difference <= TOLERANCE * self.noise_floor
+        """Whether the verdict is EXACT."""
+        return self.verdict == EXACT
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of `encmixer model verify --json`."""
-        return {**asdict(self), "tolerance": TOLERANCE, "holds": self.holds}
+        return {**asdict(self), "tolerance": TOLERANCE, "verdict": self.verdict, "holds": self.holds}
 
 
 def verify(
@@ -77,6 +102,9 @@ def verify(
     progress: bool = True,
 ) -> Verification:
     """Compare an encrypted model on encrypted images with the plain model on plain images.
+
+    Images whose plain logits hardly differ could not tell a wrong model: one image, equal ones, or all images where the model
+    ignores what it sees. Then some images are drawn at random and compared too.
 
     Args:
         plain: The plain model or its source, in fp32; both models are on one device, and are put in evaluation mode.
@@ -109,43 +137,95 @@ def verify(
     _check_same_architecture(plain, encrypted)
     transform = ClientTransform(BlockCipher(key, scheme))
     assert scheme.plain is not None  # ClientTransform has seen to it
-    exact = copy.deepcopy(plain).double()
-    result = Verification(len(images), 0.0, 0.0, 0, 0.0, precision)
-    device = next(plain.parameters()).device
-    autocast = functools.partial(torch.autocast, device.type, PRECISIONS[precision], enabled=precision != "fp32")
-    reference = []
+    near = check_stem(unwrapped(encrypted), scheme)
+    comparison = _Comparison(plain, encrypted, transform, scheme.plain, precision, stem_is_near=near)
     bar = tqdm(total=len(images), desc="verifying", unit="image", disable=None if progress else True)
     with bar, threads_for(scheme.plain.input_size), torch.inference_mode():
-        for start in range(0, len(images), batch_size):
-            chunk = images[start : start + batch_size]
-            pixels = torch.stack([transform.preprocess(image) for _, image in chunk]).to(device)
-            with ShiftedDepthwise():
-                truth = exact(normalised_plain(pixels, scheme.plain, torch.float64))
-            with autocast():
-                rounded = _in_both_layouts(plain, normalised_plain(pixels, scheme.plain))
-                got = encrypted(cipher_input(transform.cipher, pixels)).double()
-            if got.shape != truth.shape:
-                expected, remedy = f"logits of shape {tuple(truth.shape)}", "compare a model with its own plain one"
-                raise SourceError("encrypted model", expected, f"{tuple(got.shape)}", remedy)
-            result.noise_floor = max(result.noise_floor, *(float((logits - truth).abs().max()) for logits in rounded))
-            result.max_logit_difference = max(result.max_logit_difference, float((got - truth).abs().max()))
-            result.changed_top1 += int((got.argmax(1) != truth.argmax(1)).sum())
-            reference.append(truth)
-            for (name, _), want, have in zip(chunk, truth, got, strict=True):
-                result.rows.append(
-                    {
-                        "image": name,
-                        "plain_top1": int(want.argmax()),
-                        "plain_logit": float(want.max()),
-                        "encrypted_top1": int(have.argmax()),
-                        "encrypted_logit": float(have.max()),
-                        "max_difference": float((have - want).abs().max()),
-                    }
-                )
-            bar.update(len(chunk))
-    if len(images) > 1:
-        result.spread = float(torch.cat(reference).std(dim=0).mean())
-    return result
+        for more in (images, _drawn_images(scheme.plain)):
+            for start in range(0, len(more), batch_size):
+                chunk = more[start : start + batch_size]
+                comparison.add(chunk)
+                bar.update(len(chunk))
+            if comparison.result.has_power:
+                break
+            comparison.result.drawn = _DRAWN if more is images else comparison.result.drawn
+    return comparison.result
+
+
+class _Comparison:
+    """Adds images to a verification.
+
+    Args:
+        plain, encrypted: The models.
+        transform: The client's, for the key.
+        preprocessing: The plain model's.
+        precision: One of `PRECISIONS`.
+        stem_is_near: As in the result.
+    """
+
+    def __init__(
+        self,
+        plain: nn.Module,
+        encrypted: nn.Module,
+        transform: ClientTransform,
+        preprocessing: Preprocessing,
+        precision: str,
+        *,
+        stem_is_near: bool,
+    ) -> None:
+        self._plain, self._encrypted, self._transform = plain, encrypted, transform
+        self._preprocessing = preprocessing
+        self._exact = copy.deepcopy(plain).double()
+        self._device = next(plain.parameters()).device
+        reduced = precision != "fp32"
+        self._autocast = functools.partial(torch.autocast, self._device.type, PRECISIONS[precision], enabled=reduced)
+        self._reference: list[Tensor] = []
+        self.result = Verification(0, 0.0, 0.0, 0, 0.0, precision, stem_is_near=stem_is_near)
+
+    def add(self, images: Sequence[tuple[str, Image.Image]]) -> None:
+        """Compare some images."""
+        result = self.result
+        pixels = torch.stack([self._transform.preprocess(image) for _, image in images]).to(self._device)
+        with ShiftedDepthwise():
+            truth = self._exact(normalised_plain(pixels, self._preprocessing, torch.float64))
+        with self._autocast():
+            rounded = _in_both_layouts(self._plain, normalised_plain(pixels, self._preprocessing))
+            got = self._encrypted(cipher_input(self._transform.cipher, pixels)).double()
+        if got.shape != truth.shape:
+            expected, remedy = f"logits of shape {tuple(truth.shape)}", "compare a model with its own plain one"
+            raise SourceError("encrypted model", expected, f"{tuple(got.shape)}", remedy)
+        result.images += len(images)
+        result.noise_floor = max(result.noise_floor, *(float((logits - truth).abs().max()) for logits in rounded))
+        result.max_logit_difference = max(result.max_logit_difference, float((got - truth).abs().max()))
+        result.changed_top1 += int((got.argmax(1) != truth.argmax(1)).sum())
+        self._reference.append(truth)
+        if result.images > 1:
+            result.spread = float(torch.cat(self._reference).std(dim=0).mean())
+        for (name, _), want, have in zip(images, truth, got, strict=True):
+            result.rows.append(
+                {
+                    "image": name,
+                    "plain_top1": int(want.argmax()),
+                    "plain_logit": float(want.max()),
+                    "encrypted_top1": int(have.argmax()),
+                    "encrypted_logit": float(have.max()),
+                    "max_difference": float((have - want).abs().max()),
+                }
+            )
+
+
+def _drawn_images(preprocessing: Preprocessing) -> list[tuple[str, Image.Image]]:
+    """Return images that differ from each other as much as images can: flat colours, a few large patches, and noise."""
+    channels, height, width = preprocessing.input_size
+    random = np.random.default_rng(0)
+    found = []
+    for index in range(_DRAWN):
+        cells = (1, 4, height)[index % 3]
+        coarse = random.integers(0, 256, (cells, cells, channels), dtype=np.uint8)
+        rows, columns = (np.arange(side) * cells // side for side in (height, width))
+        pixels = coarse[rows][:, columns]
+        found.append((f"drawn {index}", Image.fromarray(pixels.squeeze() if channels == 1 else pixels)))
+    return found
 
 
 def _named(images: Any) -> list[tuple[str, Image.Image]]:
@@ -181,6 +261,13 @@ def _in_both_layouts(model: nn.Module, images: Tensor) -> list[Tensor]:
     ]
 
 
+_VERDICTS = {
+    EXACT: "exact: the encrypted model computes what the plain one does",
+    DIFFERS: "NOT exact",
+    CANNOT_TELL: "CANNOT TELL: the plain model answers all images alike, or the stem is not the one that was encrypted",
+}
+
+
 def verification_table(result: Verification, *, rows: int = 10) -> str:
     """Return a verification as lines of text, with the first `rows` images."""
     cells = [("image", "plain", "logit", "encrypted", "logit", "max |delta|")]
@@ -196,6 +283,10 @@ def verification_table(result: Verification, *, rows: int = 10) -> str:
         f"images {result.images}, changed top-1 {result.changed_top1}, spread of plain logits {result.spread:.3g}",
         f"max |delta logit| {result.max_logit_difference:.2e}, {result.precision} noise floor {result.noise_floor:.2e}, "
         f"ratio {ratio:.2f} (at most {TOLERANCE})",
-        "exact: the encrypted model computes what the plain one does" if result.holds else "NOT exact",
+        _VERDICTS[result.verdict],
     ]
+    if result.drawn:
+        lines.insert(-1, f"{result.drawn} of the images were drawn here: the given ones could not have told a wrong model")
+    if not result.stem_is_near:
+        lines.insert(-1, "the encrypted stem is far from the one that was encrypted (docs/training.md)")
     return "\n".join(lines)

@@ -33,3 +33,5 @@ from timm_encmixer.files.refusals import refuse_foreign as refuse_foreign
 from timm_encmixer.files.replacing import replacing_file as replacing_file
 from timm_encmixer.files.replacing import replacing_folder as replacing_folder
 from timm_encmixer.files.replacing import scratch_folder as scratch_folder
+from timm_encmixer.files.tars import members_of as members_of
+from timm_encmixer.files.tars import open_tar as open_tar

@@ -7,7 +7,7 @@ import importlib
 from PIL import Image
 
 from timm_encmixer.errors import SchemeError
-from timm_encmixer.images.format_names import DEFAULT_FORMAT, FORMAT_NAMES
+from timm_encmixer.images.format_names import DEFAULT_FORMAT, FORMAT_NAMES, format_name
 from timm_encmixer.images.formats.base import FileFormat
 from timm_encmixer.scheme import Scheme
 
@@ -28,6 +28,7 @@ def find_format(name: str, scheme: Scheme, quality: int | None = None) -> FileFo
     Raises:
         SchemeError: No such format or quality, or a format that destroys this cipher's ciphertext.
     """
+    name = format_name(name) if isinstance(name, str) else name
     if name not in FORMATS:
         raise SchemeError("format", f"one of {', '.join(FORMATS)}", repr(name)[:100], "choose one of these")
     found = FORMATS[name]

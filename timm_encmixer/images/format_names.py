@@ -12,3 +12,11 @@ FORMAT_NAMES = tuple(
         key=lambda name: (name != DEFAULT_FORMAT, name),
     )
 )
+_OTHERS = {"jpg": "jpeg"}  # what suffixes call a format
+
+
+def format_name(text: str) -> str:
+    """Return the name of the format that a text means: in any case, and by its suffix; any other text as it is."""
+    name = text.lower().removeprefix(".")
+    name = _OTHERS.get(name, name)
+    return name if name in FORMAT_NAMES else text

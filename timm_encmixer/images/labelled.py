@@ -17,6 +17,7 @@ from timm_encmixer.errors import DataError, EncMixerError
 from timm_encmixer.images.data_source import DataSource, find_data
 from timm_encmixer.images.folders import is_hidden
 from timm_encmixer.images.reading import image_suffixes, open_plain
+from timm_encmixer.images.tables import read_split, splits_in
 
 UNLABELLED = -1
 REQUIRED, OPTIONAL, UNWANTED = "required", "optional", "unwanted"  # labels of the images that are opened
@@ -215,9 +216,13 @@ def _table(source: DataSource, wish: _Wish) -> TableImages:
     src, place = source.name, source.repo_id or str(source.path)
     remedy = "check the name, the split and your connection"
     try:
-        splits = datasets.get_dataset_split_names(place, revision=source.revision)
+        local = source.path
+        splits = splits_in(local) if local is not None else datasets.get_dataset_split_names(place, revision=source.revision)
         chosen = wish.split or next((name for name in wish.preferred if name in splits), splits[0])
-        table = datasets.load_dataset(place, split=chosen, revision=source.revision)
+        if local is not None:
+            table = read_split(local, chosen)
+        else:
+            table = datasets.load_dataset(place, split=chosen, revision=source.revision)
     except EncMixerError:
         raise
     except Exception as error:  # datasets raises errors of many libraries

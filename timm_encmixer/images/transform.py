@@ -142,4 +142,5 @@ class ClientTransform:
         return converted if self._plain is None else resize_and_crop(converted, self._plain)
 
     def __repr__(self) -> str:
-        return f"ClientTransform({self._images!r}, output={self.output!r})"
+        parts = f"{self._images!r}, output={self.output!r}" if hasattr(self, "output") else "refused"  # while it was made
+        return f"ClientTransform({parts})"

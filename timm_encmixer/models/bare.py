@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
+import copy
+import dataclasses
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import timm
 import torch
-from torch import nn
+from timm.models import PretrainedCfg
+from timm.models._hub import _parse_model_cfg
+from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.overrides import TorchFunctionMode
 
 from timm_encmixer.errors import SourceError
+from timm_encmixer.models.model_args import check_arguments
 
-_LARGEST_ARGUMENT = 1_000_000  # classes, pixels, layers: no model of timm comes near
-
-
-_MOST_PARAMETERS = 10_000  # tensors; no model of timm has 2,000
-
-
+_MOST_PARAMETERS = 5_000  # tensors; no model of timm has 2,000
 _FILLS = {"normal_", "uniform_", "fill_", "zero_", "mul_", "add_", "sub_", "div_", "erfinv_", "clamp_", "copy_"}
-
-
-_OUR_ARGUMENTS = ("key", "cipher", "base")
+_CFG_FIELDS = frozenset(field.name for field in dataclasses.fields(PretrainedCfg))
 
 
 def bare_model(architecture: str, config: Mapping[str, Any] | None, *, where: str) -> nn.Module:
@@ -34,18 +31,19 @@ def bare_model(architecture: str, config: Mapping[str, Any] | None, *, where: st
     The configuration may come from anybody: it only chooses among timm's architectures and their arguments, and absurd
     sizes are refused before anything is built.
 
+    Args:
+        architecture: timm's name, without a tag.
+        config: config.json as `read_config` returns it, or a part of it. What `timm.create_model` takes from its
+            `pretrained_cfg`, such as the image size, is taken here too. None takes timm's own.
+        where: For messages.
+
     Raises:
         SourceError: timm has no such architecture, or not with these arguments.
     """
     remedy = "use a timm architecture, or a single .safetensors file with mean=, std= and first_conv="
-    config = config or {}
-    arguments = config.get("model_args") or {}
     if not timm.is_model(architecture):
         raise SourceError(f"{where}: architecture", "a timm model name", repr(architecture), remedy)
-    _check_arguments(arguments, where=f"{where}: model_args")
-    if "num_classes" in config:
-        _check_arguments({"num_classes": config["num_classes"]}, where=where)
-        arguments = {"num_classes": config["num_classes"], **arguments}
+    arguments = _arguments(config or {}, where)
     try:
         with torch.device("meta"), _Unfilled(), _few_parameters():
             model: nn.Module = timm.create_model(architecture, pretrained=False, **arguments)
@@ -54,19 +52,30 @@ def bare_model(architecture: str, config: Mapping[str, Any] | None, *, where: st
     return model.eval()  # as it is to be followed, so that it is not copied for that
 
 
-def _check_arguments(arguments: Any, *, where: str) -> None:
-    """Refuse arguments that steer timm.create_model itself (files, other weights) or ask for absurd sizes."""
-    reserved = {*inspect.signature(timm.create_model).parameters, *_OUR_ARGUMENTS}
-    if not isinstance(arguments, dict) or (forbidden := sorted(reserved & set(arguments))):
-        got = forbidden[0] if isinstance(arguments, dict) else type(arguments).__name__
-        raise SourceError(where, "an architecture's own arguments", got, "do not use this config")
-    waiting: list[Any] = list(arguments.values())
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, (list, dict)):
-            waiting += value.values() if isinstance(value, dict) else value
-        elif isinstance(value, (int, float)) and not abs(value) <= _LARGEST_ARGUMENT:
-            raise SourceError(where, f"numbers up to {_LARGEST_ARGUMENT}", f"{value}", "do not use this config")
+def _arguments(config: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return what `timm.create_model` passes to an architecture for a config, and its `pretrained_cfg`."""
+    check_arguments(config.get("model_args") or {}, where=f"{where}: model_args", error=SourceError)
+    classes = {"num_classes": config["num_classes"]} if "num_classes" in config else {}
+    check_arguments(classes, where=where, error=SourceError)
+    if "pretrained_cfg" not in config:
+        return {**classes, **(config.get("model_args") or {})}
+    try:
+        cfg, _, arguments = _parse_model_cfg(copy.deepcopy(dict(config)), {})
+    except Exception as error:  # timm checks no types
+        expected, got = "a config that timm builds a model from", f"{type(error).__name__}: {error}"
+        raise SourceError(where, expected, got, "take the folder that timm.models.save_for_hf or encmixer wrote") from error
+    return {**classes, **arguments, "pretrained_cfg": {name: value for name, value in cfg.items() if name in _CFG_FIELDS}}
+
+
+def bytes_beside(model: nn.Module) -> int:
+    """Return the bytes of a model's tensors that are not in its state dict, and so not in a file of weights: masks, indices."""
+    kept = {id(tensor) for tensor in model.state_dict(keep_vars=True).values()}
+    found: dict[int, Tensor] = {}
+    for module in model.modules():
+        for value in (*module._buffers.values(), *vars(module).values()):
+            if isinstance(value, Tensor) and id(value) not in kept:
+                found[id(value)] = value
+    return sum(tensor.nelement() * tensor.element_size() for tensor in found.values())
 
 
 class _Unfilled(TorchFunctionMode):

@@ -35,7 +35,7 @@ from timm_encmixer.models.record import (
     scheme_of,
 )
 from timm_encmixer.models.stem_sketch import with_sketch
-from timm_encmixer.models.wrappers import check_itself, unwrapped
+from timm_encmixer.models.wrappers import part_to_change, unwrapped
 from timm_encmixer.scheme import DEFAULT_CIPHER, Preprocessing, Scheme, facts_of
 
 ModelT = TypeVar("ModelT", bound=nn.Module)
@@ -61,7 +61,8 @@ def encrypt_model(
     Args:
         model: A plain timm model that reads the image through one patch convolution. If that has no bias, the constant of
             the normalisation is folded into the BatchNorm behind it, or into the position embedding. Not a wrapper
-            (DataParallel, torch.compile, EMA) and not a network of your own around it: give the model inside.
+            (DataParallel, torch.compile, EMA) and not a network of your own around it: give the model inside. A PEFT model
+            is taken: its base model is encrypted, and adapters on other layers than the stem stay as they are.
         key: The secret key or its file.
         cipher: One of `timm_encmixer.CIPHERS`. Those of `SCRAMBLING_CIPHERS` are for models that know a block's position by
             their position embedding alone, as a ViT does. Those of `JPEG_CIPHERS` need a stem whose side is a multiple of 8 px.
@@ -72,7 +73,7 @@ def encrypt_model(
         AlreadyEncryptedError: `model` is encrypted.
         StemError: Its stem is not a patch convolution that can be encrypted, or not the only reader of the image, or shares its
             weights; or its blocks cannot be scrambled.
-        SourceError: `model` is no model, or something around one.
+        SourceError: `model` is no model, something around one, or a traced copy of one.
         SchemeError: Unknown cipher, or no normalisation is known for the stem's channels.
         MissingKeyError, KeyFormatError, FileAccessError: There is no key.
 
@@ -85,14 +86,15 @@ def encrypt_model(
     key = find_key(key)
     if scheme_of(model) is not None:
         raise AlreadyEncryptedError("model", "a plain model", "an encrypted one", "decrypt_model or rotate_model it instead")
-    check_itself(model)
-    check_weights_are_own(model)
-    name, conv = find_stem(model, cfg_of(model).get("first_conv"))
+    part = part_to_change(model)
+    base = model.get_submodule(part)
+    check_weights_are_own(base)
+    name, conv = find_stem(base, cfg_of(base).get("first_conv"))
     check_finite(f"{name}.weight", conv.weight)
-    plain = preprocessing_of(cfg_of(model), conv.in_channels, mean, std)
-    scheme, plan = planned(model, conv, name, plain, key, cipher)
-    encrypted = _clone(model, plan.encrypted(_reader(model), BlockCipher(key, scheme), plain))
-    attach_to_encrypted(encrypted, scheme)
+    plain = preprocessing_of(cfg_of(base), conv.in_channels, mean, std)
+    scheme, plan = planned(base, conv, name, plain, key, cipher)
+    encrypted = _clone(model, base, plan.encrypted(_reader(base), BlockCipher(key, scheme), plain))
+    attach_to_encrypted(encrypted.get_submodule(part), scheme)
     return encrypted
 
 
@@ -136,11 +138,10 @@ def decrypt_model(model: ModelT, key: KeyLike) -> ModelT:
         >>> te.scheme_of(plain) is None
         True
     """
-    scheme, plain = _encrypted(model)
-    cipher = BlockCipher(key, scheme)
-    new = _plan_of(model, scheme, plain).decrypted(_reader(model), cipher, plain)
-    decrypted = _clone(model, new)
-    attach(decrypted, with_sketch(plain_cfg(cfg_of(model), scheme), None), None)
+    part, scheme, plain = _encrypted(model)
+    base, cipher = model.get_submodule(part), BlockCipher(key, scheme)
+    decrypted = _clone(model, base, _plan_of(base, scheme, plain).decrypted(_reader(base), cipher, plain))
+    attach(decrypted.get_submodule(part), with_sketch(plain_cfg(cfg_of(base), scheme), None), None)
     return decrypted
 
 
@@ -160,11 +161,11 @@ def rotate_model(model: ModelT, key: KeyLike, new_key: KeyLike) -> ModelT:
         True
     """
     key, new_key = find_key(key), find_key(new_key, where="new key")
-    scheme, plain = _encrypted(model)
-    new_scheme = rotated_scheme(scheme, key, new_key)
-    plan = _plan_of(model, scheme, plain)
-    rotated = _clone(model, plan.rotated(_reader(model), BlockCipher(key, scheme), BlockCipher(new_key, new_scheme)))
-    attach_to_encrypted(rotated, new_scheme)
+    part, scheme, plain = _encrypted(model)
+    base, new_scheme = model.get_submodule(part), rotated_scheme(scheme, key, new_key)
+    plan = _plan_of(base, scheme, plain)
+    rotated = _clone(model, base, plan.rotated(_reader(base), BlockCipher(key, scheme), BlockCipher(new_key, new_scheme)))
+    attach_to_encrypted(rotated.get_submodule(part), new_scheme)
     return rotated
 
 
@@ -212,20 +213,21 @@ def position_embedding_of(model: nn.Module, scheme: Scheme) -> PositionEmbedding
 
 def with_encrypted_stem(model: ModelT, changed: Mapping[str, Tensor], scheme: Scheme) -> ModelT:
     """Return the plain `model` with what `changed_by_encryption` gave of an encrypted one elsewhere, and with its record."""
-    encrypted = _clone(model, changed)
+    encrypted = _clone(model, model, changed)
     check_geometry(encrypted, scheme)
     attach_to_encrypted(encrypted, scheme)
     return encrypted
 
 
-def _encrypted(model: nn.Module) -> tuple[Scheme, Preprocessing]:
+def _encrypted(model: nn.Module) -> tuple[str, Scheme, Preprocessing]:
+    """Return the name of the part that is encrypted, as for `part_to_change`, its record and the plain preprocessing."""
     scheme = scheme_of(model)
     if scheme is None or scheme.plain is None:
         raise NotEncryptedError("model", "an encrypted model with its record", "a plain one", "encrypt_model it first")
-    check_itself(model)
-    check_weights_are_own(model)
-    check_stem(model, scheme)
-    return scheme, scheme.plain
+    part = part_to_change(model)
+    check_weights_are_own(model.get_submodule(part))
+    check_stem(model.get_submodule(part), scheme)
+    return part, scheme, scheme.plain
 
 
 def _plan_of(model: nn.Module, scheme: Scheme, plain: Preprocessing) -> EncryptionPlan:
@@ -253,10 +255,13 @@ def _reader(model: nn.Module) -> Read:
     return read
 
 
-def _clone(model: ModelT, new: Mapping[str, Tensor]) -> ModelT:
-    """Copy the module tree with new tensors by name; every other tensor is shared, because deepcopy finds it in the memo."""
-    tensors = named_tensors(model)
-    memo: dict[int, Any] = {id(tensor): tensor for tensor in tensors.values()}
+def _clone(model: ModelT, base: nn.Module, new: Mapping[str, Tensor]) -> ModelT:
+    """Copy the module tree with new tensors by their names in `base`, the model or a part of it.
+
+    Every other tensor is shared, because deepcopy finds it in the memo.
+    """
+    tensors = named_tensors(base)
+    memo: dict[int, Any] = {id(tensor): tensor for tensor in named_tensors(model).values()}
     for name, tensor in new.items():
         old = tensors[name]
         memo[id(old)] = nn.Parameter(tensor, requires_grad=old.requires_grad) if isinstance(old, nn.Parameter) else tensor

@@ -9,7 +9,7 @@ from typing import Any
 
 import timm
 
-from timm_encmixer.errors import EncMixerError, StemError
+from timm_encmixer.errors import EncMixerError
 from timm_encmixer.models.bare import bare_model
 from timm_encmixer.models.patch_stem import find_stem, image_size
 from timm_encmixer.models.plan import plan_encryption
@@ -55,27 +55,3 @@ def all_names() -> list[str]:
 def is_timms_own(name: str) -> bool:
     """Whether stock timm has an architecture of this name, without this package or another plugin."""
     return bool(timm.is_model(name)) and timm.model_entrypoint(name).__module__.startswith("timm.")
-
-
-def check_name(timm_name: str, cipher: str) -> None:
-    """Refuse one of timm's architectures that cannot be encrypted; for use before its weights are fetched.
-
-    Args:
-        timm_name: With or without a tag; names that are not timm's own are left to the encryption.
-        cipher: The cipher's name.
-
-    Raises:
-        StemError: timm's architecture cannot be encrypted, or not by this cipher.
-    """
-    name = timm_name.partition(".")[0]
-    if not is_timms_own(name):
-        return
-    support, facts = examine(name), facts_of(cipher)
-    reason = support.refused or (support.unscrambled if facts.scrambles else "")
-    if not reason and not facts.fits(support.patch_size):
-        expected, got = f"a model whose blocks are multiples of {facts.side_multiple} px", f"blocks of {support.patch_size} px"
-        raise StemError(timm_name, expected, got, "encmixer models --etc lists those; or take another cipher")
-    if reason:
-        expected = "a model that can be encrypted" + ("" if support.refused else " with scrambled blocks")
-        remedy = "encmixer models lists those" + ("" if support.refused else ": --scramble; or take a cipher without scramble")
-        raise StemError(timm_name, expected, f"one that cannot: {reason}", remedy)

@@ -7,8 +7,9 @@ import re
 import sys
 from typing import Any
 
-from timm_encmixer.errors import SourceError, did_you_mean
+from timm_encmixer.errors import SourceError, StemError, did_you_mean
 from timm_encmixer.models.support import Support, Table
+from timm_encmixer.scheme import facts_of
 
 _OURS, _PLAIN = "encmixer_", "convmixer_"
 
@@ -64,6 +65,39 @@ def source_names() -> list[str]:
 
     names = [*listed_names(supported=True), BUNDLED_MODEL]
     return names + [_OURS + name.removeprefix(_PLAIN) for name in names if name.startswith(_PLAIN)]
+
+
+def check_name(name: str, cipher: str) -> None:
+    """Refuse an architecture that cannot be encrypted, before its weights are fetched; timm is asked where it is another one.
+
+    Args:
+        name: timm's name, with or without a tag, or `encmixer_X`. Names that are not timm's own are left to the encryption.
+        cipher: The cipher's name.
+
+    Raises:
+        StemError: The architecture cannot be encrypted, or not by this cipher.
+    """
+    support, facts = _known(plain_name(name).partition(".")[0]), facts_of(cipher)
+    if support is None:
+        return
+    reason = support.refused or (support.unscrambled if facts.scrambles else "")
+    if not reason and not facts.fits(support.patch_size):
+        expected, got = f"a model whose blocks are multiples of {facts.side_multiple} px", f"blocks of {support.patch_size} px"
+        raise StemError(name, expected, got, "encmixer models --etc lists those; or take another cipher")
+    if reason:
+        expected = "a model that can be encrypted" + ("" if support.refused else " with scrambled blocks")
+        remedy = "encmixer models lists those" + ("" if support.refused else ": --scramble; or take a cipher without scramble")
+        raise StemError(name, expected, f"one that cannot: {reason}", remedy)
+
+
+def _known(architecture: str) -> Support | None:
+    """Return what is known of one of timm's own architectures, None of any other."""
+    table = Table.read()
+    if table.is_of_this_timm:
+        return table.listed().get(architecture)
+    from timm_encmixer.models.families import examine, is_timms_own
+
+    return examine(architecture) if is_timms_own(architecture) else table.own.get(architecture)
 
 
 def timm_cfg(name: str, *, given: str = "") -> Any:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from timm_encmixer.errors import StemError
+from timm_encmixer.models.wrappers import MERGE, is_of_peft
 from timm_encmixer.scheme import PATCH_PX
 
 _COMPUTABLE = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # torch only stores other floating-point types
@@ -36,6 +37,8 @@ def find_stem(model: nn.Module, first: str | Sequence[str] | None) -> tuple[str,
         names = modules_named(model, first)
     else:
         names = [name for name in first if isinstance(name, str) and name in modules]
+    for name in names or ([first] if isinstance(first, str) else []):
+        _refuse_adapter(name, modules)
     remedy = "only models that read the image through one patch convolution can be encrypted"
     if len(names) != 1:
         raise StemError("model", "one first convolution", f"{len(names)} ({', '.join(names) or 'none'})", remedy)
@@ -49,6 +52,16 @@ def find_stem(model: nn.Module, first: str | Sequence[str] | None) -> tuple[str,
     if any(getattr(module, "dynamic_img_pad", False) for module in modules.values()):
         raise StemError("model", "a model that takes images as they are", "dynamic_img_pad=True", "build it without padding")
     return first if isinstance(first, str) else name, modules[name]
+
+
+def _refuse_adapter(name: str, modules: Mapping[str, nn.Module]) -> None:
+    """Refuse a stem that PEFT has put a layer of its own around: what the adapter has learnt is not in the kernel."""
+    parts = name.split(".")
+    for end in range(1, len(parts) + 1):
+        around = ".".join(parts[:end])
+        if around in modules and is_of_peft(modules[around]):
+            got = f"one with an adapter ({type(modules[around]).__name__} of PEFT)"
+            raise StemError(around, "a stem as timm builds it", got, MERGE)
 
 
 def modules_named(model: nn.Module, first: str) -> list[str]:

@@ -17,7 +17,7 @@ from typing import Any
 import timm
 from torch import nn
 
-OUR_ARGUMENTS = ("key", "cipher", "base")  # of encmixer_*, unknown to the stock architecture
+from timm_encmixer.models.model_args import OUR_ARGUMENTS
 
 
 def checkpoint_path_of_caller() -> str | None:

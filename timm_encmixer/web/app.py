@@ -7,7 +7,7 @@ import inspect
 import json
 import logging
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,12 @@ from timm_encmixer.checkpoints.loading import ModelLike
 from timm_encmixer.errors import EncMixerError
 from timm_encmixer.limits import LIMITS
 from timm_encmixer.scheme import PARTS
+from timm_encmixer.web.answers import Answers
+from timm_encmixer.web.arguments import ArgumentError, Call
 from timm_encmixer.web.guard import Guard, where_it_failed
+from timm_encmixer.web.hosts import Hosts
 from timm_encmixer.web.owner import publish
+from timm_encmixer.web.quiet import keep_quiet
 from timm_encmixer.web.samples import ALBUM_PICTURES, album, album_sheet, png, samples
 from timm_encmixer.web.server import ModelServer, PlainComparison
 
@@ -42,7 +46,7 @@ _REMEMBERED = 16  # calls whose arguments Gradio keeps in memory, where it would
 logger = logging.getLogger(__name__)
 
 
-def make_app(model: ModelLike = BUNDLED_MODEL) -> FastAPI:
+def make_app(model: ModelLike = BUNDLED_MODEL, *, allow_hosts: Iterable[str] = ()) -> FastAPI:
     """Return the page `encmixer app` as an ASGI application, for uvicorn or another such server.
 
     A plain model is encrypted here, once for each cipher that it can take, with a new key that is handed to every page: a demo.
@@ -54,6 +58,7 @@ def make_app(model: ModelLike = BUNDLED_MODEL) -> FastAPI:
 
     Args:
         model: As for `load_model`.
+        allow_hosts: Names under which it is reached, beside localhost and addresses: "gpu7.example.org"; "*" for any name.
 
     Raises:
         MissingExtraError: The extra `web` is not installed.
@@ -84,9 +89,7 @@ def make_app(model: ModelLike = BUNDLED_MODEL) -> FastAPI:
         calls["without_key"] = server.without_key
         calls["plain"] = PlainComparison(published.plain, server).classify
     own = [route.path for route in app.routes if isinstance(route, APIRoute)]
-    blocks = _blocks(calls)
-    gradio.mount_gradio_app(app, blocks, path="/", ssr_mode=False)
-    app.add_middleware(Guard, own=own, calls=calls, waits=functools.partial(_waits, blocks))
+    _guarded(app, own, calls, Hosts(allow_hosts))
     return app
 
 
@@ -110,7 +113,22 @@ def _add_route(app: FastAPI, path: str, content: bytes, kind: str) -> None:
     app.add_api_route(path, answer, methods=["GET"], include_in_schema=False)
 
 
-def _blocks(calls: Mapping[str, Callable[..., Any]]) -> gradio.Blocks:
+def _guarded(app: FastAPI, own: Iterable[str], functions: Mapping[str, Callable[..., Any]], hosts: Hosts) -> None:
+    """Mount Gradio's side, with the guard around it all."""
+    keep_quiet(gradio)
+    calls = {name: Call(name, function) for name, function in functions.items()}
+    blocks = _blocks(calls)
+    gradio.mount_gradio_app(app, blocks, path="/", ssr_mode=False, show_error=False)
+    by_number = {number: calls[str(function.api_name)] for number, function in blocks.fns.items()}
+
+    def start() -> None:
+        if not blocks.is_running:
+            blocks.run_startup_events()  # type: ignore[no-untyped-call]
+
+    app.add_middleware(Guard, own=own, calls=by_number, answers=Answers(blocks._queue), hosts=hosts, start=start)
+
+
+def _blocks(calls: Mapping[str, Call]) -> gradio.Blocks:
     """Return Gradio's side: no components, for the page is our own, but a queue and named endpoints."""
     blocks = gradio.Blocks(analytics_enabled=False, title="encmixer")
     with blocks:
@@ -118,7 +136,7 @@ def _blocks(calls: Mapping[str, Callable[..., Any]]) -> gradio.Blocks:
             gradio.api(
                 _told(call),
                 api_name=name,
-                api_description=(inspect.getdoc(call) or "").partition("\n")[0],
+                api_description=(inspect.getdoc(call.function) or "").partition("\n")[0],
                 concurrency_limit=1 if name == "attack" else _AT_ONCE,
             )
     blocks.queue(max_size=_WAITING)
@@ -126,21 +144,14 @@ def _blocks(calls: Mapping[str, Callable[..., Any]]) -> gradio.Blocks:
     return blocks
 
 
-def _waits(blocks: gradio.Blocks, waited_for: str) -> bool:
-    """Whether there is a call, or a session, of this id; Gradio itself would fail over another."""
-    queue = blocks._queue
-    sessions = queue.pending_event_ids_session
-    return waited_for in queue.event_ids_to_events or waited_for in sessions or any(waited_for in s for s in sessions.values())
-
-
-def _told(call: Callable[..., Any]) -> Callable[..., Any]:
+def _told(call: Call) -> Callable[..., Any]:
     """Return a call whose errors are told to the one who called; what is no error of ours stays here."""
 
-    @functools.wraps(call)
+    @functools.wraps(call.function)
     def answer(*arguments: Any) -> Any:
         try:
             return call(*arguments)
-        except EncMixerError as error:
+        except (EncMixerError, ArgumentError) as error:
             raise gradio.Error(str(error), print_exception=False) from error
         except Exception as error:
             logger.error("a call failed: %s", where_it_failed(error))

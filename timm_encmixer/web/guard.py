@@ -1,8 +1,8 @@
-"""What is let through to the page and its API: known paths, small requests, and calls with the arguments that they name."""
+"""What is let through to the page and its API: known hosts and paths, small requests, and calls with their own arguments."""
 
 from __future__ import annotations
 
-import inspect
+import contextlib
 import json
 import logging
 import re
@@ -11,21 +11,17 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
+from timm_encmixer.web.answers import MOST_UNFETCHED, Answers
+from timm_encmixer.web.arguments import ArgumentError, Call
+from timm_encmixer.web.hosts import Hosts
+
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MOST_BYTES = 8 * 2**20  # of a request
 _JOIN, _DATA = "/gradio_api/queue/join", "/gradio_api/queue/data"
-_API = (  # of Gradio: calls, and what its client asks for; no uploads, no files, no pages
-    "/config",
-    "/gradio_api/info",
-    _JOIN,
-    _DATA,
-    "/gradio_api/heartbeat/[a-z0-9]+",
-    "/gradio_api/startup-events",
-    "/gradio_api/cancel",
-    "/gradio_api/reset/?",
-)
+_READ = ("/config", "/gradio_api/info", "/gradio_api/heartbeat/[a-z0-9]+")  # by Gradio's client
+_TOLD = ("/gradio_api/cancel", "/gradio_api/reset/?")  # likewise; no uploads, no files, no pages
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'self' https://huggingface.co",
@@ -33,51 +29,90 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-_KINDS: dict[Any, str] = {str: "a text", list[str]: "a list of texts", bool: "true or false"}
+_NO_EVENT = "event: expected the id of a call that is not answered yet, got another; call again"
 logger = logging.getLogger(__name__)
 
 
 class Guard:
     """ASGI middleware. Gradio would take uploads, fetch files that a call names into a folder on the disk, and log requests.
 
+    A call has two ways in: the page's (`call/NAME`) and that of Gradio's clients (`queue/join`). Both wait in the queue. What
+    goes on to Gradio is written here: the arguments that were checked, and the number of the call that they were checked for.
+
     Args:
         app: What is guarded.
         own: Paths of the page.
-        calls: The endpoints by name, in Gradio's order. Their parameters are texts, lists of texts, and flags.
-        waits: Whether there is a call or a session of an id.
+        calls: The endpoints by the number that Gradio has for each.
+        answers: What waits to be fetched.
+        hosts: Names that are answered to.
+        start: Called before a request: starts what is not running. An application that is mounted in another one is told
+            nothing of its beginning.
     """
 
     def __init__(
         self,
         app: ASGIApp,
         own: Iterable[str],
-        calls: Mapping[str, Callable[..., Any]],
-        waits: Callable[[str], bool],
+        calls: Mapping[int, Call],
+        answers: Answers,
+        hosts: Hosts,
+        start: Callable[[], None] = lambda: None,
     ) -> None:
-        self._app, self._waits = app, waits
-        self._calls = {name: inspect.signature(call, eval_str=True) for name, call in calls.items()}
-        self._named = re.compile(f"/gradio_api/(call/v2|call|run|api)/({'|'.join(calls)})(?:/([A-Za-z0-9_-]+))?/?")
-        self._open = re.compile("|".join([*(re.escape(path) for path in own if path), *_API, self._named.pattern]))
+        self._app, self._calls, self._answers, self._hosts, self._start = app, calls, answers, hosts, start
+        self._numbers = {call.name: number for number, call in calls.items()}
+        names = "|".join(map(re.escape, self._numbers))
+        self._named = re.compile(f"/gradio_api/call/({names})/?")
+        self._fetched = re.compile(f"/gradio_api/call/(?:{names})/([A-Za-z0-9_-]+)/?")
+        self._read = re.compile("|".join([*(re.escape(path) for path in own), *_READ]))
+        self._told = re.compile("|".join(_TOLD))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer with an error, or pass on."""
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             return await self._app(scope, receive, send)
-        if not self._open.fullmatch(scope["path"]):
-            return await _refuse(send, 404, "there is nothing here")
-        if scope["method"] == "POST":
-            body = await _body(receive)
-            if body is None:
-                return await _refuse(send, 413, f"request: expected at most {MOST_BYTES} bytes, got more; send fewer images")
-            try:
-                receive = _again(self._checked(scope["path"], body), receive)
-            except _ArgumentError as error:
-                return await _refuse(send, 422, str(error))
-        elif not self._is_waited_for(scope):
+        if scope["type"] != "http":  # a web socket, which nothing here needs
+            return await send({"type": "websocket.close", "code": 1008})
+        if _header(scope, b"host") not in self._hosts:
+            remedy = "the server is to allow this name: encmixer app --allow-host NAME"
+            return await _refuse(send, 421, f"host: expected an address, localhost or an allowed name, got another; {remedy}")
+        self._start()
+        path, method = _path(scope), scope["method"]
+        if not path:  # the folder without its slash, from which the page's parts would have other addresses
+            return await _redirect(send, scope)
+        if method in ("GET", "HEAD") and self._read.fullmatch(path):
+            return await self._pass_on(scope, receive, send)
+        if method == "GET" and (path == _DATA or self._fetched.fullmatch(path)):
+            return await self._fetch(path, scope, receive, send)
+        if method == "POST" and (path == _JOIN or self._named.fullmatch(path) or self._told.fullmatch(path)):
+            return await self._take(path, scope, receive, send)
+        return await _refuse(send, 404, "there is nothing here")
+
+    async def _fetch(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on somebody who asks for an answer."""
+        fetched = self._fetched.fullmatch(path)
+        queried = parse_qs(scope["query_string"].decode("latin-1")).get("session_hash", [""])
+        session = self._answers.session_of(fetched[1] if fetched else queried[0])
+        if session is None:
+            return await _refuse(send, 404, _NO_EVENT)
+        with self._answers.listening(session):
+            await self._pass_on(scope, receive, send)
+
+    async def _take(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on a call, written again from what was checked."""
+        body = await _body(receive)
+        if body is None:
+            return await _refuse(send, 413, f"request: expected at most {MOST_BYTES} bytes, got more; send fewer images")
+        try:
+            value = self._checked(path, body)
+        except ArgumentError as error:
+            return await _refuse(send, 422, str(error))
+        session = value.get("session_hash")
+        if self._told.fullmatch(path) is None and self._answers.is_full(session):
             return await _refuse(
-                send, 404, "event: expected the id of a call that is not answered yet, got another; call again"
+                send, 429, f"session: expected at most {MOST_UNFETCHED} answers to fetch, got more; fetch them"
             )
-        return await self._pass_on(scope, receive, send)
+        await self._pass_on(scope, _again(json.dumps(value).encode(), receive), send)
+        await self._answers.sweep(session)
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         """An error of the application may have the request in it: its text stays here."""
@@ -95,64 +130,52 @@ class Guard:
             if not started:
                 await _refuse(send, 500, "server: the request failed; its log says where")
 
-    def _is_waited_for(self, scope: Scope) -> bool:
-        if scope["path"] == _DATA:
-            (session,) = parse_qs(scope["query_string"].decode("latin-1")).get("session_hash", [""])[:1]
-            return self._waits(session)
-        named = self._named.fullmatch(scope["path"])
-        return named is None or named[3] is None or self._waits(named[3])
-
-    def _checked(self, path: str, body: bytes) -> bytes:
-        """Return the body of a request with all arguments of its call, and nothing else that Gradio would read.
+    def _checked(self, path: str, body: bytes) -> dict[str, Any]:
+        """Return what Gradio is to read of a request.
 
         Raises:
-            _ArgumentError: The arguments are others than those of the call. An object, for example, could name a file, here or
-                elsewhere, for Gradio to fetch.
+            ArgumentError: It is no call with its own arguments.
         """
         try:
             value = json.loads(body) if body else {}
         except (ValueError, RecursionError):
-            raise _ArgumentError("request: expected JSON, got other text") from None
+            raise ArgumentError("request: expected JSON, got other text") from None
         if not isinstance(value, dict):
-            raise _ArgumentError('request: expected a JSON object such as {"data": [...]}, got another value')
+            raise ArgumentError('request: expected a JSON object such as {"data": [...]}, got another value')
+        if self._told.fullmatch(path):
+            known = {name: value[name] for name in ("session_hash", "event_id", "fn_index") if name in value}
+            if not all(isinstance(one, (str, int, type(None))) for one in known.values()):
+                raise ArgumentError("request: expected texts and numbers, got others")
+            return known
         named = self._named.fullmatch(path)
-        if named is None and path != _JOIN:
-            if not all(isinstance(one, (str, int, type(None))) for one in value.values()):
-                raise _ArgumentError("request: expected texts and numbers, got others")
-            return body
-        for_gradio = {name: value[name] for name in ("fn_index", "session_hash") if value.get(name) is not None}
-        name = named[2] if named else _name_of(for_gradio.get("fn_index"), list(self._calls))
-        if not isinstance(for_gradio.get("session_hash", ""), str):
-            raise _ArgumentError("session_hash: expected a text, got another value")
-        by_name = named is not None and named[1] == "call/v2"
-        arguments = self._arguments(name, value if by_name else value.get("data"))
-        return json.dumps(arguments if by_name else {**for_gradio, "data": list(arguments.values())}).encode()
-
-    def _arguments(self, name: str, given: Any) -> dict[str, Any]:
-        """Return the arguments of a call by name, those that may be left out too."""
-        signature = self._calls[name]
-        words = ", ".join(f"{one.name} ({_KINDS[one.annotation]})" for one in signature.parameters.values())
-        expected, remedy = f"{name}: expected the arguments {words}", "docs/app.md describes them"
-        try:
-            bound = signature.bind(**given) if isinstance(given, dict) else signature.bind(*_listed(given))
-        except TypeError:
-            got = f"{len(given)}" if isinstance(given, (list, dict)) else "no list of them in data"
-            raise _ArgumentError(f"{expected}, got {got}{' by other names' * isinstance(given, dict)}; {remedy}") from None
-        bound.apply_defaults()
-        for one in signature.parameters.values():
-            if not _is_of(bound.arguments[one.name], one.annotation):
-                raise _ArgumentError(f"{expected}, got another value for {one.name}; {remedy}")
-        return bound.arguments
+        if named is not None:
+            return {"data": self._calls[self._numbers[named[1]]].checked(value.get("data"))}
+        number, session = value.get("fn_index"), value.get("session_hash")
+        if type(number) is not int or number not in self._calls:
+            raise ArgumentError(f"fn_index: expected one of {', '.join(map(str, self._calls))}, got another value")
+        if not isinstance(session, str):
+            raise ArgumentError("session_hash: expected a text, got another value")
+        return {"data": self._calls[number].checked(value.get("data")), "fn_index": number, "session_hash": session}
 
 
-class _ArgumentError(Exception):
-    """A request whose arguments are refused, in one line. What was sent is not in it."""
-
-
-def where_it_failed(error: Exception) -> str:
+def where_it_failed(error: BaseException) -> str:
     """Return the kind of an error and the line that raised it; its text may have in it what a user sent."""
-    *_, last = traceback.extract_tb(error.__traceback__)
-    return f"{type(error).__name__} at {last.filename}:{last.lineno}"
+    *_, last = traceback.extract_tb(error.__traceback__) or [None]
+    return type(error).__name__ + (f" at {last.filename}:{last.lineno}" if last is not None else "")
+
+
+def _path(scope: Scope) -> str:
+    """Return the path below the place that the application is mounted at; a proxy may have taken that away already."""
+    path, root = scope["path"], scope.get("root_path", "").rstrip("/")
+    if root and (path == root or path.startswith(f"{root}/")):
+        path = path[len(root) :]
+    return str(path)
+
+
+def _header(scope: Scope, name: bytes) -> str:
+    """Return the value of a header, empty where it is missing or there several times."""
+    values = [value for key, value in scope["headers"] if key.lower() == name]
+    return values[0].decode("latin-1") if len(values) == 1 else ""
 
 
 async def _body(receive: Receive) -> bytes | None:
@@ -170,26 +193,8 @@ async def _body(receive: Receive) -> bytes | None:
             return b"".join(parts)
 
 
-def _name_of(index: Any, names: list[str]) -> str:
-    if type(index) is not int or not 0 <= index < len(names):
-        raise _ArgumentError(f"fn_index: expected a number from 0 to {len(names) - 1}, got another value")
-    return names[index]
-
-
-def _listed(given: Any) -> list[Any]:
-    if not isinstance(given, list):
-        raise TypeError
-    return given
-
-
-def _is_of(value: Any, kind: Any) -> bool:
-    if kind == list[str]:
-        return isinstance(value, list) and all(isinstance(one, str) for one in value)
-    return isinstance(value, kind)
-
-
 def _again(body: bytes, receive: Receive) -> Receive:
-    """Return what gives the body once, and then waits for the client to go."""
+    """Return what gives a body that has been read, and then goes on."""
     given = False
 
     async def receive_again() -> Message:
@@ -216,5 +221,12 @@ def _with_headers(send: Send) -> Send:
 async def _refuse(send: Send, status: int, reason: str) -> None:
     body: Any = json.dumps({"error": reason}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    with contextlib.suppress(OSError):
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+async def _redirect(send: Send, scope: Scope) -> None:
+    place = f"{scope.get('root_path', '').rstrip('/')}/".encode("latin-1", "replace")
+    await send({"type": "http.response.start", "status": 307, "headers": [(b"location", place), (b"content-length", b"0")]})
+    await send({"type": "http.response.body", "body": b""})

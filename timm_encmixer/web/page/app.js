@@ -72,6 +72,7 @@ function addCipher(name) {
   input.checked = name === state.cipher;
   input.addEventListener("change", guarded(() => {
     state.cipher = name;
+    $("program").textContent = program();
     $("cipher-note").textContent = inWords(name);
     return encrypt();
   }));
@@ -440,6 +441,7 @@ function guarded(action) {
 }
 
 async function busy(id, action) {
+  const focused = document.activeElement === $(id);
   $(id).classList.add("busy");
   enable();
   try {
@@ -447,6 +449,8 @@ async function busy(id, action) {
   } finally {
     $(id).classList.remove("busy");
     enable();
+    // a button that is disabled loses the focus; who went on meanwhile keeps it elsewhere
+    if (focused && document.activeElement === document.body) $(id).focus({ preventScroll: true });
   }
 }
 
@@ -508,14 +512,25 @@ function sampleUrl(name) {
 }
 
 function program() {
-  return `import base64, io
+  const key = state.about.has_key
+    ? `file = Path("demo.key")
+file.touch(0o600)
+file.write_bytes(urlopen(page + "demo.key").read())  # the demo's key is public; yours stays on your machine`
+    : `file = Path("owner.key")  # it stays here`;
+  return `import base64, io, json
+from pathlib import Path
+from urllib.request import urlopen
+
 import timm_encmixer as te
 from gradio_client import Client
 from PIL import Image
 
-client = Client("${location.origin}${location.pathname}")
-transform = te.create_transform("encrypted", key="owner.key", output="image")  # the key stays here
-file = io.BytesIO()
-transform(Image.open("photo.jpg")).save(file, "PNG")
-print(client.predict(base64.b64encode(file.getvalue()).decode(), "${state.cipher}", api_name="/classify"))`;
+page = "${location.origin}${location.pathname}"
+${key}
+record = te.Scheme.from_dict(json.load(urlopen(page + "about.json"))["records"]["${state.cipher}"])
+transform = te.create_transform(record, key=file, output="image")
+png = io.BytesIO()
+transform(Image.open("photo.jpg")).save(png, "PNG")
+client = Client(page, verbose=False)
+print(client.predict(base64.b64encode(png.getvalue()).decode(), "${state.cipher}", api_name="/classify"))`;
 }
