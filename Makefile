@@ -20,7 +20,7 @@ format:  ## Rewrite the code in the house style
 check: types lint site schemas  ## Lint, types, directions of imports, the documents' site, and the repository's own files
 
 types:  # it takes longest, so begins first where `make -j` has several at work
-	$(BIN)/mypy
+	$(BIN)/mypy $(MYPY_FLAGS)
 
 lint:
 	$(BIN)/ruff format --check .

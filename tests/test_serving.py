@@ -314,7 +314,7 @@ def test_what_cannot_be_served_is_one_line(plain, folder, tmp_path, load_handler
         (
             "litserve_server.py",
             "unknown",
-            "unknown: expected a shape that timm knows by its name, got nobody_knows; timm-encmixer is here, and",
+            "unknown: expected a shape that timm knows by its name, got nobody_knows; timm-encmixer, which is here, does",
         ),
         ("onnx_server.py", "missing.onnx", "missing.onnx: expected an ONNX file, got NoSuchFile; onnx_export.py writes one"),
         ("onnx_server.py", "damaged.onnx", "damaged.onnx: expected an ONNX file, got InvalidProtobuf"),
