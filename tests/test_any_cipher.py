@@ -114,6 +114,7 @@ def test_pixels_in_their_places_show_outlines_under_a_key_an_image():
     assert report.results["known_tables"].verdict == HOLDS
 
 
+@pytest.mark.nightly
 def test_blocks_that_move_are_found_and_weights_follow_the_position():
     """Every block has a shuffle of its own, and the blocks are shuffled too."""
 

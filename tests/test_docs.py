@@ -58,6 +58,12 @@ def after_readme(tmp_path_factory: pytest.TempPathFactory, photos: list[Image.Im
 @pytest.mark.nightly(
     but=(
         "start.md",
+        "client.md",
+    )
+)
+@pytest.mark.nightly(
+    but=(
+        "start.md",
         "owner.md",
         "client.md",
     )
@@ -183,6 +189,7 @@ def test_every_example_says_at_its_start_what_it_needs():
         assert f"[{name}](../examples/{name})" in (ROOT / "docs" / "examples.md").read_text()
 
 
+@pytest.mark.nightly
 def test_the_example_trains_on_an_encrypted_data_set(encrypted_folder, key_file, photos, tmp_path):
     for index, photo in enumerate(photos[:40]):
         path = tmp_path / "labelled" / "train" / "abcdefghij"[index % 10] / f"{index}.png"

@@ -53,7 +53,7 @@ def targets():
     return target
 
 
-@pytest.mark.nightly(but=("8",))
+@pytest.mark.nightly
 @pytest.mark.parametrize("patch", [8, 16])
 def test_a_few_photos_give_the_key(targets, patch):
     target = targets("etc", patch)

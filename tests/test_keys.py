@@ -53,6 +53,7 @@ def test_save_and_load_round_trip(key, tmp_path):
     assert stat.S_IMODE((tmp_path / "k").stat().st_mode) == 0o600
 
 
+@pytest.mark.nightly
 def test_killed_at_any_moment_no_file_but_the_key_file_holds_the_key(key, tmp_path):
     """Killed by the kernel at each byte, and before each line of ours, on a system with nameless files and on one without."""
     key.save(tmp_path / "whole.key")

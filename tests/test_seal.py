@@ -237,7 +237,7 @@ def mutations(sealed: bytes, header: int) -> dict[str, bytes]:
     return found
 
 
-@pytest.mark.nightly(but=("recipient",))
+@pytest.mark.nightly
 @pytest.mark.parametrize("kind", ["recipient", "passphrase"])
 def test_no_changed_file_is_ever_opened(kind, small, identity, recipient, tmp_path):
     how = {"recipients": [recipient]} if kind == "recipient" else {"passphrase": "secret"}

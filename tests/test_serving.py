@@ -262,6 +262,7 @@ def resized(file: bytes) -> bytes:
     return file_of(image.resize((40, 48)), pnginfo=te.images.png_info(image))
 
 
+@pytest.mark.nightly(only=("litserve_server",))
 def test_each_refuses_what_is_no_ciphertext_for_the_model(recipe, golden, plain, photos, folder, etc_folder, tmp_path):
     te.save_model(te.encrypt_model(plain, OTHER, cipher=CIPHER), tmp_path / "other")
     etc = ciphertext_of(photos[0], etc_folder)

@@ -46,6 +46,7 @@ def test_a_hub_data_set_is_encrypted_as_its_folder_is(hub, owner, model, key_fil
     assert (missing.returncode, len(missing.stderr.splitlines())) == (2, 1)
 
 
+@pytest.mark.nightly
 def test_a_run_that_was_interrupted_stays_on_its_commit(hub, owner, model, key_file, tmp_path):
     src = parquet(tmp_path / "src")
     repo = publish_plain(hub, src)
@@ -72,6 +73,7 @@ def test_rotten_shards_are_not_encrypted(hub, owner, model, key_file, tmp_path):
     assert not list((owner.cwd / "ct").glob("train-00001*"))
 
 
+@pytest.mark.nightly(only=("parquet",))
 @pytest.mark.parametrize("make", [parquet, imagefolder])
 def test_push_and_decrypt_from_the_hub(make, hub, owner, model, key, key_file, tmp_path):
     src = make(tmp_path / "src")

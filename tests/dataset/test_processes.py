@@ -51,7 +51,7 @@ def kill(*options: object, model: Path, key: Path, src: Path, out: Path) -> dict
     return json.loads(run.stdout)
 
 
-@pytest.mark.nightly(but=("1-6",))
+@pytest.mark.nightly
 @pytest.mark.parametrize("kills", [6, 30])
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_a_run_killed_at_a_random_moment_is_finished_by_the_next_one(ranks, kills, model, key_file, tmp_path):

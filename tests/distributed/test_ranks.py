@@ -13,6 +13,7 @@ from ranks import SAMPLES
 RANKS = Path(__file__).parent / "ranks.py"
 
 
+@pytest.mark.nightly(only=("1",))
 @pytest.mark.parametrize("processes", [1, 2])
 def test_processes_share_a_key_and_a_model_and_see_every_sample_once(processes, key, key_file, tmp_path):
     out = tmp_path / "out"

@@ -131,6 +131,7 @@ def test_every_constant_fold_has_a_member_with_etc():
     assert kinds - {(TABLE[name].constant, not TABLE[name].unscrambled) for name in ETC_MEMBERS} == set()
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", members(ETC_MEMBERS))
 def test_a_member_is_exact_with_etc(name):
     result = measure(name, scramble=not TABLE[name].unscrambled, images=2, cipher="etc", **MEMBERS[name])
@@ -166,6 +167,12 @@ def test_the_recording_is_of_models_that_the_table_has(path):
     }
 
 
+@pytest.mark.nightly(
+    but=(
+        "test_vit",
+        "test_convnext",
+    )
+)
 @pytest.mark.parametrize(
     "name", ["fasternet_t0", "test_convnext", "test_vit", "test_vit_relpos", "vit_xsmall_patch16_clip_224"]
 )

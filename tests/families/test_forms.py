@@ -51,7 +51,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("name", [CLIP, VIT, "flexivit_small"])
-@pytest.mark.parametrize("cipher", [DEFAULT, SCRAMBLING, "orthogonal+scramble"])
+@pytest.mark.parametrize("cipher", [DEFAULT, SCRAMBLING, pytest.param("orthogonal+scramble", marks=pytest.mark.nightly)])
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 def test_as_timm_builds_it(name, cipher, form):
     options = {**SMALL, **form}

@@ -210,6 +210,12 @@ def test_bytes_that_are_wrong_every_time_are_never_used_nor_kept(file, request_,
     assert_one_line(offline, "no complete copy")
 
 
+@pytest.mark.nightly(
+    only=(
+        "500",
+        "reset",
+    )
+)
 @pytest.mark.parametrize("fault", ["401", "401 and a partial snapshot", "reset", "500", "bad token"])
 def test_a_cache_does_not_stand_in_for_a_hub_that_refuses(fault, hub, owner, encrypted):
     """huggingface_hub would silently return the cached, possibly partial or stale, snapshot."""

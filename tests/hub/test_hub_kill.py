@@ -57,7 +57,7 @@ def test_push(seed, hub, owner, encrypted):
     assert killed >= ROUNDS // 2
 
 
-@pytest.mark.nightly(but=("3",))
+@pytest.mark.nightly
 @pytest.mark.parametrize("seed", [3, 4])
 def test_pull(seed, hub, owner, encrypted):
     rng, killed = random.Random(seed), 0

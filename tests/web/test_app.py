@@ -425,6 +425,7 @@ def test_the_program_that_the_page_shows_runs(browser, app, tmp_path):
     assert re.search(r"'classes': \[.'class': 'cat'", done.stdout.replace('"', "'")), done.stdout[-500:] + done.stderr
 
 
+@pytest.mark.nightly
 def test_the_focus_stays_where_enter_was_pressed(browser, app):
     page = open_page(browser, app)
     for button in ("send", "attack"):

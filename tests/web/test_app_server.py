@@ -155,6 +155,7 @@ def test_a_wrong_key_gives_other_answers_and_is_taken_on_purpose_only(server, ot
         server.classify(pictures[0], CIPHER, "yes")  # what is no flag is not one
 
 
+@pytest.mark.nightly
 def test_the_attack_measures_itself_on_the_public_album(server, client, monkeypatch):
     collected = [encoded(client(picture)) for picture in album()[:3]]
     found = server.attack(encoded(client(bundled_photo("cat"))), collected, CIPHER)
