@@ -32,8 +32,8 @@ torch.set_num_threads(1)  # more workers than cores share these
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Two workers more than cores: a third of the time tests wait, for the Hub and for other processes."""
-    return (os.cpu_count() or 1) + 2
+    """One worker more than cores: tests wait at times, for the Hub and for other processes."""
+    return (os.cpu_count() or 1) + 1
 
 
 def pytest_collection_finish() -> None:

@@ -195,6 +195,14 @@ def faults(client):
     yield encoded(whole, "BMP"), "expected a ciphertext PNG, got BMP"
 
 
+def test_base64_may_have_line_breaks_and_be_a_data_url(server, client):
+    text = encoded(client(bundled_photo("cat")))
+    lines = "\n".join(text[start : start + 76] for start in range(0, len(text), 76))
+    classes = server.classify(text, CIPHER)["classes"]
+    assert server.classify(lines, CIPHER)["classes"] == classes
+    assert server.classify(f"data:image/png;base64,{text}", CIPHER)["classes"] == classes
+
+
 def test_what_is_no_ciphertext_of_the_model_is_refused(server, client):
     found = list(faults(client))
     for text, message in found:

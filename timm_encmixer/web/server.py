@@ -197,14 +197,15 @@ def _stock_transform(model: nn.Module) -> Callable[[Image.Image], Tensor]:
 
 
 def _from_base64(text: str) -> bytes:
-    """Return the bytes of a text in base64.
+    """Return the bytes of a text in base64, with or without line breaks, or of a data URL.
 
     Raises:
         ImageError: It is none.
     """
     try:
-        return base64.b64decode(text, validate=True)
-    except (TypeError, ValueError, binascii.Error) as error:
+        content = text.partition(",")[2] if text.startswith("data:") else text
+        return base64.b64decode("".join(content.split()), validate=True)
+    except (AttributeError, TypeError, ValueError, binascii.Error) as error:
         raise ImageError(_WHERE, "a PNG file in base64", "other text", "encode the file's bytes") from error
 
 
