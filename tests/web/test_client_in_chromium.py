@@ -268,3 +268,22 @@ def _wide() -> bytes:
 
 
 WIDE = _wide()
+
+
+def test_browsers_are_given_files_in_one_part(browser):
+    """Firefox 140 decodes no Blob of several parts."""
+    page = chromium.open_client(browser)
+    file = io.BytesIO()
+    Image.new("RGB", (16, 16), "teal").save(file, "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\0\0\0\0\0")
+    read = """async (text) => {
+      const { readImage } = await import("/timm_encmixer/web/client/dist/encmixer.js");
+      globalThis.Blob = class extends Blob {
+        constructor(parts, options) {
+          super(parts, options);
+          if (parts.length > 1) throw new TypeError("a Blob of several parts");
+        }
+      };
+      const { width } = await readImage(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)), { where: "photo" });
+      return width;
+    }"""
+    assert page.evaluate(read, base64.b64encode(file.getvalue()).decode()) == 16

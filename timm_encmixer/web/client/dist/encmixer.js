@@ -2223,11 +2223,12 @@ async function decoded(parts, where) {
     /** @type {const} */
     { imageOrientation: "from-image", colorSpaceConversion: "none", premultiplyAlpha: "none" }
   );
-  const bitmap = await createImageBitmap(new Blob(
-    /** @type {BlobPart[]} */
-    parts
-  ), options).catch(() => {
-    throw unknown(parts[0], where);
+  const file = joined(parts);
+  const bitmap = await createImageBitmap(new Blob([
+    /** @type {BlobPart} */
+    file
+  ]), options).catch(() => {
+    throw unknown(file, where);
   });
   try {
     const { width, height } = bitmap;

@@ -1,5 +1,6 @@
 /** Decoding by the browser, through a canvas; one that returns other pixels than were drawn is found first. */
 
+import { joined } from "./bytes.js";
 import { EncMixerError } from "./errors.js";
 import { LARGEST_PX } from "./pixels.js";
 
@@ -19,8 +20,9 @@ export async function decoded(parts, where) {
   }
   // "from-image" applies what the format itself says; the other two keep the file's own numbers
   const options = /** @type {const} */ ({ imageOrientation: "from-image", colorSpaceConversion: "none", premultiplyAlpha: "none" });
-  const bitmap = await createImageBitmap(new Blob(/** @type {BlobPart[]} */ (parts)), options).catch(() => {
-    throw unknown(parts[0], where);
+  const file = joined(parts); // Firefox 140 decodes no Blob of several parts
+  const bitmap = await createImageBitmap(new Blob([/** @type {BlobPart} */ (file)]), options).catch(() => {
+    throw unknown(file, where);
   });
   try {
     const { width, height } = bitmap;
