@@ -217,6 +217,10 @@ def test_images_without_power_get_others_beside_them(plain_model, key, photos):
     dead = copy.deepcopy(encrypted)
     dead.stem[0].weight.data.zero_()
     assert verify(plain_model, dead, key, [photos[0]], progress=False).verdict == "differs"
+    dead.stem[0].weight.data.fill_(torch.nan)
+    result = verify(plain_model, dead, key, photos[:2], progress=False)
+    assert (result.verdict, result.max_logit_difference) == ("differs", torch.inf)
+    json.dumps(result.to_dict(), allow_nan=False)
 
 
 def test_a_stem_that_its_sketch_does_not_know_is_part_of_the_verdict(key, photos):

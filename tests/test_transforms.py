@@ -180,6 +180,7 @@ def test_opened_images_are_refused_for_the_reasons_of_their_files(encrypted, key
         (opened(photo, "TIFF", **several), "a still image, got 2 frames"),
         (cut(opened(photo)), "a whole image, got a damaged one"),
         (cut(opened(photo, "PNG")), "a whole image, got a damaged one"),
+        (Image.new("RGB", (0, 0)), "an image with pixels, got 0 x 0 px"),
         (closed(opened(photo)), "a whole image, got a damaged one"),
         (opened(Image.fromarray(np.arange(64, dtype=np.int32).reshape(8, 8)), "TIFF"), "8 or 16 bits per pixel, got 32-bit"),
     ):

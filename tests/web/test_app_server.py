@@ -380,6 +380,7 @@ def test_a_call_checks_its_arguments_itself_whoever_calls():
         ("127.0.0.1.evil.example", False),
         ("localhost.evil.example", False),
         ("gpu7.example.org.evil.example", False),
+        ("[::1", False),
         ("", False),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import itertools
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -88,7 +89,16 @@ class Verification:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of `encmixer model verify --json`."""
-        return {**asdict(self), "tolerance": TOLERANCE, "verdict": self.verdict, "holds": self.holds}
+        return {**_finite(asdict(self)), "tolerance": TOLERANCE, "verdict": self.verdict, "holds": self.holds}
+
+
+def _finite(value: Any) -> Any:
+    """Return a value for JSON, which has no numbers that are not finite: null in their place."""
+    if isinstance(value, dict):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def verify(
@@ -196,7 +206,8 @@ class _Comparison:
             raise SourceError("encrypted model", expected, f"{tuple(got.shape)}", remedy)
         result.images += len(images)
         result.noise_floor = max(result.noise_floor, *(float((logits - truth).abs().max()) for logits in rounded))
-        result.max_logit_difference = max(result.max_logit_difference, float((got - truth).abs().max()))
+        difference = float((got - truth).abs().nan_to_num(nan=float("inf")).max())
+        result.max_logit_difference = max(result.max_logit_difference, difference)
         result.changed_top1 += int((got.argmax(1) != truth.argmax(1)).sum())
         self._reference.append(truth)
         if result.images > 1:

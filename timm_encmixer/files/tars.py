@@ -32,7 +32,7 @@ def members_of(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
 
     Raises:
         tarfile.ReadError: A header is damaged. Or a member claims to have bytes that the tar has not: it is sparse, longer than
-            the tar, or of negative length.
+            the tar, or of negative length. Or the tar is cut: it has no block of zeros at its end.
     """
     whole: Any = archive.fileobj
     while True:
@@ -48,6 +48,8 @@ def members_of(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
             raise tarfile.ReadError(f"a damaged header ({error})") from error
         archive.members = []  # type: ignore[attr-defined]
         if member is None:
+            if archive.offset + tarfile.BLOCKSIZE > whole.size:
+                raise tarfile.ReadError("it is cut: the block of zeros at its end is missing")
             return
         left = whole.size - member.offset_data
         if member.issparse():

@@ -227,6 +227,8 @@ def _refuse_cut(jpeg: bytes, where: str) -> None:
 
 def _plain(image: Image.Image, png: PngFile | None, where: str) -> Image.Image:
     """Return a plain image, upright."""
+    if not all(image.size):
+        raise ImageError(where, "an image with pixels", f"{image.height} x {image.width} px", "give another one")
     _still(image, png, where)
     _load(image, png, where)
     refuse_ciphertext(image, where=where)
