@@ -276,6 +276,7 @@ def test_blocks_in_their_places_are_no_jigsaw(targets):
         )
 
 
+@pytest.mark.nightly
 def test_a_turned_picture_counts_as_recovered(scrambled):
     target = scrambled("shuffle+negpos+scramble")
     truth = target.truth()
@@ -474,6 +475,7 @@ class Nothing(Attack):
         return RecoveredKey(torch.eye(held.scheme.block_size, dtype=torch.float64))
 
 
+@pytest.mark.nightly
 def test_an_attack_of_ones_own_is_measured_and_reported_like_others(tmp_path):
     report = te.audit.run(attacks=[Nothing()], progress=False)
     assert (report.results["nothing"].verdict, report.results["nothing"].finding) == (HOLDS, "Reads nothing.")
@@ -527,6 +529,7 @@ def test_the_base_measures_and_no_attack_sees_more_than_it_names(targets):
     assert not met & {image.numpy().tobytes() for image in target.test_images}
 
 
+@pytest.mark.nightly
 def test_the_owners_own_files_are_attacked_and_their_public_origin_is_known(key, tmp_path):
     te.encrypt_checkpoint(BUNDLED_FOLDER, tmp_path / "own", key, cipher="negpos", provenance=Provenance(public=True))
     images, labels, _ = bundled_images()
@@ -538,6 +541,7 @@ def test_the_owners_own_files_are_attacked_and_their_public_origin_is_known(key,
     assert run(str(tmp_path / "private"), key=key, **options).results["public_base_weights"].verdict == NOT_RUN
 
 
+@pytest.mark.nightly
 def test_a_curve_names_no_more_than_there_is(targets):
     small = dataclasses.replace(targets(DEFAULT), images=targets(DEFAULT).images[:3], labels=targets(DEFAULT).labels[:3])
     assert small.available("known_blocks") == 3 * 64

@@ -89,6 +89,7 @@ def test_attacks_on_signed_permutations_know_it(targets):
         assert attack(target, target.truth(), QUICK).verdict == BROKEN, name
 
 
+@pytest.mark.nightly
 def test_it_is_not_run_on_other_ciphers(targets):
     target = targets("shuffle+negpos", 16)
     result = ATTACKS["ciphertext_only_etc"]()(target, target.truth(), QUICK)

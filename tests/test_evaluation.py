@@ -76,6 +76,7 @@ def test_wrong_keys_are_reproducible_and_distinct():
     assert len({wrong_key(index).fingerprint for index in range(20)}) == 20
 
 
+@pytest.mark.nightly
 def test_uneven_last_batches_count_every_image_once(plain_model, key, data):
     figures = {evaluate(plain_model, key, data, limit=33, batch_size=size, progress=False).plain for size in (1, 7, 33, 64)}
     assert len(figures) == 1  # exactly: what is printed has no digits of rounding
@@ -367,6 +368,7 @@ def table_of(tmp_path, features, rows):
     return str(folder)
 
 
+@pytest.mark.nightly
 def test_a_table_with_several_label_columns_needs_a_choice(tmp_path, encmixer, key_file):
     datasets = pytest.importorskip("datasets")
     images, labels, classes = bundled_images()

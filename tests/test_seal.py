@@ -146,6 +146,7 @@ def age_with_passphrase(arguments: list, passphrase: str) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, seen
 
 
+@pytest.mark.nightly
 @needs_age
 def test_the_age_command_line_and_passphrases(small, tmp_path):
     te.seal_model(small, tmp_path / "ours.age", passphrase="correct horse")

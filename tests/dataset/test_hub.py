@@ -163,7 +163,7 @@ print(type(images).__name__, len(images))
 """
 
 
-@pytest.mark.nightly(but=("",))
+@pytest.mark.nightly
 @pytest.mark.parametrize("prefix", ["", "hf://datasets/", "hf-hub:"])
 def test_images_to_read_may_have_a_prefix_and_a_revision(prefix, hub, owner, tmp_path):
     repo = publish_plain(hub, parquet(tmp_path / "src"))

@@ -107,6 +107,7 @@ def test_a_process_that_dies_ends_the_run_and_the_next_one_finishes_it(model, ke
     assert tree(tmp_path / "ct") == expected
 
 
+@pytest.mark.nightly
 def test_an_unreadable_shard_is_one_message_and_the_rest_can_go_on(model, key_file, tmp_path):
     src = parquet(tmp_path / "src", shards=4)
     shard = src / "train-00002-of-00003.parquet"

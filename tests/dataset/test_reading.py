@@ -202,6 +202,16 @@ def transform(model, key) -> Any:
     return te.create_transform(str(model), key=key, output="image")
 
 
+@pytest.mark.nightly(
+    but=(
+        "jsonl",
+        "csv_twice_one_name",
+        "parquet",
+        "folders_as_configurations",
+        "a_table_for_each_split",
+        "patterns",
+    )
+)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_image_folders_are_read_as_before_or_refused_at_once(layout, encrypt, transform, tmp_path):
     src = write(tmp_path / "src", LAYOUTS[layout])

@@ -58,6 +58,7 @@ def test_evaluation_gives_the_same_figures_on_one_process_and_on_two(photos_by_c
     assert round(single.right_key * 101) == right["right_key"]
 
 
+@pytest.mark.nightly
 def test_bfloat16_evaluation_reports_its_own_floor(photos_by_class, key_file, tmp_path):
     options = ["--data", photos_by_class, "--key", key_file, "--json", tmp_path / "out.json"]
     launch(1, EXAMPLES / "evaluate.py", *options, ACCELERATE_MIXED_PRECISION="bf16")

@@ -54,6 +54,7 @@ print(json.dumps(classify({str(tmp_path / "sent.png")!r})))
     assert torch.allclose(got.double(), expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.nightly
 @torch.no_grad()
 @pytest.mark.parametrize("cipher", ["shuffle+negpos", SCRAMBLING])
 def test_the_image_tower_of_open_clip(key, cipher):

@@ -287,6 +287,7 @@ def test_a_stale_cache_is_brought_up_to_date(hub, owner, encrypted, key, other_k
 # -- Xet
 
 
+@pytest.mark.nightly
 def test_xet_carries_a_model_there_and_back(xet_hub, tmp_path, encrypted):
     owner = client_of(xet_hub, tmp_path)
     owner.run("model", "push", encrypted, "me/m", check=True)

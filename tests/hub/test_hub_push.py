@@ -218,6 +218,7 @@ def test_the_models_key_is_found_without_being_given(form, hub, owner, encrypted
     LeakGuard(None, key.fingerprint).check_file(path)  # somebody else's number is no leak
 
 
+@pytest.mark.nightly
 def test_guards_of_the_command(hub, owner, encrypted, key, key_file, other_key, tmp_path):
     folder = tmp_path / "leaky"
     folder.mkdir()
@@ -340,6 +341,7 @@ def test_rotation_on_the_hub(hub, owner, encrypted, key_file, other_key, tmp_pat
     assert_one_line(owner.run(*rotate[:-1]), "either DST, or hf-hub:ID with --push")
 
 
+@pytest.mark.nightly
 def test_branches_sealing_and_who_may(hub, owner, encrypted, tmp_path):
     owner.run("model", "push", encrypted, "me/m", "--revision", "test", check=True)
     repo = hub.store.repos["me/m"]

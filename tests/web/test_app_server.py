@@ -103,6 +103,7 @@ def test_models_that_cannot_be_shown_are_refused(plain_model, key):
         publish(timm.create_model("encmixer_256_8_ks5_p4", num_classes=0))
 
 
+@pytest.mark.nightly
 def test_a_model_that_can_take_every_cipher():
     torch.manual_seed(0)
     model = timm.create_model("vit_tiny_patch16_224", img_size=32, num_classes=3)

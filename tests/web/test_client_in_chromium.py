@@ -29,6 +29,7 @@ def browser():
         yield started
 
 
+@pytest.mark.nightly
 def test_it_passes_the_tests_for_node(browser, tmp_path):
     cases = make_cases(tmp_path, ciphers=9, photos=24, records=60)
     tests = ("vectors.test.js", "python.test.js", "files.test.js")
