@@ -38,7 +38,7 @@ from photo_rows import flipped, palette_of
 from PIL import Image
 
 PNG_READ = "PNG of any colour type and depth"
-RECORDS = "a record in any kind of text chunk under its keyword, or in any comment, before or behind the pixels; of several, the last one"
+RECORDS = "a record in a text chunk of its keyword or any comment, before or behind the pixels; of several, the last one"
 CHANGED = "other pixels, another size, key or cipher than the record says"
 UNMARKED = "no record"
 OTHER_FORMATS = "JPEG, for ciphers other than those of `etc`; other formats"
