@@ -82,6 +82,7 @@ class Attack(Cited, ABC):
     advice: ClassVar[str]  # what the owner can do about it
     ciphers: ClassVar[tuple[str, ...] | None] = None  # parts of ciphers that it is about; None for all
     assumes: ClassVar[str] = DEFAULT_CIPHER  # the cipher that it assumes where the target does not say its own
+    of_whole_images: ClassVar[bool] = False  # it takes the whole image for one block: not against a record of blocks
     any_shape: ClassVar[bool] = False  # whether ciphertexts may have another shape than their images
     work: ClassVar[float] = 0.5  # seconds of a quick run on the bundled model, for the progress bar's estimate
     place: ClassVar[float] = 1000  # in reports and tables, from the smallest number on; equal ones by name
@@ -124,6 +125,8 @@ class Attack(Cited, ABC):
         lacking = [name for name in self.material if target.lacks(name)]
         if lacking:
             return f"there is no material: {', '.join(MATERIAL[name].words for name in lacking)}"
+        if self.of_whole_images and target.model_truth is not None:
+            return "the record says that it is a cipher of blocks"
         try:
             cipher = target.scheme_for(self.assumes).facts
         except SchemeError as error:

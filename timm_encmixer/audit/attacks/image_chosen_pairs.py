@@ -15,10 +15,9 @@ from timm_encmixer.audit.material import Held
 from timm_encmixer.audit.methods.image_map import affords_matrix, matrix_from_oracle, places_from_oracle
 from timm_encmixer.audit.methods.whole_image import codes_of, of_images
 from timm_encmixer.audit.recovery import RecoveredImages
-from timm_encmixer.audit.target import Target
 
 _TRIED = 4  # random images that show whether a map fits
-_FITS = 0.5 / 255
+_FITS = 0.5  # grey levels, on average: no more than rounding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +29,7 @@ class ImageChosenPairs(Attack):
     attacker = "somebody who can have images of their choice encrypted, of a cipher of the whole image"
     material = ("oracle",)
     citation = "our own; positions in binary digits, as in chosen-plaintext attacks on permutation-only ciphers"
+    of_whole_images = True
     findings: ClassVar[Mapping[str, str]] = {
         BROKEN: "Reads every image after some hundred questions: the image has one permutation with tables, or one matrix.",
         PARTLY: "Sees what images show by one map of the whole image.",
@@ -60,11 +60,6 @@ class ImageChosenPairs(Attack):
         """How many images were asked for."""
         return {"images asked for": held.oracle.asked}
 
-    def obstacle(self, target: Target) -> str | None:
-        """Return why it cannot be run: a record says that a model's cipher is one of blocks."""
-        of_blocks = None if target.model_truth is None else "the record says that it is a cipher of blocks"
-        return super().obstacle(target) or of_blocks
-
 
 def _fits(found: Tensor, plain: Tensor) -> bool:
-    return bool((found.float() - plain.float()).abs().mean() < _FITS * 255)
+    return bool((found.float() - plain.float()).abs().mean() < _FITS)

@@ -14,7 +14,6 @@ from timm_encmixer.audit.material import Held
 from timm_encmixer.audit.methods.image_map import affords_matrix, matrix_from_pairs, places_from_pairs
 from timm_encmixer.audit.methods.whole_image import bytes_of, codes_of, of_images
 from timm_encmixer.audit.recovery import RecoveredImages
-from timm_encmixer.audit.target import Target
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +25,7 @@ class ImageKnownPairs(Attack):
     attacker = "somebody who has images both plain and encrypted, of a cipher of the whole image"
     material = ("image_pairs",)
     citation = "our own; differences of two images cancel a keystream, as in known-plaintext attacks on image ciphers"
+    of_whole_images = True
     curve = Curve("image_pairs", "image pairs", (2, 8, 32), (2, 8, 32, 128, 1000))
     findings: ClassVar[Mapping[str, str]] = {
         BROKEN: "Reads every image: the whole image has one permutation, keystream or matrix, and pairs give it.",
@@ -50,8 +50,3 @@ class ImageKnownPairs(Attack):
             return matrix.invert(ciphertexts.flatten(1)).float().clamp(0, 1).reshape(-1, *shape)
 
         return RecoveredImages(reconstruct)
-
-    def obstacle(self, target: Target) -> str | None:
-        """Return why it cannot be run: a record says that a model's cipher is one of blocks."""
-        of_blocks = None if target.model_truth is None else "the record says that it is a cipher of blocks"
-        return super().obstacle(target) or of_blocks
