@@ -233,8 +233,8 @@ def model_verify(
 ) -> None:
     """Compare the logits of an encrypted model with the plain one's.
 
-    ENCRYPTED reads encrypted images and PLAIN reads plain ones. The exit code is 1 if the logits differ. It is 3 if nothing can
-    be told: PLAIN answers all images alike, or ENCRYPTED's stem is not the one that was encrypted.
+    ENCRYPTED reads encrypted images and PLAIN reads plain ones. The exit code is 1 if the logits differ. It is 3 if they agree
+    and that tells nothing: PLAIN answers all images alike, or ENCRYPTED's stem is not the one that was encrypted.
 
     \b
     Example: encmixer model verify plain encrypted --key owner.key --images photos
